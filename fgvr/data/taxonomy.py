@@ -1,0 +1,125 @@
+"""A taxonomy of names: ranks from coarse to fine, a tree of nodes, and the synonyms each node answers to."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from fgvr.errors import UserError
+
+
+def normalise(name: str) -> str:
+    """The form in which names are compared: NFKC, lower case, apostrophes dropped, other punctuation to one space."""
+    text = unicodedata.normalize("NFKC", name).casefold()
+    text = re.sub(r"['’`]", "", text)
+    return " ".join(re.findall(r"\w+", text.replace("_", " ")))
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """Classes and their paths from the coarsest rank to the finest.
+
+    `paths` maps a label to its path, which ends in the label and may be shorter than `ranks` (a ragged tree). `root` names
+    what everything is ("bird"); it stands above the first rank. `synonyms` maps a node's name to other names for it.
+    Raises UserError when a path is empty, does not end in its label, or gives one name two parents.
+    """
+
+    paths: Mapping[str, tuple[str, ...]]
+    ranks: tuple[str, ...] = ()
+    root: str = "thing"
+    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        parents: dict[str, str] = {}
+        for label, path in self.paths.items():
+            if not path or path[-1] != label:
+                raise UserError(f"a taxonomy path must end in its label, but {label!r} has {list(path)}: mend taxonomy.yaml")
+            if self.ranks and len(path) > len(self.ranks):
+                raise UserError(f"the path of {label!r} has {len(path)} names but there are only {len(self.ranks)} ranks")
+            for parent, child in zip((self.root, *path), path, strict=False):
+                if child == self.root or parents.setdefault(child, parent) != parent:
+                    raise UserError(
+                        f"every taxonomy name must have one parent, but {child!r} stands under both "
+                        f"{parents.get(child, '(the root)')!r} and {parent!r}: rename one of them"
+                    )
+
+    @classmethod
+    def flat(cls, labels: Iterable[str], root: str = "thing", rank: str = "class") -> Taxonomy:
+        """A taxonomy of one rank: every label directly under the root."""
+        return cls({label: (label,) for label in labels}, (rank,), root)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Taxonomy:
+        """The inverse of `to_dict`; also reads a hand-written yaml of the same shape."""
+        unknown = set(data) - {"root", "ranks", "paths", "synonyms"}
+        if unknown or "paths" not in data:
+            raise UserError(f"a taxonomy has the keys root, ranks, paths and synonyms, got {sorted(map(str, data))}")
+        return cls(
+            {str(label): tuple(map(str, path)) for label, path in data["paths"].items()},
+            tuple(map(str, data.get("ranks") or ())),
+            str(data.get("root", "thing")),
+            {str(name): tuple(map(str, others)) for name, others in (data.get("synonyms") or {}).items()},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "root": self.root,
+            "ranks": list(self.ranks),
+            "paths": {label: list(path) for label, path in self.paths.items()},
+            "synonyms": {name: list(others) for name, others in self.synonyms.items()},
+        }
+
+    @cached_property
+    def lineage(self) -> dict[str, tuple[str, ...]]:
+        """Every node's path from the root (exclusive) down to itself; the root has the empty path."""
+        lines: dict[str, tuple[str, ...]] = {self.root: ()}
+        for path in self.paths.values():
+            for depth in range(1, len(path) + 1):
+                lines[path[depth - 1]] = path[:depth]
+        return lines
+
+    @cached_property
+    def by_normalised_name(self) -> dict[str, str]:
+        """Normalised name or synonym to node. A name of a node wins over another node's synonym."""
+        names = {normalise(other): node for node, others in self.synonyms.items() for other in others}
+        return names | {normalise(node): node for node in self.lineage}
+
+    def find(self, name: str) -> str | None:
+        """The node that goes by this name, or None. Exact after normalisation; no fuzzy matching."""
+        return self.by_normalised_name.get(normalise(name))
+
+    def at_rank(self, node: str, rank: str) -> str | None:
+        """The node's ancestor (or itself) at a rank, or None when the node stands above that rank."""
+        if rank not in self.ranks:
+            raise UserError(f"rank must be one of {list(self.ranks)}, got {rank!r}")
+        path, depth = self.lineage[node], self.ranks.index(rank)
+        if node in self.paths and len(path) < len(self.ranks):  # a ragged path ends at the finest rank
+            depth = min(depth, len(path) - 1) if rank == self.ranks[-1] else depth
+        return path[depth] if depth < len(path) else None
+
+    def is_ancestor(self, ancestor: str, node: str) -> bool:
+        """True when `ancestor` stands strictly above `node`."""
+        return ancestor != node and (ancestor == self.root or ancestor in self.lineage[node])
+
+    def distance_up(self, ancestor: str, node: str) -> int:
+        """How many steps lie between a node and an ancestor of it; 0 for itself."""
+        return len(self.lineage[node]) - len(self.lineage[ancestor])
+
+    def merged(self, others: Sequence[Taxonomy]) -> Taxonomy:
+        """One taxonomy of several shard sets. Raises UserError when they disagree on ranks or on a path."""
+        paths, synonyms = dict(self.paths), dict(self.synonyms)
+        for other in others:
+            if (other.ranks, other.root) != (self.ranks, self.root):
+                raise UserError(
+                    f"shard sets used together must share ranks and root, got {self.ranks} under {self.root!r} "
+                    f"and {other.ranks} under {other.root!r}"
+                )
+            for label, path in other.paths.items():
+                if paths.setdefault(label, path) != path:
+                    raise UserError(f"{label!r} has two paths, {paths[label]} and {path}: make the shard sets agree")
+            synonyms |= other.synonyms
+        return Taxonomy(paths, self.ranks, self.root, synonyms)

@@ -1,0 +1,1 @@
+"""Tensor programs, each beside its plain reference."""

@@ -1,0 +1,7 @@
+"""The only door to transformers and peft."""
+
+from fgvr.models.backbone import Backbone, Pretrained, TinyQwen
+from fgvr.models.policy import LoRA, Policy, PolicyConfig
+from fgvr.models.processor import PixelBudget, Processor
+
+__all__ = ["Backbone", "LoRA", "PixelBudget", "Policy", "PolicyConfig", "Pretrained", "Processor", "TinyQwen"]

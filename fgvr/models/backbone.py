@@ -1,0 +1,227 @@
+"""Where a policy's weights and processor come from: a pretrained checkpoint, or a tiny random model to try things on."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen3VLConfig,
+)
+from transformers.models.qwen2_vl import Qwen2VLImageProcessorPil
+
+from fgvr.errors import UserError
+from fgvr.models.processor import VISION_TOKENS, PixelBudget, Processor
+
+Family = Literal["qwen2_5_vl", "qwen3_vl"]
+FAMILIES: tuple[str, ...] = ("qwen2_5_vl", "qwen3_vl")
+Attention = Literal["sdpa", "flash_attention_2"]
+SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *VISION_TOKENS]
+CHAT_TEMPLATE = """{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content -%}
+{%- if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif -%}
+{%- endfor %}{% endif %}<|im_end|>
+{% endfor -%}
+{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+class Backbone(ABC):
+    """A source of weights, in float32, and of the processor that goes with them.
+
+    `reloadable` says whether the same weights can be had again, so that checkpoints need not hold those that are frozen.
+    """
+
+    reloadable: bool
+
+    @abstractmethod
+    def config(self) -> PretrainedConfig:
+        """The architecture, without loading weights."""
+
+    @abstractmethod
+    def build(self, attention: Attention) -> PreTrainedModel:
+        """The model with its weights, on the CPU, in float32."""
+
+    @abstractmethod
+    def processor(self, pixels: PixelBudget) -> Processor: ...
+
+    @abstractmethod
+    def origin(self) -> dict[str, str]:
+        """Name, revision and licence for the model card; an empty string for what is unknown."""
+
+
+class Pretrained(Backbone):
+    """A Qwen2.5-VL or Qwen3-VL checkpoint: a folder, or a hub id where there is a network.
+
+    `revision` pins a hub commit. Raises UserError when the folder or its config is missing, or for another architecture.
+    """
+
+    reloadable = True
+
+    def __init__(self, path: str, revision: str | None = None) -> None:
+        self.path, self.revision = path, revision
+
+    def config(self) -> PretrainedConfig:
+        try:
+            config = AutoConfig.from_pretrained(self.path, revision=self.revision)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"the model must be a checkpoint folder with a config.json or a hub id, got {self.path!r}, which cannot be read: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        if config.model_type not in FAMILIES:
+            raise UserError(f"the model's type must be one of {', '.join(FAMILIES)}, got {config.model_type!r} in {self.path!r}")
+        return config
+
+    def build(self, attention: Attention) -> PreTrainedModel:
+        self.config()
+        return AutoModelForImageTextToText.from_pretrained(
+            self.path, revision=self.revision, dtype=torch.float32, attn_implementation=attention
+        )
+
+    def processor(self, pixels: PixelBudget) -> Processor:
+        self.config()
+        return Processor.from_folder(self.path, pixels, revision=self.revision)
+
+    def origin(self) -> dict[str, str]:
+        card = Path(self.path) / "README.md"
+        text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+        licence = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("license:")), "")
+        return {"name": self.path, "revision": self.revision or "", "license": licence}
+
+
+class TinyQwen(Backbone):
+    """A small random Qwen-VL whose tokenizer is trained on a given vocabulary of names; enough to learn the Aviary on a CPU.
+
+    `vocabulary` is a file of text to train the tokenizer on: a shard set's manifest.json (its names are taken) or plain lines.
+    `phrases` are further texts it should spell in few tokens, such as the task's question. Sizes are in units; `seed` fixes the weights. Raises UserError for sizes that do not divide.
+    """
+
+    reloadable = False
+
+    def __init__(
+        self,
+        vocabulary: str | Sequence[str],
+        family: Family = "qwen2_5_vl",
+        hidden: int = 128,
+        layers: int = 3,
+        heads: int = 4,
+        vision_hidden: int = 128,
+        vision_layers: int = 3,
+        tokens: int = 1024,
+        phrases: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        for name, size in (("hidden", hidden), ("vision_hidden", vision_hidden)):
+            if size % (heads * 16):
+                raise UserError(f"{name} must be a multiple of 16 x heads = {16 * heads}, got {size}")
+        self.vocabulary, self.family, self.seed, self.tokens = vocabulary, family, seed, tokens
+        self.phrases = list(phrases)
+        self.hidden, self.layers, self.heads = hidden, layers, heads
+        self.vision_hidden, self.vision_layers = vision_hidden, vision_layers
+
+    def config(self) -> PretrainedConfig:
+        return self._config(self._tokenizer())
+
+    def build(self, attention: Attention) -> PreTrainedModel:
+        config = self.config()
+        config._attn_implementation = attention
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return AutoModelForImageTextToText.from_config(config, dtype=torch.float32, attn_implementation=attention)
+
+    def processor(self, pixels: PixelBudget) -> Processor:
+        patch = 14 if self.family == "qwen2_5_vl" else 16
+        mean_std = {} if patch == 14 else {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+        return Processor(self._tokenizer(), Qwen2VLImageProcessorPil(patch_size=patch, **mean_std), pixels)
+
+    def origin(self) -> dict[str, str]:
+        return {"name": "a random tiny " + self.family, "revision": f"seed {self.seed}", "license": "apache-2.0"}
+
+    def _texts(self) -> list[str]:
+        if not isinstance(self.vocabulary, str):
+            return list(self.vocabulary)
+        path = Path(self.vocabulary)
+        if not path.is_file():
+            raise UserError(f"vocabulary must be a file of names, such as a shard set's manifest.json, got {self.vocabulary!r}")
+        text = path.read_text(encoding="utf-8")
+        if path.suffix != ".json":
+            return text.splitlines()
+        return names_in_manifest(text)
+
+    def _tokenizer(self) -> PreTrainedTokenizerFast:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
+        tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+        trainer = trainers.BpeTrainer(
+            vocab_size=self.tokens,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            special_tokens=SPECIAL_TOKENS,
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator([*self._texts(), *self.phrases * 50], trainer)
+        return PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer,
+            eos_token="<|im_end|>",
+            pad_token="<|endoftext|>",
+            additional_special_tokens=SPECIAL_TOKENS[1:2] + SPECIAL_TOKENS[3:],
+            padding_side="left",
+            chat_template=CHAT_TEMPLATE,
+            model_max_length=4096,
+        )
+
+    def _config(self, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
+        ids = dict(zip(SPECIAL_TOKENS, tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS), strict=True))  # pyright: ignore[reportArgumentType]
+        head = self.hidden // self.heads
+        text: dict[str, Any] = {
+            "vocab_size": len(tokenizer),
+            "hidden_size": self.hidden,
+            "intermediate_size": 3 * self.hidden,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": max(1, self.heads // 2),
+            "max_position_embeddings": 4096,
+            # half of a head's width in rotary pairs, shared between time, height and width as in the large models
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [head // 8, head * 3 // 16, head * 3 // 16]},
+            "bos_token_id": None,
+            "eos_token_id": ids["<|im_end|>"],
+            "pad_token_id": ids["<|endoftext|>"],
+        }
+        vision: dict[str, Any] = {
+            "depth": self.vision_layers,
+            "hidden_size": self.vision_hidden,
+            "intermediate_size": 3 * self.vision_hidden,
+            "num_heads": self.heads,
+            "out_hidden_size": self.hidden,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+        }
+        shared = {f"{name}_token_id": ids[f"<|{token}|>"] for name, token in (("image", "image_pad"), ("video", "video_pad"))}
+        shared |= {"vision_start_token_id": ids["<|vision_start|>"], "vision_end_token_id": ids["<|vision_end|>"]}
+        if self.family == "qwen3_vl":
+            text |= {"head_dim": head}
+            vision |= {"patch_size": 16, "num_position_embeddings": 2304, "deepstack_visual_indexes": list(range(self.vision_layers - 1))}
+            return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **shared)
+        vision |= {"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [self.vision_layers - 1]}
+        return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **shared)
+
+
+def names_in_manifest(text: str) -> list[str]:
+    """The names of a manifest's taxonomy, as training text for a tokenizer. Raises UserError when it holds none."""
+    taxonomy = json.loads(text).get("taxonomy", {})
+    names = sorted({name for path in taxonomy.get("paths", {}).values() for name in path})
+    if not names:
+        raise UserError("a manifest used as vocabulary must hold a taxonomy with names, but this one holds none")
+    return [form for name in names for form in (name, f"<answer>{name}</answer>")]

@@ -1,0 +1,156 @@
+"""The trained model: stock transformers, with log-probs of target tokens in and completions out.
+
+Shape legend: R rows, T row length in tokens, N target tokens, B prompts, V vocabulary, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+
+from fgvr.errors import UserError
+from fgvr.kernels.packing import block_causal_mask
+from fgvr.kernels.token_logprobs import token_logprobs
+from fgvr.models.backbone import Attention, Backbone
+from fgvr.models.processor import PixelBudget, Processor
+from fgvr.types import ImageInputs, PackedRows, PromptBatch
+
+Part = Literal["vision", "projector", "language"]
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters (arXiv 2106.09685) on the linear layers; everything else is frozen.
+
+    `alpha / rank` scales the update. `targets` are the last parts of module names. With `exclude_vision` the
+    tower and projector get none. Raises UserError for a rank below 1 and for adapters on the head, which the chunked head does not see.
+    """
+
+    rank: int = 64
+    alpha: float = 32.0
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    exclude_vision: bool = True
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not self.targets:
+            raise UserError(f"LoRA needs a rank of at least 1 and some targets, got rank={self.rank} and targets={list(self.targets)}")
+        if "lm_head" in self.targets or "embed_tokens" in self.targets:
+            raise UserError("LoRA targets must not hold lm_head or embed_tokens: the head is read directly, an adapter on it would never train")
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """What is trained: a backbone, its pixel budget, what of it is frozen, adapters, and how attention is computed."""
+
+    backbone: Backbone
+    pixels: PixelBudget = field(default_factory=PixelBudget)
+    freeze: tuple[Part, ...] = ()
+    lora: LoRA | None = None
+    attention: Attention = "sdpa"
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if set(self.freeze) == {"vision", "projector", "language"} and self.lora is None:
+            raise UserError("something must be left to train, but vision, projector and language are all frozen and there is no LoRA")
+
+
+class Policy(nn.Module):
+    """A Qwen-VL that scores packed rows and answers prompts.
+
+    The model is stock; attention between the sequences of a row is kept apart by the mask (sdpa) or by the restarting
+    text positions (flash attention), and positions are always passed explicitly.
+    """
+
+    def __init__(self, config: PolicyConfig, processor: Processor) -> None:
+        super().__init__()
+        self.config, self.processor = config, processor
+        model = config.backbone.build(config.attention)
+        for part in config.freeze:
+            for module in _parts(model)[part]:
+                module.requires_grad_(False)
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        if config.lora is not None:
+            model = get_peft_model(model, _peft_config(config.lora))  # pyright: ignore[reportArgumentType]
+            if config.gradient_checkpointing:
+                model.enable_input_require_grads()
+        self.model: Any = model
+
+    @property
+    def base(self) -> Any:
+        """The transformers model itself, with any adapters injected into its layers."""
+        return self.model.get_base_model() if self.config.lora is not None else self.model
+
+    def forward(self, rows: PackedRows) -> Float[Tensor, " N"]:
+        """Log-probability in nats of every target token, each predicted by the token before it in its own sequence."""
+        hidden = self.hidden_states(rows).flatten(0, 1)  # [R*T, D]
+        return token_logprobs(hidden[rows.target_index], self.base.lm_head.weight, rows.target_ids)
+
+    def hidden_states(self, rows: PackedRows) -> Float[Tensor, "R T D"]:
+        """The language model's last hidden states of packed rows."""
+        if self.config.attention == "flash_attention_2":
+            if len(rows.input_ids) != 1:
+                raise ValueError(f"flash attention takes one row per micro-batch, got {len(rows.input_ids)}: set row_tokens to micro_batch_tokens")
+            attention: dict[str, Any] = {"attention_mask": None, "position_ids": rows.positions}
+        else:
+            attention = {"attention_mask": block_causal_mask(rows.segments), "position_ids": rows.positions[1:]}
+        output = self.base.model(input_ids=rows.input_ids, use_cache=False, **attention, **_image_kwargs(rows.images))
+        return output.last_hidden_state
+
+    @torch.no_grad()
+    def generate(self, batch: PromptBatch, max_new_tokens: int) -> list[list[int]]:
+        """Greedy completions, ids only, end token included when it was reached; vision tokens are never produced."""
+        was_training = self.training
+        self.eval()
+        try:
+            ids = self.base.generate(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                mm_token_type_ids=batch.image_tokens,
+                **_image_kwargs(batch.images),
+                do_sample=False,
+                max_new_tokens=max_new_tokens,
+                eos_token_id=self.processor.eos_token_ids,
+                pad_token_id=self.processor.tokenizer.pad_token_id,
+                suppress_tokens=self.processor.vision_token_ids,
+            )
+        finally:
+            self.train(was_training)
+        return [_until_end(row, self.processor.eos_token_ids) for row in ids[:, batch.input_ids.shape[1] :].tolist()]
+
+    def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
+
+
+def _image_kwargs(images: ImageInputs | None) -> dict[str, Tensor]:
+    return {} if images is None else {"pixel_values": images.pixel_values, "image_grid_thw": images.grid_thw}
+
+
+def _until_end(ids: list[int], ends: list[int]) -> list[int]:
+    stop = next((at + 1 for at, token in enumerate(ids) if token in ends), len(ids))
+    return ids[:stop]
+
+
+def _parts(model: Any) -> dict[str, list[nn.Module]]:
+    """The modules that can be frozen by name: tower without projector, projector(s), language model with its head."""
+    visual = model.model.visual
+    projectors = [module for name, module in visual.named_children() if "merger" in name]
+    tower = [module for name, module in visual.named_children() if "merger" not in name]
+    return {"vision": tower, "projector": projectors, "language": [model.model.language_model, model.lm_head]}
+
+
+def _peft_config(lora: LoRA) -> LoraConfig:
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]
+        target_modules=list(lora.targets),
+        exclude_modules=r".*visual.*" if lora.exclude_vision else None,
+        lora_dropout=0.0,
+        bias="none",
+    )

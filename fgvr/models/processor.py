@@ -1,0 +1,149 @@
+"""Chat and pictures to token ids and patches, and back: one pixel budget for training, validation and export.
+
+Tokenizer and image processor are transformers' own, held side by side: the library's combined processor class needs
+torchvision, which a CPU-only torch cannot import.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerBase
+
+from fgvr.errors import SampleError, UserError
+from fgvr.kernels.positions import mrope_positions
+from fgvr.types import EncodedPrompt, ImageInputs
+
+VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+IMAGE_TOKEN, END_OF_TURN = "<|image_pad|>", "<|im_end|>"
+
+
+@dataclass(frozen=True)
+class PixelBudget:
+    """How many pixels an image may have after resizing; the aspect ratio is kept.
+
+    Pixels of the resized image, which is a multiple of patch size x merge size on each side.
+    Raises UserError unless 0 < min <= max.
+    """
+
+    min: int = 56 * 56
+    max: int = 28 * 28 * 1280
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min <= self.max:
+            raise UserError(f"the pixel budget must satisfy 0 < min <= max, got min={self.min} and max={self.max}")
+
+
+class Processor:
+    """Tokenizer, chat template and image processor of one model.
+
+    Picklable, so that loader workers can carry it. Raises UserError when the tokenizer lacks a chat template or the vision tokens.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_processor: Any, pixels: PixelBudget) -> None:
+        self.tokenizer, self.image_processor, self.pixels = tokenizer, image_processor, pixels
+        image_processor.size = {"shortest_edge": pixels.min, "longest_edge": pixels.max}
+        vocabulary = tokenizer.get_vocab()
+        missing = [token for token in (IMAGE_TOKEN, END_OF_TURN) if token not in vocabulary]
+        if missing or not tokenizer.chat_template:
+            raise UserError(f"the model's tokenizer must have a chat template and the tokens {missing or 'it has'}: give a Qwen-VL model")
+        self.image_token = vocabulary[IMAGE_TOKEN]
+        self.end_of_turn = vocabulary[END_OF_TURN]
+        self.vision_token_ids = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
+        self._template_ids = lru_cache(maxsize=4096)(self._tokenise)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_template_ids"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._template_ids = lru_cache(maxsize=4096)(self._tokenise)
+
+    @classmethod
+    def from_folder(cls, folder: Path | str, pixels: PixelBudget, **options: Any) -> Processor:
+        """Reads what `save` (or any Qwen-VL checkpoint) holds; a hub id works too where there is a network."""
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
+        return cls(tokenizer, AutoImageProcessor.from_pretrained(str(folder), backend="pil", **options), pixels)
+
+    def save(self, folder: Path) -> None:
+        """Writes tokenizer, chat template and image processor (with the pixel budget) in the Hub's layout."""
+        self.tokenizer.save_pretrained(str(folder))
+        self.image_processor.save_pretrained(str(folder))
+
+    @property
+    def merge(self) -> int:
+        return int(self.image_processor.merge_size)
+
+    @property
+    def padding_token(self) -> int:
+        """The id that fills rows; the mask keeps every real token from seeing it."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad) if isinstance(pad, int) else self.end_of_turn
+
+    @property
+    def eos_token_ids(self) -> list[int]:
+        """Every id that ends a completion: the end of the turn and the tokenizer's own end of text."""
+        ids = {self.end_of_turn, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
+        return sorted(int(i) for i in ids if isinstance(i, int))
+
+    def encode_prompt(self, messages: Sequence[Mapping[str, Any]], images: Sequence[Image.Image]) -> EncodedPrompt:
+        """A chat and its images (upright RGB) as ids, positions and patches, the assistant's turn opened.
+
+        Raises SampleError when the text holds another number of image placeholders than there are images, or when an image's shape
+        cannot be resized into the budget. Nothing is ever truncated: cap the pixels instead.
+        """
+        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        ids = self._template_ids(str(text))
+        if ids.count(self.image_token) != len(images):
+            raise SampleError(
+                f"a prompt must hold one image placeholder per image, got {ids.count(self.image_token)} for {len(images)} images: "
+                f"take {IMAGE_TOKEN} out of the sample's text"
+            )
+        inputs, grids = self.encode_images(images)
+        expanded: list[int] = []
+        counts = iter(t * h * w // self.merge**2 for t, h, w in grids)
+        for token in ids:
+            expanded += [token] * next(counts) if token == self.image_token else [token]
+        input_ids = torch.tensor(expanded)
+        return EncodedPrompt(input_ids, mrope_positions(input_ids, self.image_token, grids, self.merge), inputs)
+
+    def encode_images(self, images: Sequence[Image.Image]) -> tuple[ImageInputs, list[tuple[int, int, int]]]:
+        try:
+            encoded = self.image_processor(list(images), return_tensors="pt")
+        except ValueError as error:  # an aspect ratio beyond 200 : 1
+            sizes = [image.size for image in images]
+            raise SampleError(f"images must have a shape that can be resized, got (width, height) {sizes}: {error}") from error
+        grid = encoded["image_grid_thw"]
+        return ImageInputs(encoded["pixel_values"].float(), grid), [(int(t), int(h), int(w)) for t, h, w in grid.tolist()]
+
+    def encode_text(self, text: str) -> list[int]:
+        """Ids of plain text. Raises SampleError when the text spells a special token."""
+        ids = self._template_ids(text)
+        if not set(ids).isdisjoint({self.image_token, self.end_of_turn, *self.vision_token_ids}):
+            raise SampleError(f"an answer must not spell a control token, got {text!r}: mend the label or the response")
+        return list(ids)
+
+    def encode_target(self, text: str) -> list[int]:
+        """The assistant's turn: the text, then the end of the turn."""
+        return [*self.encode_text(text), self.end_of_turn]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of a completion up to its first end token, special tokens left out."""
+        kept: list[int] = []
+        for token in ids:
+            if token in self.eos_token_ids:
+                break
+            kept.append(token)
+        return str(self.tokenizer.decode(kept, skip_special_tokens=True))
+
+    def _tokenise(self, text: str) -> tuple[int, ...]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tokenizer warns of texts longer than the model; lengths are checked where rows are made
+            return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])  # pyright: ignore[reportArgumentType]

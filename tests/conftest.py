@@ -1,0 +1,50 @@
+"""Fixtures that many tests share: a tiny policy on names of its own, made in memory."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from PIL import Image
+
+from fgvr.data.collate import Sequenced
+from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, TinyQwen
+from fgvr.types import EncodedPrompt
+
+NAMES = ("Azure Finch", "Amber Finch", "Crimson-browed Heron", "Jade Owl")
+QUESTION = "What is shown in this photo?"
+
+
+@pytest.fixture(autouse=True)
+def _two_threads():
+    torch.set_num_threads(2)
+
+
+def tiny_backbone(family: str = "qwen2_5_vl", **options) -> TinyQwen:
+    sizes = {"hidden": 64, "layers": 2, "heads": 2, "vision_hidden": 32, "vision_layers": 2, "tokens": 400} | options
+    return TinyQwen([f"<answer>{name}</answer>" for name in NAMES], family, phrases=[QUESTION], **sizes)  # pyright: ignore[reportArgumentType]
+
+
+def tiny_policy(family: str = "qwen2_5_vl", lora: LoRA | None = None, **options) -> Policy:
+    backbone = tiny_backbone(family)
+    config = PolicyConfig(backbone, PixelBudget(28 * 28, 84 * 84), lora=lora, **options)
+    return Policy(config, backbone.processor(config.pixels))
+
+
+def photo(width: int = 84, height: int = 84, seed: int = 0) -> Image.Image:
+    return Image.frombytes("RGB", (width, height), random.Random(seed).randbytes(3 * width * height))
+
+
+def prompt(policy: Policy, images: int = 1, seed: int = 0, width: int = 84) -> EncodedPrompt:
+    content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": QUESTION}]
+    pictures = [photo(width, 84, seed + i) for i in range(images)]
+    return policy.processor.encode_prompt([{"role": "user", "content": content}], pictures)
+
+
+def sequenced(policy: Policy, target: str, **prompt_options) -> Sequenced:
+    start, ids = prompt(policy, **prompt_options), policy.processor.encode_target(target)
+    length, after = len(start.input_ids) + len(ids), int(start.positions.max()) + 1
+    spatial = torch.cat([start.positions, torch.arange(after, after + len(ids)).expand(3, -1)], dim=1)
+    positions = torch.cat([torch.arange(length)[None], spatial])
+    return Sequenced(torch.cat([start.input_ids, torch.tensor(ids)]), positions, len(ids), start.images)

@@ -1,0 +1,79 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fgvr.kernels.token_logprobs import token_logprobs, token_logprobs_reference
+
+
+def make(rows: int, width: int, vocabulary: int, dtype: torch.dtype = torch.float64, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(rows, width, dtype=dtype, generator=generator, requires_grad=True)
+    weight = torch.randn(vocabulary, width, dtype=dtype, generator=generator, requires_grad=True)
+    targets = torch.randint(vocabulary, (rows,), generator=generator)
+    return hidden, weight, targets
+
+
+def test_by_hand():
+    # one hidden unit 1, weights [0, ln 3]: softmax = [1, 3] / 4, so the log-probs are ln(1/4) and ln(3/4)
+    hidden, weight = torch.ones(2, 1), torch.tensor([[0.0], [3.0]]).log().clamp(min=0)
+    out = token_logprobs(hidden, weight, torch.tensor([0, 1]))
+    torch.testing.assert_close(out, torch.tensor([0.25, 0.75]).log())
+
+
+@given(rows=st.integers(1, 9), vocabulary=st.sampled_from([2, 13, 97, 101]), row_chunk=st.integers(1, 10), vocab_chunk=st.integers(1, 110))
+def test_value_and_gradients_equal_the_reference(rows, vocabulary, row_chunk, vocab_chunk):
+    hidden, weight, targets = make(rows, 5, vocabulary)
+    twin_hidden, twin_weight = (t.detach().clone().requires_grad_() for t in (hidden, weight))
+    upstream = torch.linspace(-1, 2, rows, dtype=torch.float64)
+    fast = token_logprobs(hidden, weight, targets, row_chunk=row_chunk, vocab_chunk=vocab_chunk)
+    slow = token_logprobs_reference(twin_hidden, twin_weight, targets)
+    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+    (fast * upstream).sum().backward()
+    (slow * upstream).sum().backward()
+    torch.testing.assert_close(hidden.grad, twin_hidden.grad, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(weight.grad, twin_weight.grad, rtol=1e-11, atol=1e-12)
+
+
+def test_gradcheck_with_a_prime_vocabulary():
+    hidden, weight, targets = make(3, 4, 7)
+    assert torch.autograd.gradcheck(lambda h, w: token_logprobs(h, w, targets, row_chunk=2, vocab_chunk=3), (hidden, weight))
+
+
+def test_a_frozen_head_gets_no_gradient():
+    hidden, weight, targets = make(4, 3, 11)
+    frozen = weight.detach()
+    token_logprobs(hidden, frozen, targets).sum().backward()
+    assert frozen.grad is None
+    assert hidden.grad is not None
+
+
+def test_half_precision_inputs_are_summed_in_float32():
+    hidden, weight, targets = make(6, 16, 1009, torch.bfloat16)
+    fast = token_logprobs(hidden, weight, targets, vocab_chunk=100)
+    assert fast.dtype == torch.float32
+    torch.testing.assert_close(fast, token_logprobs_reference(hidden, weight, targets), rtol=1e-5, atol=1e-5)
+    fast.sum().backward()
+    assert hidden.grad.dtype == torch.bfloat16
+
+
+def test_an_empty_selection_is_differentiable():
+    hidden, weight, _ = make(0, 3, 5)
+    out = token_logprobs(hidden, weight, torch.zeros(0, dtype=torch.long))
+    out.sum().backward()
+    assert out.shape == (0,)
+    assert hidden.grad is not None
+
+
+def test_extreme_logits_stay_finite():
+    hidden = torch.tensor([[1e4]], requires_grad=True)
+    out = token_logprobs(hidden, torch.tensor([[1.0], [-1.0]]), torch.tensor([1]), vocab_chunk=1)
+    out.sum().backward()
+    torch.testing.assert_close(out, torch.tensor([-2e4]))
+    assert bool(hidden.grad.isfinite().all())
+
+
+def test_chunks_below_one_are_refused():
+    hidden, weight, targets = make(1, 1, 2)
+    with pytest.raises(ValueError, match="chunk sizes"):
+        token_logprobs(hidden, weight, targets, row_chunk=0)

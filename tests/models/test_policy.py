@@ -1,0 +1,154 @@
+import copy
+
+import pytest
+import torch
+from conftest import photo, prompt, sequenced, tiny_backbone, tiny_policy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fgvr.data.collate import PromptCollate, pack
+from fgvr.errors import UserError
+from fgvr.kernels.token_logprobs import token_logprobs_reference
+from fgvr.models import LoRA, PolicyConfig
+from fgvr.types import Example, PackedRows, ReadRecord
+
+TARGETS = ("<answer>Azure Finch</answer>", "<answer>Jade Owl</answer>", "Heron", "<answer>Crimson-browed Heron</answer> a")
+RECORD = ReadRecord(0, 0, (), ())
+
+
+def loss_and_gradients(policy, rows: PackedRows):
+    policy.zero_grad()
+    loss = -policy(rows).double().sum()
+    loss.backward()
+    return loss.detach(), torch.cat([p.grad.flatten().double() for _, p in policy.trainable() if p.grad is not None])
+
+
+def relative(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}, {"lora": LoRA(rank=4, alpha=8.0)}, {"freeze": ("vision",)}])
+def test_packed_and_padded_rows_agree_in_float64(family, options):
+    policy = tiny_policy(family, **options).double().train()
+    items = [sequenced(policy, target, seed=i, images=1 + i % 2, width=84 + 28 * (i % 3)) for i, target in enumerate(TARGETS)]
+    pad = policy.processor.padding_token
+    packed, packed_gradient = loss_and_gradients(policy, pack(items, [[0, 2, 3], [1]], pad))
+    padded, padded_gradient = loss_and_gradients(policy, pack(items, [[0], [1], [2], [3]], pad))
+    assert relative(packed, padded) < 1e-6
+    assert relative(packed_gradient, padded_gradient) < 1e-6
+
+
+@given(order=st.permutations(range(4)), cut=st.integers(1, 3))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_how_rows_are_filled_never_changes_a_log_prob(order, cut):
+    policy = tiny_policy().eval()
+    items = [sequenced(policy, target, seed=i) for i, target in enumerate(TARGETS)]
+    with torch.no_grad():
+        alone = [policy(pack([item], [[0]], 0)) for item in items]
+        together = policy(pack(items, [order[:cut], order[cut:]], 0))
+    torch.testing.assert_close(together, torch.cat([alone[i] for i in order]), rtol=1e-5, atol=1e-5)
+
+
+def test_log_probs_equal_stock_transformers():
+    policy = tiny_policy().eval()
+    item = sequenced(policy, TARGETS[0])
+    marks = (item.input_ids == policy.processor.image_token).int()
+    with torch.no_grad():
+        logits = policy.base(
+            input_ids=item.input_ids[None], mm_token_type_ids=marks[None], pixel_values=item.images.pixel_values,
+            image_grid_thw=item.images.grid_thw,
+        ).logits[0]
+        ours = policy(pack([item], [[0]], 0))
+    theirs = logits.log_softmax(-1)[:-1].gather(-1, item.input_ids[1:, None])[-item.targets :, 0]
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_only_target_tokens_reach_the_loss():
+    policy = tiny_policy()
+    item = sequenced(policy, TARGETS[0])
+    rows = pack([item], [[0]], 0)
+    assert rows.target_ids.tolist() == policy.processor.encode_target(TARGETS[0])
+    hidden = policy.hidden_states(rows).flatten(0, 1)[rows.target_index]
+    plain = token_logprobs_reference(hidden, policy.base.lm_head.weight, rows.target_ids)
+    torch.testing.assert_close(policy(rows), plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_parts_freeze_separately(family):
+    everything = {name for name, _ in tiny_policy(family).trainable()}
+    left = {part: {name for name, _ in tiny_policy(family, freeze=(part,)).trainable()} for part in ("vision", "projector", "language")}
+    frozen = {part: everything - names for part, names in left.items()}
+    assert set.union(*frozen.values()) == everything
+    assert sum(map(len, frozen.values())) == len(everything)
+    assert all("merger" in name for name in frozen["projector"])
+    assert not any("visual" in name for name in frozen["language"])
+
+
+def test_lora_trains_adapters_outside_the_tower_only():
+    names = [name for name, _ in tiny_policy(lora=LoRA(rank=2)).trainable()]
+    assert names
+    assert all("lora_" in name and "visual" not in name for name in names)
+
+
+def test_lora_on_the_head_is_refused():
+    with pytest.raises(UserError, match="lm_head"):
+        LoRA(targets=("lm_head",))
+    with pytest.raises(UserError, match="something must be left"):
+        PolicyConfig(tiny_backbone(), freeze=("vision", "projector", "language"))
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_greedy_answers_of_padded_prompts_equal_one_at_a_time(family):
+    policy = tiny_policy(family).train()
+    prompts = [prompt(policy, seed=1), prompt(policy, seed=2, images=2), prompt(policy, seed=3, width=140)]
+    collate = PromptCollate(policy.processor.padding_token, policy.processor.image_token)
+    example = Example("u", (), "Jade Owl", ("Jade Owl",), "val", "seen", "d")
+    together = policy.generate(collate([(example, p) for p in prompts], RECORD), 6)
+    alone = [policy.generate(collate([(example, p)], RECORD), 6)[0] for p in prompts]
+    assert together == alone
+    assert policy.training  # the mode it was found in
+
+
+def test_greedy_answers_equal_a_plain_loop_and_hold_no_vision_token():
+    policy = tiny_policy().eval()
+    with torch.no_grad():  # a head that wants an image token above all
+        policy.base.lm_head.weight[policy.processor.image_token] = 10 * policy.base.lm_head.weight.sum(0)
+    start = prompt(policy)
+    collate = PromptCollate(policy.processor.padding_token, policy.processor.image_token)
+    example = Example("u", (), "Jade Owl", ("Jade Owl",), "val", "seen", "d")
+    got = policy.generate(collate([(example, start)], RECORD), 5)[0]
+    ids = start.input_ids.tolist()
+    for _ in range(5):
+        row = torch.tensor([ids])
+        marks = (row == policy.processor.image_token).int()
+        with torch.no_grad():
+            logits = policy.base(
+                input_ids=row, mm_token_type_ids=marks, pixel_values=start.images.pixel_values, image_grid_thw=start.images.grid_thw
+            ).logits[0, -1]
+        logits[policy.processor.vision_token_ids] = -torch.inf
+        ids.append(int(logits.argmax()))
+    assert ids[len(start.input_ids) :][: len(got)] == got
+    assert set(got).isdisjoint(policy.processor.vision_token_ids)
+
+
+def test_the_same_backbone_gives_the_same_weights_and_leaves_the_random_state_alone():
+    before = torch.random.get_rng_state()
+    first, second = tiny_policy().state_dict(), tiny_policy().state_dict()
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_photo_wider_than_200_to_1_is_one_bad_sample():
+    policy = tiny_policy()
+    with pytest.raises(ValueError, match="shape that can be resized"):
+        policy.processor.encode_images([photo(2010, 10)])
+
+
+def test_rows_are_not_changed_by_a_forward_pass():
+    policy = tiny_policy()
+    rows = pack([sequenced(policy, TARGETS[0])], [[0]], 0)
+    twin = copy.deepcopy(rows)
+    policy(rows)
+    assert torch.equal(rows.input_ids, twin.input_ids)
+    assert torch.equal(rows.positions, twin.positions)
