@@ -37,9 +37,13 @@ class Taxonomy:
         parents: dict[str, str] = {}
         for label, path in self.paths.items():
             if not path or path[-1] != label:
-                raise UserError(f"a taxonomy path must end in its label, but {label!r} has {list(path)}: mend taxonomy.yaml")
+                raise UserError(
+                    f"a taxonomy path must end in its label, but {label!r} has {list(path)}: mend taxonomy.yaml"
+                )
             if self.ranks and len(path) > len(self.ranks):
-                raise UserError(f"the path of {label!r} has {len(path)} names but there are only {len(self.ranks)} ranks")
+                raise UserError(
+                    f"the path of {label!r} has {len(path)} names but there are only {len(self.ranks)} ranks"
+                )
             for parent, child in zip((self.root, *path), path, strict=False):
                 if child == self.root or parents.setdefault(child, parent) != parent:
                     raise UserError(

@@ -44,7 +44,9 @@ def balanced_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
         return []
     most = min(len(lengths), max(1, math.ceil(sum(lengths) / max(row_tokens, max(lengths)))))
     fewest = max(1, most - 2) if most > 3 else most
-    return min((_spread(lengths, count) for count in range(most, fewest - 1, -1)), key=lambda rows: _area(lengths, rows))
+    return min(
+        (_spread(lengths, count) for count in range(most, fewest - 1, -1)), key=lambda rows: _area(lengths, rows)
+    )
 
 
 def _spread(lengths: Sequence[int], count: int) -> list[list[int]]:

@@ -25,7 +25,9 @@ def mrope_positions(
         first = at + int(found[0]) if len(found) else len(input_ids)
         count = t * rows * columns
         if first + count > len(input_ids) or not bool((input_ids[first : first + count] == image_token).all()):
-            raise ValueError(f"an image of {count} tokens must have as many placeholders in the prompt, from token {first} on")
+            raise ValueError(
+                f"an image of {count} tokens must have as many placeholders in the prompt, from token {first} on"
+            )
         pieces.append(torch.arange(start, start + first - at).expand(3, -1))
         start += first - at
         axes = torch.meshgrid(torch.arange(t), torch.arange(rows), torch.arange(columns), indexing="ij")
@@ -33,6 +35,8 @@ def mrope_positions(
         start += max(rows, columns)
         at = first + count
     if bool((input_ids[at:] == image_token).any()):
-        raise ValueError(f"the prompt holds image placeholders after its {len(grids)} images: every placeholder needs an image")
+        raise ValueError(
+            f"the prompt holds image placeholders after its {len(grids)} images: every placeholder needs an image"
+        )
     pieces.append(torch.arange(start, start + len(input_ids) - at).expand(3, -1))
     return torch.cat(pieces, dim=1)

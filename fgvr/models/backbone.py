@@ -82,7 +82,9 @@ class Pretrained(Backbone):
                 f"{str(error).splitlines()[0]}"
             ) from error
         if config.model_type not in FAMILIES:
-            raise UserError(f"the model's type must be one of {', '.join(FAMILIES)}, got {config.model_type!r} in {self.path!r}")
+            raise UserError(
+                f"the model's type must be one of {', '.join(FAMILIES)}, got {config.model_type!r} in {self.path!r}"
+            )
         return config
 
     def build(self, attention: Attention) -> PreTrainedModel:
@@ -155,7 +157,9 @@ class TinyQwen(Backbone):
             return list(self.vocabulary)
         path = Path(self.vocabulary)
         if not path.is_file():
-            raise UserError(f"vocabulary must be a file of names, such as a shard set's manifest.json, got {self.vocabulary!r}")
+            raise UserError(
+                f"vocabulary must be a file of names, such as a shard set's manifest.json, got {self.vocabulary!r}"
+            )
         text = path.read_text(encoding="utf-8")
         if path.suffix != ".json":
             return text.splitlines()
@@ -194,7 +198,11 @@ class TinyQwen(Backbone):
             "num_key_value_heads": max(1, self.heads // 2),
             "max_position_embeddings": 4096,
             # half of a head's width in rotary pairs, shared between time, height and width as in the large models
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [head // 8, head * 3 // 16, head * 3 // 16]},
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e4,
+                "mrope_section": [head // 8, head * 3 // 16, head * 3 // 16],
+            },
             "bos_token_id": None,
             "eos_token_id": ids["<|im_end|>"],
             "pad_token_id": ids["<|endoftext|>"],
@@ -208,11 +216,17 @@ class TinyQwen(Backbone):
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,
         }
-        shared = {f"{name}_token_id": ids[f"<|{token}|>"] for name, token in (("image", "image_pad"), ("video", "video_pad"))}
+        shared = {
+            f"{name}_token_id": ids[f"<|{token}|>"] for name, token in (("image", "image_pad"), ("video", "video_pad"))
+        }
         shared |= {"vision_start_token_id": ids["<|vision_start|>"], "vision_end_token_id": ids["<|vision_end|>"]}
         if self.family == "qwen3_vl":
             text |= {"head_dim": head}
-            vision |= {"patch_size": 16, "num_position_embeddings": 2304, "deepstack_visual_indexes": list(range(self.vision_layers - 1))}
+            vision |= {
+                "patch_size": 16,
+                "num_position_embeddings": 2304,
+                "deepstack_visual_indexes": list(range(self.vision_layers - 1)),
+            }
             return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **shared)
         vision |= {"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [self.vision_layers - 1]}
         return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **shared)

@@ -39,9 +39,13 @@ class LoRA:
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not self.targets:
-            raise UserError(f"LoRA needs a rank of at least 1 and some targets, got rank={self.rank} and targets={list(self.targets)}")
+            raise UserError(
+                f"LoRA needs a rank of at least 1 and some targets, got rank={self.rank} and targets={list(self.targets)}"
+            )
         if "lm_head" in self.targets or "embed_tokens" in self.targets:
-            raise UserError("LoRA targets must not hold lm_head or embed_tokens: the head is read directly, an adapter on it would never train")
+            raise UserError(
+                "LoRA targets must not hold lm_head or embed_tokens: the head is read directly, an adapter on it would never train"
+            )
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,9 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         if set(self.freeze) == {"vision", "projector", "language"} and self.lora is None:
-            raise UserError("something must be left to train, but vision, projector and language are all frozen and there is no LoRA")
+            raise UserError(
+                "something must be left to train, but vision, projector and language are all frozen and there is no LoRA"
+            )
 
 
 class Policy(nn.Module):
@@ -96,7 +102,9 @@ class Policy(nn.Module):
         """The language model's last hidden states of packed rows."""
         if self.config.attention == "flash_attention_2":
             if len(rows.input_ids) != 1:
-                raise ValueError(f"flash attention takes one row per micro-batch, got {len(rows.input_ids)}: set row_tokens to micro_batch_tokens")
+                raise ValueError(
+                    f"flash attention takes one row per micro-batch, got {len(rows.input_ids)}: set row_tokens to micro_batch_tokens"
+                )
             attention: dict[str, Any] = {"attention_mask": None, "position_ids": rows.positions}
         else:
             attention = {"attention_mask": block_causal_mask(rows.segments), "position_ids": rows.positions[1:]}

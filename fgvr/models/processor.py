@@ -53,7 +53,9 @@ class Processor:
         vocabulary = tokenizer.get_vocab()
         missing = [token for token in (IMAGE_TOKEN, END_OF_TURN) if token not in vocabulary]
         if missing or not tokenizer.chat_template:
-            raise UserError(f"the model's tokenizer must have a chat template and the tokens {missing or 'it has'}: give a Qwen-VL model")
+            raise UserError(
+                f"the model's tokenizer must have a chat template and the tokens {missing or 'it has'}: give a Qwen-VL model"
+            )
         self.image_token = vocabulary[IMAGE_TOKEN]
         self.end_of_turn = vocabulary[END_OF_TURN]
         self.vision_token_ids = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
@@ -119,9 +121,13 @@ class Processor:
             encoded = self.image_processor(list(images), return_tensors="pt")
         except ValueError as error:  # an aspect ratio beyond 200 : 1
             sizes = [image.size for image in images]
-            raise SampleError(f"images must have a shape that can be resized, got (width, height) {sizes}: {error}") from error
+            raise SampleError(
+                f"images must have a shape that can be resized, got (width, height) {sizes}: {error}"
+            ) from error
         grid = encoded["image_grid_thw"]
-        return ImageInputs(encoded["pixel_values"].float(), grid), [(int(t), int(h), int(w)) for t, h, w in grid.tolist()]
+        return ImageInputs(encoded["pixel_values"].float(), grid), [
+            (int(t), int(h), int(w)) for t, h, w in grid.tolist()
+        ]
 
     def encode_text(self, text: str) -> list[int]:
         """Ids of plain text. Raises SampleError when the text spells a special token."""
@@ -145,5 +151,7 @@ class Processor:
 
     def _tokenise(self, text: str) -> tuple[int, ...]:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tokenizer warns of texts longer than the model; lengths are checked where rows are made
+            warnings.simplefilter(
+                "ignore"
+            )  # the tokenizer warns of texts longer than the model; lengths are checked where rows are made
             return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])  # pyright: ignore[reportArgumentType]

@@ -38,7 +38,9 @@ def loss_weights(
     if sequence.numel() == 0:
         return torch.zeros(0, device=sequence.device)
     if tokens < 1 or sequences < 1:
-        raise ValueError(f"the global batch must hold at least one target, got {tokens} tokens in {sequences} sequences")
+        raise ValueError(
+            f"the global batch must hold at least one target, got {tokens} tokens in {sequences} sequences"
+        )
     if how == "token":
         return torch.full(sequence.shape, world / tokens, device=sequence.device)
     if how == "sequence":

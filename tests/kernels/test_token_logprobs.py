@@ -21,7 +21,12 @@ def test_by_hand():
     torch.testing.assert_close(out, torch.tensor([0.25, 0.75]).log())
 
 
-@given(rows=st.integers(1, 9), vocabulary=st.sampled_from([2, 13, 97, 101]), row_chunk=st.integers(1, 10), vocab_chunk=st.integers(1, 110))
+@given(
+    rows=st.integers(1, 9),
+    vocabulary=st.sampled_from([2, 13, 97, 101]),
+    row_chunk=st.integers(1, 10),
+    vocab_chunk=st.integers(1, 110),
+)
 def test_value_and_gradients_equal_the_reference(rows, vocabulary, row_chunk, vocab_chunk):
     hidden, weight, targets = make(rows, 5, vocabulary)
     twin_hidden, twin_weight = (t.detach().clone().requires_grad_() for t in (hidden, weight))
@@ -37,7 +42,9 @@ def test_value_and_gradients_equal_the_reference(rows, vocabulary, row_chunk, vo
 
 def test_gradcheck_with_a_prime_vocabulary():
     hidden, weight, targets = make(3, 4, 7)
-    assert torch.autograd.gradcheck(lambda h, w: token_logprobs(h, w, targets, row_chunk=2, vocab_chunk=3), (hidden, weight))
+    assert torch.autograd.gradcheck(
+        lambda h, w: token_logprobs(h, w, targets, row_chunk=2, vocab_chunk=3), (hidden, weight)
+    )
 
 
 def test_a_frozen_head_gets_no_gradient():

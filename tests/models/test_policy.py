@@ -12,7 +12,12 @@ from fgvr.kernels.token_logprobs import token_logprobs_reference
 from fgvr.models import LoRA, PolicyConfig
 from fgvr.types import Example, PackedRows, ReadRecord
 
-TARGETS = ("<answer>Azure Finch</answer>", "<answer>Jade Owl</answer>", "Heron", "<answer>Crimson-browed Heron</answer> a")
+TARGETS = (
+    "<answer>Azure Finch</answer>",
+    "<answer>Jade Owl</answer>",
+    "Heron",
+    "<answer>Crimson-browed Heron</answer> a",
+)
 RECORD = ReadRecord(0, 0, (), ())
 
 
@@ -28,10 +33,14 @@ def relative(a, b):
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
-@pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}, {"lora": LoRA(rank=4, alpha=8.0)}, {"freeze": ("vision",)}])
+@pytest.mark.parametrize(
+    "options", [{}, {"gradient_checkpointing": True}, {"lora": LoRA(rank=4, alpha=8.0)}, {"freeze": ("vision",)}]
+)
 def test_packed_and_padded_rows_agree_in_float64(family, options):
     policy = tiny_policy(family, **options).double().train()
-    items = [sequenced(policy, target, seed=i, images=1 + i % 2, width=84 + 28 * (i % 3)) for i, target in enumerate(TARGETS)]
+    items = [
+        sequenced(policy, target, seed=i, images=1 + i % 2, width=84 + 28 * (i % 3)) for i, target in enumerate(TARGETS)
+    ]
     pad = policy.processor.padding_token
     packed, packed_gradient = loss_and_gradients(policy, pack(items, [[0, 2, 3], [1]], pad))
     padded, padded_gradient = loss_and_gradients(policy, pack(items, [[0], [1], [2], [3]], pad))
@@ -56,7 +65,9 @@ def test_log_probs_equal_stock_transformers():
     marks = (item.input_ids == policy.processor.image_token).int()
     with torch.no_grad():
         logits = policy.base(
-            input_ids=item.input_ids[None], mm_token_type_ids=marks[None], pixel_values=item.images.pixel_values,
+            input_ids=item.input_ids[None],
+            mm_token_type_ids=marks[None],
+            pixel_values=item.images.pixel_values,
             image_grid_thw=item.images.grid_thw,
         ).logits[0]
         ours = policy(pack([item], [[0]], 0))
@@ -77,7 +88,10 @@ def test_only_target_tokens_reach_the_loss():
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
 def test_parts_freeze_separately(family):
     everything = {name for name, _ in tiny_policy(family).trainable()}
-    left = {part: {name for name, _ in tiny_policy(family, freeze=(part,)).trainable()} for part in ("vision", "projector", "language")}
+    left = {
+        part: {name for name, _ in tiny_policy(family, freeze=(part,)).trainable()}
+        for part in ("vision", "projector", "language")
+    }
     frozen = {part: everything - names for part, names in left.items()}
     assert set.union(*frozen.values()) == everything
     assert sum(map(len, frozen.values())) == len(everything)
@@ -124,7 +138,10 @@ def test_greedy_answers_equal_a_plain_loop_and_hold_no_vision_token():
         marks = (row == policy.processor.image_token).int()
         with torch.no_grad():
             logits = policy.base(
-                input_ids=row, mm_token_type_ids=marks, pixel_values=start.images.pixel_values, image_grid_thw=start.images.grid_thw
+                input_ids=row,
+                mm_token_type_ids=marks,
+                pixel_values=start.images.pixel_values,
+                image_grid_thw=start.images.grid_thw,
             ).logits[0, -1]
         logits[policy.processor.vision_token_ids] = -torch.inf
         ids.append(int(logits.argmax()))

@@ -48,7 +48,9 @@ def test_any_split_into_micro_batches_and_ranks_gives_the_same_sum(lengths, how,
     split = torch.zeros((), dtype=torch.float64)
     for first, last in zip(edges, edges[1:], strict=False):
         inside = (sequence >= first) & (sequence < last)
-        split += (loss_weights(sequence[inside], how, world=world, **counts) * x[inside]).sum() / world  # the ranks' average
+        split += (
+            loss_weights(sequence[inside], how, world=world, **counts) * x[inside]
+        ).sum() / world  # the ranks' average
     torch.testing.assert_close(split, whole, rtol=1e-6, atol=1e-9)
 
 

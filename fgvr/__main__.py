@@ -1,0 +1,143 @@
+"""`python -m fgvr COMMAND`: the commands of a run and the tools, with every error of the user's as one sentence."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import fgvr
+from fgvr.errors import UserError
+
+
+class Tool(NamedTuple):
+    """A plain function that becomes a command; its parameters become options."""
+
+    module: str
+    function: str
+    help: str
+
+
+RUNS = {
+    "fit": "train, or go on training, and evaluate the final weights",
+    "validate": "evaluate a checkpoint of a run on the validation data",
+    "test": "evaluate a checkpoint of a run on the test data",
+    "predict": "run a checkpoint over data without labels",
+}
+TOOLS = {
+    "shards": Tool("fgvr.tools.shards", "shards", "pack labelled photos into shards"),
+    "export": Tool("fgvr.tools.export", "export", "write a run's model as a folder that transformers opens"),
+}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Returns the exit code: 0, 2 for an error the user can mend, 130 for Ctrl-C; a bug keeps its traceback."""
+    args = sys.argv[1:] if args is None else args
+    try:
+        return _run(args)
+    except UserError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        return _interrupted(args)
+    except SystemExit as leave:
+        if isinstance(leave.__context__, KeyboardInterrupt):  # lightning turns Ctrl-C into exit 1
+            return _interrupted(args)
+        return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _refuse(f"{error.filename}: {error.strerror}.")
+
+
+def _run(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if args[0] in ("-V", "--version"):
+        print(f"fgvr {fgvr.__version__}")
+        return 0
+    command = args[0]
+    if command.startswith("-"):
+        verb = next((arg for arg in args if arg in RUNS or arg in TOOLS), None)
+        rest = " ".join(arg for arg in args if arg != verb)
+        raise UserError(f"The command comes first: python -m fgvr {verb or 'COMMAND'} {rest}.")
+    if command in RUNS:
+        _run_lightning(args)
+    elif command in TOOLS:
+        _run_tool(command, args[1:])
+    else:
+        import difflib
+
+        near = difflib.get_close_matches(command, [*RUNS, *TOOLS], n=1)
+        hint = f"the nearest is {near[0]}" if near else f"there are {', '.join([*RUNS, *TOOLS])}"
+        raise UserError(f"There is no command {command}; {hint}.")
+    return 0
+
+
+def _run_lightning(args: list[str]) -> None:
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    from fgvr.cli import run_cli
+
+    try:
+        run_cli(args)
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error
+
+
+def _run_tool(command: str, args: list[str]) -> None:
+    from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser
+
+    from fgvr.cli_help import explain
+
+    tool = TOOLS[command]
+    function: Callable[..., Any] = getattr(importlib.import_module(tool.module), tool.function)
+    parser = ArgumentParser(
+        prog=f"fgvr {command}", description=tool.help, parser_mode="omegaconf", exit_on_error=False
+    )
+    parser.add_argument("-c", "--config", action=ActionConfigFile, help="a yaml file with the options below")
+    parser.add_function_arguments(function)
+    try:
+        options = parser.instantiate(parser.parse_args(args))
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise UserError(explain(parser, args, error)) from error
+    function(**{key: value for key, value in options.items() if key != "config"})
+
+
+def _overview() -> str:
+    width = max(map(len, [*RUNS, *TOOLS])) + 2
+    runs = [f"  {name:<{width}}{text}" for name, text in RUNS.items()]
+    tools = [f"  {name:<{width}}{tool.help}" for name, tool in TOOLS.items()]
+    return "\n".join(
+        [
+            f"fgvr {fgvr.__version__}: name what is in a photo as finely as one can without being wrong",
+            "",
+            "usage: python -m fgvr COMMAND [--config FILE] [--KEY VALUE ...]",
+            "",
+            "runs:",
+            *runs,
+            "",
+            "tools:",
+            *tools,
+            "",
+            "python -m fgvr COMMAND --help says what a command takes; --print_config prints its whole config.",
+        ]
+    )
+
+
+def _refuse(message: str) -> int:
+    from fgvr.cli_help import one_line
+
+    print(f"fgvr: {one_line(message)}", file=sys.stderr)
+    return 2
+
+
+def _interrupted(args: list[str]) -> int:
+    again = " The same command goes on from the last checkpoint." if args[:1] == ["fit"] else ""
+    print(f"fgvr: stopped by Ctrl-C.{again}", file=sys.stderr)
+    return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""When a checkpoint is saved, which ones stay, and what a resumed run must agree with."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
+
+import fgvr
+from fgvr.callbacks.fingerprint import refuse_changes
+from fgvr.callbacks.run_folder import RunFolder
+from fgvr.errors import UserError
+from fgvr.strategies.checkpoint_io import SUFFIX, checkpoints_in, read_manifest, write_whole
+
+log = logging.getLogger(__name__)
+
+
+class RunCheckpoints(Checkpoint):
+    """Saves every `run.save_every` optimiser steps, at the end, and whenever `run.best` improves.
+
+    At a step that ends an epoch, or that validation follows, the save waits for that to be over: a checkpoint taken
+    before would make a resumed run skip it. Keeps the last `run.keep` checkpoints and the best.
+    """
+
+    def __init__(self, run: RunFolder, config: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> None:
+        self.run = run
+        self.config = dict(config)
+        self.fingerprint = dict(fingerprint)
+        self.best_value: float | None = None
+        self.best_step: int | None = None
+        self.seconds_before = 0.0
+        self._began: float | None = None
+        self._last_step = 0
+        self._saved_step = 0
+        self._due = False
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in training so far, earlier processes of the same run included up to their last checkpoint."""
+        return self.seconds_before + (time.monotonic() - self._began if self._began is not None else 0.0)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != TrainerFn.FITTING:
+            return
+        describe = getattr(trainer.datamodule, "fingerprint", None)  # pyright: ignore[reportAttributeAccessIssue]
+        self.fingerprint["data"] = describe() if callable(describe) else None
+        if trainer.ckpt_path is not None:
+            # before the weights are read: the data can only be described once it has been prepared
+            path = Path(trainer.ckpt_path)
+            refuse_changes(read_manifest(path).fingerprint, self.fingerprint, self.run.allow_changed, path)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began = time.monotonic()
+        self._last_step = self._saved_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if step == self._last_step:  # inside an accumulation: the gradients so far would be lost
+            return
+        self._last_step = step
+        self._due = self._due or step % self.run.save_every == 0 or step == trainer.max_steps
+        loop = trainer.fit_loop.epoch_loop
+        validates = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # pyright: ignore[reportArgumentType]
+        between_epochs = loop._num_ready_batches_reached() and trainer.num_training_batches > 1
+        if self._due and not validates and not between_epochs:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
+        if self.run.best is not None and self._improves(trainer):
+            self._due = True
+        if self._due:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step != self._saved_step:
+            self._save(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_value": self.best_value, "best_step": self.best_step, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_value = state_dict["best_value"]
+        self.best_step = state_dict["best_step"]
+        self.seconds_before = state_dict["seconds"]
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["fgvr"] = {"version": fgvr.__version__, "config": self.config, "fingerprint": self.fingerprint}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if trainer.state.fn == TrainerFn.FITTING:
+            # again, because a damaged checkpoint may have been replaced by the one before it
+            then = checkpoint.get("fgvr", {}).get("fingerprint", {})
+            refuse_changes(then, self.fingerprint, self.run.allow_changed, Path(str(trainer.ckpt_path)))
+
+    def _improves(self, trainer: Trainer) -> bool:
+        figures = trainer.callback_metrics
+        if self.run.best not in figures:
+            raise UserError(
+                f"run.best must be a figure of the validation, got {self.run.best!r}: choose one of {sorted(figures)}."
+            )
+        value = float(figures[self.run.best])
+        if math.isnan(value):
+            return False
+        if self.best_value is not None:
+            better = value > self.best_value if self.run.mode == "max" else value < self.best_value
+            if not better:
+                return False
+        self.best_value, self.best_step = value, trainer.global_step
+        return True
+
+    def _save(self, trainer: Trainer) -> None:
+        self._due = False
+        step = trainer.global_step
+        if trainer.fast_dev_run or step == self._saved_step:  # pyright: ignore[reportAttributeAccessIssue]
+            return
+        trainer.save_checkpoint(self._path(step), weights_only=False)
+        self._saved_step = step
+        if not trainer.is_global_zero:
+            return
+        if self.best_step is not None:
+            record = {"figure": self.run.best, "value": self.best_value, "step": self.best_step}
+            record["checkpoint"] = self._path(self.best_step).name
+            write_whole(self.run.checkpoints / "best.json", json.dumps(record, indent=1).encode())
+        self._prune(trainer)
+
+    def _prune(self, trainer: Trainer) -> None:
+        own = [path for path in checkpoints_in(self.run.checkpoints) if path.name.startswith("step-")]
+        for path in own[: -self.run.keep]:
+            if self.best_step is None or path != self._path(self.best_step):
+                trainer.strategy.remove_checkpoint(path)
+
+    def _path(self, step: int) -> Path:
+        return self.run.checkpoints / f"step-{step:08d}{SUFFIX}"

@@ -1,0 +1,100 @@
+"""What a run is made of: its settings, its data and the code, each as something that can be compared and named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import fgvr
+from fgvr.errors import UserError
+
+Changeable = Literal["config", "data", "code"]
+
+# These change how fast a run goes or what it prints, never what it learns.
+WITHOUT_EFFECT = frozenset(
+    {"workers", "num_workers", "prefetch", "prefetch_factor", "pin_memory", "persistent_workers", "eval_batch_size"}
+)
+TRAINER_KEYS = frozenset(
+    {
+        "max_epochs",
+        "max_steps",
+        "accumulate_grad_batches",
+        "gradient_clip_val",
+        "gradient_clip_algorithm",
+        "precision",
+        "limit_train_batches",
+    }
+)
+
+
+def config_fingerprint(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"model.init_args.lr": 1e-05, ...}`: every setting that decides what is learned, flattened, as plain values."""
+    sections = {key: config[key] for key in ("model", "data", "seed_everything") if key in config}
+    trainer = config.get("trainer") or {}
+    sections["trainer"] = {key: trainer[key] for key in sorted(TRAINER_KEYS) if key in trainer}
+    flat = dict(_flatten(json.loads(json.dumps(sections, default=str)), ""))
+    return {key: value for key, value in flat.items() if WITHOUT_EFFECT.isdisjoint(key.split("."))}
+
+
+def code_fingerprint(package: Path | None = None) -> dict[str, str]:
+    """The version, and for each source file of the package the first 16 hex digits of its sha256."""
+    root = package or Path(fgvr.__file__).parent
+    sources = {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for path in sorted(root.rglob("*.py"))
+    }
+    return {"version": fgvr.__version__, **sources}
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Per part ("config", "data", "code") what differs, as `key: old -> new` (source files by name alone); parts that agree are absent."""
+    found: dict[str, list[str]] = {}
+    for part in ("config", "data", "code"):
+        old, new = then.get(part), now.get(part)
+        if old is None or new is None or old == new:
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            keys = sorted({*old, *new})
+            changed = [key for key in keys if _show(old, key) != _show(new, key)]
+            found[part] = [f"{key}: {_show(old, key)} -> {_show(new, key)}" for key in changed]
+            if part == "code":
+                found[part] = [f"{key} changed" if key != "version" else line for key, line in zip(changed, found[part], strict=True)]
+        else:
+            found[part] = [f"fingerprint: {str(old)[:16]} -> {str(new)[:16]}"]
+    return found
+
+
+def refuse_changes(then: Mapping[str, Any], now: Mapping[str, Any], allowed: Collection[str], source: Path) -> None:
+    """Raises UserError naming every difference that `allowed` does not cover."""
+    changed = {part: lines for part, lines in differences(then, now).items() if part not in allowed}
+    if not changed:
+        return
+    named = "; ".join(f"{part}: {_shorten(lines)}" for part, lines in changed.items())
+    raise UserError(
+        f"Resuming {source} would mix two different runs, because this changed since it was saved: {named}. Undo the "
+        f"change, name it as meant with --run.allow_changed '[{','.join(changed)}]', or start again with --run.fresh true."
+    )
+
+
+def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    entries: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        entries = [(f"{prefix}.{key}" if prefix else str(key), entry) for key, entry in value.items()]
+    elif isinstance(value, list):
+        entries = [(f"{prefix}[{index}]", entry) for index, entry in enumerate(value)]
+    if not entries:
+        yield prefix, value
+    for key, entry in entries:
+        yield from _flatten(entry, key)
+
+
+def _show(values: Mapping[str, Any], key: str) -> str:
+    return json.dumps(values[key], ensure_ascii=False) if key in values else "absent"
+
+
+def _shorten(lines: list[str], most: int = 8) -> str:
+    rest = f", and {len(lines) - most} more" if len(lines) > most else ""
+    return ", ".join(lines[:most]) + rest

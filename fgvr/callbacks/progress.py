@@ -1,0 +1,161 @@
+"""How far the run is: a bar on a terminal, a plain line now and then in a log file."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as RichProgress
+
+SHOWN = ("loss", "tokens/s", "images/s", "lr")
+
+
+class Progress(ProgressBar):
+    """Optimiser steps done of all, with loss, tokens/s, images/s, learning rate and the time left.
+
+    On a terminal a bar, refreshed four times a second; elsewhere one line to stderr every `seconds`. Figures are what
+    the module logs with `prog_bar=True`; the learning rate is the optimiser's.
+    """
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self._enabled = True
+        self._bar: RichProgress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._shown_at = -math.inf
+        self._began = 0.0
+        self._first_step = 0
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        if self._bar is not None:
+            self._bar.console.print(*args)
+        elif self._enabled:
+            print(*args, file=sys.stderr, flush=True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began, self._first_step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        total = total_steps(trainer)
+        done = trainer.global_step
+        if self._is_time(at_once=total is not None and done >= total):
+            passed = time.monotonic() - self._began
+            rate = passed / (done - self._first_step) if done > self._first_step else None
+            left = None if total is None or rate is None else rate * (total - done)
+            self._show("step", done, total, f"{figures(trainer)} | {clock(passed)} passed, {clock(left)} left")
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        sizes = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
+        name = "first look" if trainer.sanity_checking else "validation"
+        self._evaluated(name, sizes, batch_idx, dataloader_idx)  # pyright: ignore[reportArgumentType]
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._evaluated("test", trainer.num_test_batches, batch_idx, dataloader_idx)  # pyright: ignore[reportArgumentType]
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._evaluated("predict", trainer.num_predict_batches, batch_idx, dataloader_idx)  # pyright: ignore[reportArgumentType]
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _evaluated(self, name: str, sizes: list[int | float] | int | float, index: int, loader: int) -> None:
+        sizes = sizes if isinstance(sizes, list) else [sizes]
+        done, total = int(sum(sizes[:loader])) + index + 1, sum(sizes)
+        if self._is_time(at_once=done == total and self._bar is not None):
+            self._show(name, done, None if math.isinf(total) else int(total), "")
+
+    def _is_time(self, at_once: bool) -> bool:
+        now = time.monotonic()
+        pause = 0.25 if sys.stderr.isatty() else self.seconds
+        if not self._enabled or not (at_once or now - self._shown_at >= pause):
+            return False
+        self._shown_at = now
+        return True
+
+    def _show(self, name: str, done: int, total: int | None, text: str) -> None:
+        if not sys.stderr.isatty():
+            print(f"{name} {done}/{total if total is not None else '?'}{text and ' | ' + text}", file=sys.stderr, flush=True)
+            return
+        if self._bar is None:
+            columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+            self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
+            self._bar.start()
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(name, total=total, text="")
+        for other, task in self._tasks.items():
+            self._bar.update(task, visible=other in (name, "step"))
+        self._bar.update(self._tasks[name], completed=done, total=total, text=text)
+        self._bar.refresh()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar, self._tasks, self._shown_at = None, {}, -math.inf
+
+
+def total_steps(trainer: Trainer) -> int | None:
+    """Optimiser steps of the whole run, or None when it has no end that is known beforehand."""
+    limits: list[float] = [trainer.max_steps] if trainer.max_steps >= 0 else []
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0 and math.isfinite(trainer.num_training_batches):
+        limits.append(trainer.max_epochs * math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
+    return int(min(limits)) if limits else None
+
+
+def figures(trainer: Trainer) -> str:
+    """`loss 0.123 | tokens/s 5,300 | ...` of the step just done; a figure that is not logged is left out."""
+    now = trainer.progress_bar_metrics
+    values = {name: float(now[name]) for name in SHOWN if name in now}  # pyright: ignore[reportArgumentType]
+    if "lr" not in values and trainer.optimizers:
+        values["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+    shapes = {"loss": ".4f", "lr": ".2e"}
+    return " | ".join(f"{name} {value:{shapes.get(name, ',.0f')}}" for name, value in values.items())
+
+
+def clock(seconds: float | None) -> str:
+    """Hours, minutes and seconds; `?` when unknown."""
+    if seconds is None or not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

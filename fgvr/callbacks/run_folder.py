@@ -1,0 +1,231 @@
+"""The folder of one run: who may write to it, what it already holds, and where the run goes on from.
+
+runs/NAME/config.yaml  checkpoints/step-00000100.ckpt/  checkpoints/best.json  tensorboard/  final_metrics.json
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from fgvr.callbacks.fingerprint import Changeable, refuse_changes
+from fgvr.errors import UserError
+from fgvr.strategies.checkpoint_io import (
+    SUFFIX,
+    CheckpointManifest,
+    checkpoints_in,
+    newest_checkpoint,
+    read_manifest,
+    sweep,
+    verify_checkpoint,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps everything it writes, and how it goes on when the folder is not empty.
+
+    Args:
+        dir: the run's folder; made if absent
+        resume: "auto" goes on from the newest whole checkpoint, "never" refuses a folder that holds one, a path to a
+            checkpoint goes back to it (one of this folder) or starts from it (one of another run)
+        fresh: move an old folder of that name aside (NAME-1, NAME-2, ...) and start again
+        allow_changed: what may differ from the run that is resumed: "config", "data", "code"
+        save_every: optimiser steps between two checkpoints
+        keep: how many of the latest checkpoints stay; the best one stays besides
+        best: the validation figure, "seen/exact" say, whose best checkpoint is kept; none by default
+        mode: whether the best figure is the largest ("max") or the smallest ("min")
+    """
+
+    dir: Path
+    resume: str = "auto"
+    fresh: bool = False
+    allow_changed: list[Changeable] = field(default_factory=list[Changeable])
+    save_every: int = 100
+    keep: int = 3
+    best: str | None = None
+    mode: Literal["max", "min"] = "max"
+
+    def __post_init__(self) -> None:
+        if self.save_every < 1 or self.keep < 1:
+            raise UserError(
+                f"run.save_every and run.keep must be at least 1, got {self.save_every} and {self.keep}: "
+                "a run without a checkpoint could not be resumed."
+            )
+        if self.fresh and self.resume not in ("auto", "never"):
+            raise UserError(f"run.fresh starts again and run.resume goes on from {self.resume}: give one of the two.")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.dir / "checkpoints"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.dir / "final_metrics.json"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins: `checkpoint` is None at the very beginning; `complete` means nothing is left to train."""
+
+    checkpoint: Path | None = None
+    manifest: CheckpointManifest | None = None
+    complete: bool = False
+
+
+class RunLock:
+    """Held by the one process that may write to the folder; the system drops it when that process ends, however."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file: IO[str] = (folder / ".lock").open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "another process"
+            self._file.close()
+            raise UserError(
+                f"{folder} is being written by {holder}: wait for it to end, or choose another run.dir."
+            ) from None
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {os.uname().nodename}")
+        self._file.flush()
+
+    def release(self) -> None:
+        self._file.close()
+
+
+def claim(run: RunFolder) -> RunLock:
+    """Makes the folder, moves an old one aside if asked, takes the lock and clears what a killed process left.
+
+    Raises UserError when the folder cannot be written or another run holds it.
+    """
+    try:
+        run.dir.mkdir(parents=True, exist_ok=True)
+        lock = RunLock(run.dir)
+        if run.fresh and any(entry.name != ".lock" for entry in run.dir.iterdir()):
+            aside = _free_name(run.dir)
+            run.dir.rename(aside)
+            log.info("The earlier run was moved to %s; %s starts again.", aside, run.dir)
+            lock.release()
+            run.dir.mkdir()
+            lock = RunLock(run.dir)
+        run.checkpoints.mkdir(exist_ok=True)
+        for path in sweep(run.checkpoints):
+            log.info("Removed %s, left half-written by a process that was stopped.", path)
+    except OSError as error:
+        raise UserError(
+            f"The run folder {run.dir} must be writable ({error.strerror}: {error.filename}): choose another run.dir."
+        ) from error
+    return lock
+
+
+def choose_start(run: RunFolder, fingerprint: Mapping[str, Any]) -> Start:
+    """Finds the checkpoint to go on from and refuses it when `fingerprint` differs in a way that is not allowed."""
+    if run.fresh:
+        return Start()
+    if run.resume == "never":
+        if checkpoints_in(run.checkpoints) or run.metrics_file.exists():
+            raise UserError(
+                f"run.resume is never, but {run.dir} already holds a run: "
+                "choose another run.dir, or let it go on with --run.resume auto, or start again with --run.fresh true."
+            )
+        return Start()
+    path = _named_start(run) if run.resume != "auto" else newest_checkpoint(run.checkpoints)
+    if path is None:
+        _refuse_all_damaged(run)
+        return Start()
+    manifest = read_manifest(path)
+    complete = _is_complete(run, manifest, fingerprint)
+    # newer code may evaluate what older code has trained
+    allowed = {*run.allow_changed, "code"} if complete else run.allow_changed
+    refuse_changes(manifest.fingerprint, fingerprint, allowed, path)
+    if not complete:
+        log.info("Resuming at step %d from %s.", manifest.step, path)
+    return Start(path, manifest, complete)
+
+
+def evaluation_checkpoint(run: RunFolder, given: str | None) -> Path | None:
+    """The checkpoint to evaluate: a path, "best", "none" (the model as the config builds it), else the newest one."""
+    if given == "none":
+        log.info("No checkpoint is loaded: the model is evaluated as the config builds it.")
+        return None
+    if given == "best":
+        path = best_checkpoint(run.checkpoints)
+    elif given not in (None, "last"):
+        path = Path(str(given))
+        verify_checkpoint(path)
+    else:
+        path = newest_checkpoint(run.checkpoints)
+    if path is None:
+        raise UserError(
+            f"There is no whole checkpoint in {run.checkpoints}: train first, give --ckpt_path PATH, "
+            "or --ckpt_path none to evaluate the model as the config builds it."
+        )
+    log.info("Evaluating the checkpoint %s.", path)
+    return path
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """The checkpoint that `best.json` names; raises UserError when no figure was followed or the folder is gone."""
+    record = folder / "best.json"
+    if not record.is_file():
+        raise UserError(f"{folder} has no best.json: set run.best to a validation figure before training.")
+    path = folder / str(json.loads(record.read_text())["checkpoint"])
+    verify_checkpoint(path)
+    return path
+
+
+def _named_start(run: RunFolder) -> Path | None:
+    path = Path(run.resume)
+    verify_checkpoint(path)
+    own = newest_checkpoint(run.checkpoints)
+    if path.resolve().parent != run.checkpoints.resolve():
+        if own is not None:
+            log.info("%s has checkpoints of its own, so the run goes on from these, not from %s.", run.dir, path)
+        return own or path
+    step = read_manifest(path).step
+    later = [other for other in checkpoints_in(run.checkpoints) if read_manifest(other).step > step]
+    if later:
+        aside = _free_name(run.checkpoints / "set-aside")
+        aside.mkdir()
+        for other in later:
+            other.rename(aside / other.name)
+        log.info("Going back to %s; the %d later checkpoints were moved to %s.", path, len(later), aside)
+    return path
+
+
+def _refuse_all_damaged(run: RunFolder) -> None:
+    present = list(run.checkpoints.glob(f"[!.]*{SUFFIX}"))
+    if present:
+        raise UserError(
+            f"None of the {len(present)} checkpoints in {run.checkpoints} is whole, so {run.dir} cannot go on: "
+            "restore one from a copy, or start again with --run.fresh true."
+        )
+
+
+def _is_complete(run: RunFolder, manifest: CheckpointManifest, fingerprint: Mapping[str, Any]) -> bool:
+    if not run.metrics_file.is_file():
+        return False
+    try:
+        ended_at = json.loads(run.metrics_file.read_text())["step"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    limits = ("trainer.max_steps", "trainer.max_epochs")
+    then, now = manifest.fingerprint.get("config", {}), fingerprint.get("config", {})
+    return ended_at == manifest.step and all(then.get(key) == now.get(key) for key in limits)
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while path.with_name(f"{path.name}-{number}").exists():
+        number += 1
+    return path.with_name(f"{path.name}-{number}")

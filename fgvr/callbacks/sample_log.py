@@ -1,0 +1,155 @@
+"""The sample log: which samples every training step took, written as it happens, and the account of each epoch."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from fgvr.data.loading import StepLoader
+from fgvr.errors import UserError
+from fgvr.types import ReadRecord
+
+FILE = "samples.jsonl"
+log = logging.getLogger(__name__)
+
+
+class SampleLog(Callback):
+    """Appends a line per step to samples.jsonl in the run's folder, and closes the account at each epoch's end.
+
+    A line holds epoch, step, positions, uids and quarantined (uid and reason). With several ranks each writes its own
+    samples.rankN.jsonl. A resumed run first drops the lines that its checkpoint does not know of. Raises UserError at
+    the end of an epoch unless read + quarantined = planned over all ranks. Quarantined samples are named in the
+    program's log, in evaluation too; `data/read` and `data/quarantined` are logged per epoch.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[str] | None = None
+        self._unusable: dict[int, int] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        stream, folder = _stream(trainer), Path(trainer.default_root_dir)
+        if trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in sorted(folder.glob("samples*.jsonl")):
+                dropped = drop_rows(path, stream.epoch, stream.step)
+                if dropped:
+                    log.warning(
+                        "%s: dropped %d lines at or after step %d of epoch %d, which the run does again",
+                        path, dropped, stream.step, stream.epoch,
+                    )  # fmt: skip
+        trainer.strategy.barrier("sample log cut")
+        name = FILE if trainer.world_size == 1 else f"samples.rank{trainer.global_rank}.jsonl"
+        self._file = (folder / name).open("a", encoding="utf-8")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        record: ReadRecord = batch.record
+        assert self._file is not None
+        self._file.write(json.dumps(vars(record), separators=(",", ":")) + "\n")
+        self._file.flush()
+        _name(record, "training")
+        stream = _stream(trainer)
+        # not in on_train_epoch_end: a run saved after the last step of an epoch and resumed never gets there
+        if record.step + 1 == len(stream):
+            tally = stream.account()
+            figures = {"data/read": tally.read, "data/quarantined": tally.quarantined}
+            for logger in trainer.loggers:
+                logger.log_metrics(figures, step=trainer.global_step)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._unusable = {}
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        bad = _name(batch.record, "evaluation")
+        self._unusable[dataloader_idx] = self._unusable.get(dataloader_idx, 0) + bad
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        cohorts = trainer.datamodule.cohorts  # pyright: ignore[reportAttributeAccessIssue]
+        for index, count in self._unusable.items():
+            pl_module.log(f"data/{cohorts[index]}/quarantined", float(count), sync_dist=True, reduce_fx="sum")
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+
+def drop_rows(path: Path, epoch: int, step: int) -> int:
+    """Cuts a log before the first line at or after this step, or that is torn; returns how many lines went."""
+    data = path.read_bytes()
+    kept, lines = 0, data.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        row = _row(line)
+        if row is None or (row["epoch"], row["step"]) >= (epoch, step):
+            with path.open("r+b") as file:
+                file.truncate(kept)
+            return len(lines) - number
+        kept += len(line)
+    return 0
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The rows of all ranks by epoch and step, each rank's share of a step merged into one, by position.
+
+    Raises UserError for a line that is not whole.
+    """
+    steps: dict[tuple[int, int], list[tuple[int, str]]] = {}
+    quarantined: dict[tuple[int, int], list[list[str]]] = {}
+    for path in sorted(Path(folder).glob("samples*.jsonl")):
+        for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+            row = _row(line)
+            if row is None:
+                raise UserError(f"{path} must hold one JSON object per line, but line {number} is not whole")
+            key = row["epoch"], row["step"]
+            steps.setdefault(key, []).extend(zip(row["positions"], row["uids"], strict=True))
+            quarantined.setdefault(key, []).extend(row["quarantined"])
+    rows = []
+    for (epoch, step), taken in sorted(steps.items()):
+        positions, uids = zip(*sorted(taken), strict=True)
+        rows.append({
+            "epoch": epoch, "step": step, "positions": list(positions), "uids": list(uids),
+            "quarantined": sorted(quarantined[epoch, step]),
+        })  # fmt: skip
+    return rows
+
+
+def _row(line: bytes) -> Mapping[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and {"epoch", "step", "positions", "uids", "quarantined"} <= set(row) else None
+
+
+def _stream(trainer: Trainer) -> StepLoader[Any]:
+    stream = getattr(trainer.datamodule, "stream", None)  # pyright: ignore[reportAttributeAccessIssue]
+    if not isinstance(stream, StepLoader):
+        raise UserError("SampleLog needs a data module that streams shards (fgvr.datamodules): remove it, or use one")
+    return stream
+
+
+def _name(record: ReadRecord, where: str) -> int:
+    for uid, reason in record.quarantined:
+        log.warning("quarantined in %s: %s (%s)", where, uid, reason)
+    return len(record.quarantined)

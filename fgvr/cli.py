@@ -1,0 +1,263 @@
+"""The commands of a run, by LightningCLI: fit, validate, test, predict, with a run folder around them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError
+from lightning.fabric.plugins import CheckpointIO
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import OmegaConf
+
+from fgvr.callbacks.checkpoints import RunCheckpoints
+from fgvr.callbacks.final_metrics import LastFigures, print_figures, write_figures
+from fgvr.callbacks.fingerprint import code_fingerprint, config_fingerprint
+from fgvr.callbacks.progress import Progress
+from fgvr.callbacks.run_folder import RunFolder, Start, choose_start, claim, evaluation_checkpoint
+from fgvr.callbacks.sample_log import SampleLog
+from fgvr.callbacks.step_seeds import StepSeeds
+from fgvr.cli_help import explain
+from fgvr.datamodules.base import ShardDataModule
+from fgvr.errors import UserError
+from fgvr.strategies.checkpoint_io import WholeCheckpointIO, write_whole
+
+log = logging.getLogger(__name__)
+
+VERBS = {
+    "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "ckpt_path", "weights_only"},
+    "validate": {"model", "dataloaders", "datamodule", "verbose", "weights_only"},
+    "test": {"model", "dataloaders", "datamodule", "verbose", "weights_only"},
+    "predict": {"model", "dataloaders", "datamodule", "return_predictions", "weights_only"},
+}
+
+
+class FGVRCLI(LightningCLI):
+    """Runs one command line `[verb, *options]`; what must be given back afterwards (the folder's lock) goes to `stack`.
+
+    Raises UserError for whatever the user can mend, an unknown key among it, before any model is built.
+    """
+
+    def __init__(self, args: list[str], stack: ExitStack) -> None:
+        self.verb, self.stack = args[0], stack
+        self.start = Start()
+        self.figures = LastFigures()
+        options = {"parser_mode": "omegaconf", "exit_on_error": False}
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            parser_kwargs={**options, self.verb: options},
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # a checkpoint of ours holds the config itself
+            # the loaders share a batch among the ranks themselves
+            trainer_defaults={"use_distributed_sampler": False},
+            args=args,
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return {self.verb: VERBS[self.verb]}  # building the parsers of the others would take a second
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--run", type=RunFolder, help="the run's folder, its checkpoints and how it is resumed")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        line = list(args) if isinstance(args, list) else []
+        try:
+            self.config = parser.parse_args(line)
+        except (ArgumentError, ValueError, TypeError) as error:
+            raise UserError(explain(self._parser(self.verb), line[1:], error)) from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would let a checkpoint's hyper-parameters override the config: a run is what its config says."""
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.verb]
+        if config.get("run") is None:
+            raise UserError("A run needs a folder: give run.dir in the config, or --run.dir runs/NAME.")
+        given = config.trainer.default_root_dir
+        self.run = RunFolder(**vars(config.run))
+        if given is not None and Path(given) != self.run.dir:
+            raise UserError(f"run.dir ({self.run.dir}) is where a run writes: leave trainer.default_root_dir ({given}) out.")
+        self.plain_config: dict[str, Any] = _plain_config(self.parser.dump(self.config, format="json"), self.verb)
+        config.trainer.default_root_dir = str(self.run.dir)
+        self.fingerprint = {"config": config_fingerprint(self.plain_config), "code": code_fingerprint()}
+        if self.verb == "fit":
+            if rank_zero_only.rank == 0:
+                self.stack.callback(claim(self.run).release)
+            self.start = choose_start(self.run, self.fingerprint)
+        else:
+            self.start = Start(evaluation_checkpoint(self.run, config.ckpt_path))
+
+    def instantiate_classes(self) -> None:
+        # as lightning's own, which calls a method that jsonargparse has renamed and warns about
+        try:
+            self.config_init = self.parser.instantiate(self.config)
+        except ValueError as error:
+            raise users_own(error) from error
+        self.datamodule = self._get(self.config_init, "data")
+        self.model = self._get(self.config_init, "model")
+        self.trainer = self.instantiate_trainer()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        settings = self._get(self.config_init, "trainer")
+        listed = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
+        forced = [callback for callback in self._forced(settings) if not any(type(one) is type(callback) for one in listed)]
+        if any(isinstance(one, ProgressBar) for one in listed):
+            forced = [callback for callback in forced if not isinstance(callback, ProgressBar)]
+        self.trainer_defaults["callbacks"] = forced
+        plugins = settings.plugins if isinstance(settings.plugins, list) else [settings.plugins] if settings.plugins else []
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, WholeCheckpointIO()]
+        if settings.logger is None or settings.logger is True:
+            kwargs["logger"] = self._tensorboard() if self._trains else False
+        return super().instantiate_trainer(**kwargs)
+
+    def fit(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Trains from where the run stands to its end, then evaluates the final weights in full."""
+        if not self._trains:
+            step = self.start.manifest.step if self.start.manifest else 0
+            log.info(
+                "%s is complete (step %d): its final weights are evaluated again, nothing is trained. "
+                "--run.fresh true starts it again.",
+                self.run.dir,
+                step,
+            )
+            with _without_training_state():
+                self.trainer.validate(model, datamodule=datamodule, ckpt_path=self._checkpoint, verbose=False)
+            self._finish(json.loads(self.run.metrics_file.read_text()))
+            return
+        if self.trainer.is_global_zero:
+            write_whole(self.run.dir / "config.yaml", OmegaConf.to_yaml(self._config_to_repeat()).encode())
+        self.trainer.fit(model, datamodule=datamodule, ckpt_path=self._checkpoint)
+        if self.trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+            return
+        facts = {"step": self.trainer.global_step, "epoch": self.trainer.current_epoch}
+        if self.trainer.enable_validation and self.figures.step != self.trainer.global_step:
+            self.trainer.validate(model, datamodule=datamodule, verbose=False)
+        saver = next((one for one in self.trainer.callbacks if isinstance(one, RunCheckpoints)), None)
+        self._finish(facts | {"seconds": round(saver.seconds, 1) if saver else None})
+
+    def validate(self, model: LightningModule, datamodule: LightningDataModule | None = None, **_: Any) -> None:
+        """Evaluates a checkpoint on the validation data and writes validate_metrics.json."""
+        with _without_training_state():
+            self.trainer.validate(model, datamodule=datamodule, ckpt_path=self._checkpoint, verbose=False)
+        self._report("validate_metrics.json")
+
+    def test(self, model: LightningModule, datamodule: LightningDataModule | None = None, **_: Any) -> None:
+        """Evaluates a checkpoint on the test data and writes test_metrics.json."""
+        with _without_training_state():
+            self.trainer.test(model, datamodule=datamodule, ckpt_path=self._checkpoint, verbose=False)
+        self._report("test_metrics.json")
+
+    def predict(self, model: LightningModule, datamodule: LightningDataModule | None = None, **_: Any) -> None:
+        """Runs the module's predict_step; what becomes of its answers is up to the config's callbacks."""
+        with _without_training_state():
+            self.trainer.predict(model, datamodule=datamodule, ckpt_path=self._checkpoint, return_predictions=False)
+
+    @property
+    def _trains(self) -> bool:
+        return self.verb == "fit" and not self.start.complete
+
+    @property
+    def _checkpoint(self) -> str | None:
+        return None if self.start.checkpoint is None else str(self.start.checkpoint)
+
+    def _forced(self, settings: Any) -> list[Callback]:
+        """Callbacks of every run, whatever the config's own list says."""
+        forced: list[Callback] = [self.figures]
+        if settings.enable_progress_bar is not False:
+            forced.append(Progress())
+        if self._trains:
+            if isinstance(self.datamodule, ShardDataModule):
+                forced.append(SampleLog())
+            seed = self.config[self.verb].seed_everything
+            if seed is not False:
+                forced.append(StepSeeds(int(seed)))
+            if settings.enable_checkpointing is not False:
+                forced.append(RunCheckpoints(self.run, self.plain_config, self.fingerprint))
+        return forced
+
+    def _tensorboard(self) -> TensorBoardLogger:
+        step = self.start.manifest.step if self.start.manifest else None
+        # the curves after the checkpoint are drawn again
+        return TensorBoardLogger(self.run.dir, name="tensorboard", version="", purge_step=step)
+
+    def _config_to_repeat(self) -> dict[str, Any]:
+        run = {**self.plain_config["run"], "fresh": False, "allow_changed": []}
+        return {**self.plain_config, "run": run}
+
+    def _finish(self, facts: dict[str, Any]) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        kept = {key: facts.get(key) for key in ("step", "epoch", "seconds")}
+        write_figures(self.run.metrics_file, self.figures.figures, **kept)
+        print_figures(self.figures.figures, f"{self.run.dir.name}, step {kept['step']}")
+        log.info("The figures are in %s.", self.run.metrics_file)
+
+    def _report(self, file: str) -> None:
+        if self.trainer.is_global_zero:
+            write_figures(self.run.dir / file, self.figures.figures)
+            print_figures(self.figures.figures, f"{self.verb}: {Path(self._checkpoint).stem if self._checkpoint else 'no checkpoint'}")
+            log.info("The figures are in %s.", self.run.dir / file)
+
+
+@contextmanager
+def _without_training_state() -> Iterator[None]:
+    """Evaluating leaves the training's callbacks out on purpose; and weights that do not fit are the user's to mend."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
+        try:
+            yield
+        except RuntimeError as error:
+            if not str(error).startswith("Error(s) in loading state_dict"):
+                raise
+            raise UserError(f"The checkpoint does not fit the model of this config: {error}") from error
+
+
+def run_cli(args: list[str]) -> None:
+    """Runs `[verb, *options]` to the end; sentences about what happens go to stderr."""
+    root = logging.getLogger("fgvr")
+    handler = logging.StreamHandler(sys.stderr)
+    root.addHandler(handler)
+    root.setLevel(logging.INFO if rank_zero_only.rank == 0 else logging.ERROR)
+    advertisement = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    advertisement.addFilter(_no_advertisement)
+    try:
+        with ExitStack() as stack:
+            FGVRCLI(args, stack)
+    finally:
+        root.removeHandler(handler)
+        advertisement.removeFilter(_no_advertisement)
+
+
+def users_own(error: BaseException) -> BaseException:
+    """The UserError that jsonargparse wrapped on its way up, or `error` itself when there is none."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, UserError):
+            return link
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()
+
+
+def _plain_config(dumped: str, verb: str) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(dumped)
+    return {key: value for key, value in config.get(verb, config).items() if key not in ("config", "ckpt_path")}

@@ -1,0 +1,106 @@
+"""What a packing did, added up shard by shard: the manifest, and the same splits as timm reads them."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from fgvr.data.manifest import FORMAT, Leak, Manifest, Refusal, ShardIndex, ShardInfo, dump_index, index_name
+from fgvr.data.plan import PackOptions, Plan, PlannedShard
+from fgvr.data.records import Source
+
+
+class Accounts:
+    """Sums over the shards added so far; keeps a hash and a key for each picture, and none of the index entries."""
+
+    def __init__(self) -> None:
+        self._shards: list[ShardInfo] = []
+        self._refused: list[Refusal] = []
+        self._notes: Counter[str] = Counter()
+        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._widths, self._heights = array("I"), array("I")
+        self._first: dict[bytes, tuple[str, str, str]] = {}
+        self._again: dict[bytes, list[tuple[str, str, str]]] = defaultdict(list)
+
+    def add(self, shard: PlannedShard, index: ShardIndex) -> None:
+        """Takes in one shard that is on the disk with its index."""
+        self._shards.append(
+            ShardInfo(
+                file=shard.file,
+                index_file=index_name(shard.file),
+                split=shard.split,
+                cohort=shard.cohort,
+                samples=len(index.samples),
+                size=index.size,
+                sha256=index.sha256,
+                index_sha256=hashlib.sha256(dump_index(index)).hexdigest(),
+            )
+        )
+        self._refused.extend(index.refused)
+        self._notes.update(index.notes)
+        self._counts[shard.split].update(sample.label for sample in index.samples)
+        for sample in index.samples:
+            self._widths.append(sample.width)
+            self._heights.append(sample.height)
+            picture, place = bytes.fromhex(sample.picture), (shard.split, sample.key, sample.label)
+            if self._first.setdefault(picture, place) != place:
+                self._again[picture].append(place)
+
+    def manifest(self, source: Source, options: PackOptions, plan: Plan, max_bad_share: float) -> Manifest:
+        """The manifest of all that was added; accepted when the refused share is at most `max_bad_share`."""
+        refused = sorted((*plan.refused, *self._refused), key=lambda one: (one.file, one.sample, one.reason))
+        kept = sum(shard.samples for shard in self._shards)
+        leaks, repeats = self._repeated_pictures()
+        return Manifest(
+            format=FORMAT,
+            dataset=source.dataset,
+            source=source.describe(),
+            seed=options.seed,
+            options={**asdict(options), "max_bad_share": max_bad_share},
+            taxonomy=plan.taxonomy.to_dict(),
+            cohorts=plan.cohorts,
+            counts={split: dict(sorted(found.items())) for split, found in self._counts.items()},
+            shards=tuple(self._shards),
+            refused=tuple(refused),
+            notes=dict(self._notes + Counter(plan.notes) + Counter(repeats)),
+            image_pixels={"width": _range(self._widths), "height": _range(self._heights)},
+            accepted=kept > 0 and len(refused) <= max_bad_share * (kept + len(refused)),
+            leaks=leaks,
+            plan=plan.hash,
+        )
+
+    def _repeated_pictures(self) -> tuple[tuple[Leak, ...], Mapping[str, int]]:
+        """Pictures whose bytes occur more than once: named where they stand in two splits, else only counted."""
+        leaks: list[Leak] = []
+        notes: Counter[str] = Counter()
+        for picture, again in self._again.items():
+            found = [self._first[picture], *again]
+            splits = {split for split, _, _ in found}
+            if len(splits) > 1:
+                leaks.append(Leak(picture.hex(), tuple(sorted(f"{split}/{key}" for split, key, _ in found))))
+            notes["same picture again in its split"] += len(found) - len(splits)
+            notes["same picture under two labels"] += len({label for _, _, label in found}) > 1
+        return tuple(sorted(leaks, key=lambda leak: leak.samples)), +notes
+
+
+def timm_info(manifest: Manifest) -> dict[str, dict[str, dict[str, object]]]:
+    """The splits, named SPLIT-COHORT, in the shape of timm's _info.json."""
+    splits: dict[str, dict[str, object]] = {}
+    for name in dict.fromkeys(f"{shard.split}-{shard.cohort}" for shard in manifest.shards):
+        shards = [shard for shard in manifest.shards if f"{shard.split}-{shard.cohort}" == name]
+        splits[name] = {
+            "name": name,
+            "filenames": [shard.file for shard in shards],
+            "shard_lengths": [shard.samples for shard in shards],
+            "num_samples": sum(shard.samples for shard in shards),
+        }
+    return {"splits": splits}
+
+
+def _range(values: array[int]) -> list[int]:
+    """Least, median and greatest; empty for no values."""
+    ordered = sorted(values)
+    return [ordered[0], ordered[len(ordered) // 2], ordered[-1]] if ordered else []

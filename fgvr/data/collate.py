@@ -1,0 +1,176 @@
+"""From examples to tensors: prompts and targets encoded one by one, then packed into micro-batches of a token budget."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
+
+from fgvr.data.augment import Augment
+from fgvr.data.images import open_image
+from fgvr.data.tasks import Task
+from fgvr.errors import SampleError, UserError
+from fgvr.kernels.packing import balanced_rows, token_budget_batches
+from fgvr.types import EncodedPrompt, Example, ImageInputs, PackedRows, PromptBatch, ReadRecord, SFTBatch
+
+
+class Encoder(Protocol):
+    """What a model's processor must offer to be fed."""
+
+    image_token: int
+
+    def encode_prompt(self, messages: Sequence[Mapping[str, Any]], images: Sequence[Image.Image]) -> EncodedPrompt: ...
+
+    def encode_target(self, text: str) -> list[int]: ...
+
+    @property
+    def padding_token(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Sequenced:
+    """One training sequence of L tokens: prompt then target; the last `targets` tokens are learned."""
+
+    input_ids: Int[Tensor, " L"]
+    positions: Int[Tensor, "4 L"]
+    targets: int
+    images: ImageInputs
+
+
+@dataclass(frozen=True)
+class SFTEncode:
+    """An example as prompt and target, decoded late, in the worker. Raises SampleError for what cannot be used.
+
+    A sequence longer than `max_tokens` is refused, never cut.
+    """
+
+    processor: Encoder
+    task: Task
+    max_tokens: int
+    augment: Augment
+
+    def __call__(self, example: Example, rng: random.Random) -> Sequenced:
+        example = self.task.prepare(example, rng)
+        prompt = encode_prompt(self.processor, self.task, example, rng, self.augment)
+        target = self.processor.encode_target(self.task.target(example, rng))
+        length = len(prompt.input_ids) + len(target)
+        if length > self.max_tokens:
+            raise SampleError(
+                f"a sequence must fit into max_tokens={self.max_tokens}, but {example.uid} has {length} tokens: lower pixels.max or raise it"
+            )
+        after = int(prompt.positions.max()) + 1
+        spatial = torch.cat([prompt.positions, torch.arange(after, after + len(target)).expand(3, -1)], dim=1)
+        positions = torch.cat([torch.arange(length)[None], spatial])
+        return Sequenced(torch.cat([prompt.input_ids, torch.tensor(target)]), positions, len(target), prompt.images)
+
+
+def encode_prompt(
+    processor: Encoder, task: Task, example: Example, rng: random.Random, augment: Augment | None = None
+) -> EncodedPrompt:
+    """The task's question about an example, with as many of its images as the question shows."""
+    images = [open_image(data, example.uid) for data in task.images(example)]
+    if augment is not None:
+        images = [augment(image, rng) for image in images]
+    return processor.encode_prompt(task.messages(example, rng), images)
+
+
+@dataclass(frozen=True)
+class SFTCollate:
+    """Sequences into micro-batches of at most `micro_batch_tokens`, each of rows of about `row_tokens` tokens.
+
+    Raises UserError unless both are positive.
+    """
+
+    padding_token: int
+    micro_batch_tokens: int
+    row_tokens: int
+
+    def __post_init__(self) -> None:
+        if self.micro_batch_tokens < 1 or self.row_tokens < 1:
+            raise UserError(
+                f"micro_batch_tokens and row_tokens must be at least 1, got {self.micro_batch_tokens} and {self.row_tokens}"
+            )
+
+    def __call__(self, items: list[Sequenced], record: ReadRecord) -> SFTBatch:
+        lengths = [len(item.input_ids) for item in items]
+        micro_batches: list[PackedRows] = []
+        for chosen in token_budget_batches(lengths, self.micro_batch_tokens):
+            rows = balanced_rows([lengths[i] for i in chosen], self.row_tokens)
+            micro_batches.append(pack([items[i] for i in chosen], rows, self.padding_token))
+        return SFTBatch(micro_batches, sum(item.targets for item in items), len(items), record)
+
+
+def pack(items: Sequence[Sequenced], rows: Sequence[Sequence[int]], padding_token: int) -> PackedRows:
+    """Sequences side by side in the given rows (indices into `items`); one index a row is ordinary padding, the reference."""
+    width = max(sum(len(items[i].input_ids) for i in row) for row in rows)
+    input_ids = torch.full((len(rows), width), padding_token)
+    segments = torch.zeros(len(rows), width, dtype=torch.long)
+    positions = torch.zeros(4, len(rows), width, dtype=torch.long)
+    index: list[Tensor] = []
+    for r, row in enumerate(rows):
+        at = 0
+        for segment, i in enumerate(row, start=1):
+            item, end = items[i], at + len(items[i].input_ids)
+            input_ids[r, at:end], segments[r, at:end], positions[:, r, at:end] = item.input_ids, segment, item.positions
+            index.append(torch.arange(r * width + end - item.targets - 1, r * width + end - 1))
+            at = end
+        positions[:, r, at:] = torch.arange(width - at)  # padding is a sequence of its own, which nothing looks at
+    order = [items[i] for row in rows for i in row]
+    target_index = torch.cat(index)
+    sequence = torch.repeat_interleave(torch.arange(len(order)), torch.tensor([item.targets for item in order]))
+    target_ids = input_ids.flatten()[target_index + 1]
+    return PackedRows(
+        input_ids, segments, positions, target_index, target_ids, sequence, join_images([item.images for item in order])
+    )
+
+
+def join_images(images: Sequence[ImageInputs]) -> ImageInputs:
+    """Patches of several prompts, one after the other in the prompts' order."""
+    return ImageInputs(torch.cat([i.pixel_values for i in images]), torch.cat([i.grid_thw for i in images]))
+
+
+@dataclass(frozen=True)
+class PromptEncode:
+    """An example as a question only, with the example kept beside it."""
+
+    processor: Encoder
+    task: Task
+
+    def __call__(self, example: Example, rng: random.Random) -> tuple[Example, EncodedPrompt]:
+        example = self.task.prepare(example, rng)
+        return example, encode_prompt(self.processor, self.task, example, rng)
+
+
+@dataclass(frozen=True)
+class PromptCollate:
+    """Prompts padded on the left, so that every completion starts in the same column."""
+
+    padding_token: int
+    image_token: int
+
+    def __call__(self, items: list[tuple[Example, EncodedPrompt]], record: ReadRecord) -> PromptBatch:
+        width = max((len(prompt.input_ids) for _, prompt in items), default=0)
+        input_ids = torch.full((len(items), width), self.padding_token)
+        attention_mask = torch.zeros(len(items), width, dtype=torch.long)
+        for row, (_, prompt) in enumerate(items):
+            start = width - len(prompt.input_ids)
+            input_ids[row, start:], attention_mask[row, start:] = prompt.input_ids, 1
+        images = (
+            join_images([prompt.images for _, prompt in items])
+            if items
+            else ImageInputs(torch.zeros(0, 0), torch.zeros(0, 3, dtype=torch.long))
+        )
+        return PromptBatch(
+            [example for example, _ in items],
+            input_ids,
+            attention_mask,
+            (input_ids == self.image_token).long(),
+            images,
+            record,
+        )

@@ -1,0 +1,284 @@
+"""What a folder of shards says about itself: the manifest, and for every shard an index of its members.
+
+The manifest is written last, so its presence means that the set is whole. Both files are canonical JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fgvr.errors import UserError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SHARD_STEM = r"(?:train|val|test)-(?:seen|unseen|base|novel)-\d{6}"
+SHARD_NAME = re.compile(SHARD_STEM + r"\.tar")
+SHOWN = 5  # refusals named in a message; the manifest names them all
+
+
+@dataclass(frozen=True)
+class MemberEntry:
+    """One file inside a tar. `offset` is where its data begins, in bytes from the start of the tar."""
+
+    name: str
+    offset: int
+    size: int
+    crc32: int
+
+
+@dataclass(frozen=True)
+class SampleEntry:
+    """The members of one sample. `picture` is the sha256 of the source's bytes; width and height are in pixels."""
+
+    key: str
+    label: str
+    members: tuple[MemberEntry, ...]
+    picture: str = ""
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """One tar and its index, by name relative to the folder; `size` in bytes, hashes in hex."""
+
+    file: str
+    index_file: str
+    split: str
+    cohort: str
+    samples: int
+    size: int
+    sha256: str
+    index_sha256: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A sample that was left out. `file` is where it comes from, `sample` its name, `reason` half a sentence."""
+
+    file: str
+    sample: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.sample or self.file}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One picture, byte for byte, that stands in more than one split; `samples` are SPLIT/KEY."""
+
+    picture: str
+    samples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Everything about one shard that can be known without its tar. `plan` is the hash of the packing it belongs to."""
+
+    plan: str
+    file: str
+    size: int
+    sha256: str
+    samples: tuple[SampleEntry, ...]
+    refused: tuple[Refusal, ...] = ()
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A whole shard set: where it came from, what it holds, what was left out and why.
+
+    `counts[split][label]` are samples. `notes` counts what was done to pictures ("turned upright": 3). `image_pixels`
+    holds the least, median and greatest width and height. `accepted` is False when too many samples were refused.
+    """
+
+    format: int
+    dataset: str
+    source: Mapping[str, Any]
+    seed: int
+    options: Mapping[str, Any]
+    taxonomy: Mapping[str, Any]
+    cohorts: Mapping[str, str]
+    counts: Mapping[str, Mapping[str, int]]
+    shards: tuple[ShardInfo, ...]
+    refused: tuple[Refusal, ...] = ()
+    notes: Mapping[str, int] = field(default_factory=dict)
+    image_pixels: Mapping[str, list[int]] = field(default_factory=dict)
+    accepted: bool = True
+    leaks: tuple[Leak, ...] = ()
+    plan: str = ""
+
+    def samples(self, split: str, cohorts: Collection[str]) -> int:
+        """How many samples `select` finds, by the manifest's own count."""
+        return sum(shard.samples for shard in self.select(split, cohorts))
+
+    def select(self, split: str, cohorts: Collection[str]) -> tuple[ShardInfo, ...]:
+        """The shards of one split and some cohorts, in the manifest's order."""
+        return tuple(shard for shard in self.shards if shard.split == split and shard.cohort in cohorts)
+
+    def fingerprint(self) -> str:
+        """A hex sha256 of the format, the taxonomy and every shard's name and hash: equal for equal data only."""
+        shards = [[shard.file, shard.sha256] for shard in self.shards]
+        return hashlib.sha256(canonical_json([self.format, self.taxonomy, shards])).hexdigest()
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """The manifest of a whole and accepted shard set; raises UserError for a folder that is not one."""
+    manifest = read_manifest(folder)
+    if not manifest.accepted:
+        raise UserError(refusal_message(manifest, folder))
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """As `load_manifest`, but also for a set that was packed and not accepted."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"a shard set is a folder, but {folder} is not one: pack it first with `python -m fgvr shards`")
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise UserError(
+            f"a whole shard set has a {MANIFEST}, but {folder} has none: its packing was not finished, "
+            "so run the same `python -m fgvr shards` line again"
+        )
+    data = _read_json(file, "pack the set again with overwrite")
+    if data.get("format") != FORMAT:
+        raise UserError(f"{file} has format {data.get('format')!r} but this version reads {FORMAT}: pack the set again")
+    try:
+        manifest = Manifest(**{**data, "shards": _shards(data), "refused": _refusals(data), "leaks": _leaks(data)})
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{file} lacks or misnames a field ({error}): pack the set again with overwrite") from error
+    for shard in manifest.shards:
+        if not SHARD_NAME.fullmatch(shard.file) or shard.index_file != index_name(shard.file):
+            raise UserError(f"{file} names a shard {shard.file!r}, but a shard is called like train-seen-000000.tar")
+    return manifest
+
+
+def refusal_message(manifest: Manifest, folder: Path) -> str:
+    """Why a set was not accepted, with the first refusals and the option that lifts the limit."""
+    refused, kept = len(manifest.refused), sum(shard.samples for shard in manifest.shards)
+    first = "; ".join(str(refusal) for refusal in manifest.refused[:SHOWN])
+    more = f"; and {refused - SHOWN} more, all named in {MANIFEST}" if refused > SHOWN else ""
+    limit = manifest.options.get("max_bad_share")
+    return (
+        f"{folder} was packed but not accepted: at most a share of {limit} may be refused, and "
+        f"{refused} of {refused + kept} were ({first}{more}). Mend or remove them, or run it again with "
+        f"--max_bad_share {_round_up(refused / max(1, refused + kept))}"
+    )
+
+
+def save_manifest(manifest: Manifest, folder: Path) -> None:
+    """Writes manifest.json whole or not at all."""
+    write_whole(Path(folder) / MANIFEST, canonical_json(asdict(manifest)))
+
+
+def load_index(folder: Path, shard: ShardInfo) -> tuple[SampleEntry, ...]:
+    """The samples of one shard, in the order of the tar. Raises UserError unless the index has the manifest's hash."""
+    file = Path(folder) / shard.index_file
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} must be readable, but it is not ({error.strerror}): pack the set again") from error
+    if hashlib.sha256(data).hexdigest() != shard.index_sha256:
+        raise UserError(f"{file} does not have the hash that {MANIFEST} gives: copy it again, or pack the set again")
+    return parse_index(file, data).samples
+
+
+def parse_index(file: Path, data: bytes) -> ShardIndex:
+    """Raises UserError when `data` is not an index; `file` is only named."""
+    try:
+        raw = json.loads(data)
+        samples = tuple(
+            SampleEntry(
+                sample["key"],
+                sample["label"],
+                tuple(MemberEntry(*member) for member in sample["members"]),
+                sample["picture"],
+                sample["width"],
+                sample["height"],
+            )
+            for sample in raw["samples"]
+        )
+        return ShardIndex(raw["plan"], raw["file"], raw["size"], raw["sha256"], samples, _refusals(raw), raw["notes"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{file} must be the index of a shard, but it is none: pack the set again") from error
+
+
+def dump_index(index: ShardIndex) -> bytes:
+    """The inverse of `parse_index`; members are lists [name, offset, size, crc32] to keep large indexes small."""
+    raw = asdict(index)
+    for sample in raw["samples"]:
+        sample["members"] = [list(member.values()) for member in sample["members"]]
+    return canonical_json(raw)
+
+
+def index_name(shard: str) -> str:
+    return shard.removesuffix(".tar") + ".index.json"
+
+
+def canonical_json(value: Any) -> bytes:
+    """One value, one spelling: keys sorted, ASCII, no spaces, a newline at the end. Raises ValueError for NaN."""
+    return (json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n").encode()
+
+
+def write_whole(file: Path, data: bytes) -> None:
+    """Writes beside the target, flushes to the disk, then renames: a reader sees the old file or the whole new one."""
+    beside = part_name(file)
+    with beside.open("wb") as stream:
+        stream.write(data)
+    put_in_place(beside, file)
+
+
+def part_name(file: Path) -> Path:
+    """Where a file is written before it is whole: hidden, in the same folder, one per process."""
+    return file.with_name(f".{file.name}.{os.getpid()}.part")
+
+
+def put_in_place(beside: Path, file: Path) -> None:
+    """Flushes a finished file to the disk and gives it its name; the rename is flushed too."""
+    _flush(beside)
+    os.replace(beside, file)
+    _flush(file.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_json(file: Path, remedy: str) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} must be readable JSON, but it is not ({error}): {remedy}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{file} must hold an object, but it holds {type(data).__name__}: {remedy}")
+    return data
+
+
+def _shards(data: Mapping[str, Any]) -> tuple[ShardInfo, ...]:
+    return tuple(ShardInfo(**shard) for shard in data["shards"])
+
+
+def _refusals(data: Mapping[str, Any]) -> tuple[Refusal, ...]:
+    return tuple(Refusal(**refusal) for refusal in data["refused"])
+
+
+def _leaks(data: Mapping[str, Any]) -> tuple[Leak, ...]:
+    return tuple(Leak(leak["picture"], tuple(leak["samples"])) for leak in data["leaks"])
+
+
+def _round_up(share: float) -> float:
+    return math.ceil(share * 1000) / 1000

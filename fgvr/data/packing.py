@@ -1,0 +1,267 @@
+"""From a source to a folder of shards: every picture decoded once, every refusal named, the same bytes every time."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from fgvr.data.accounts import Accounts, timm_info
+from fgvr.data.images import inspect_image, stored_form
+from fgvr.data.manifest import (
+    MANIFEST,
+    SHARD_NAME,
+    SHARD_STEM,
+    Manifest,
+    Refusal,
+    SampleEntry,
+    ShardIndex,
+    canonical_json,
+    dump_index,
+    index_name,
+    parse_index,
+    read_manifest,
+    refusal_message,
+    save_manifest,
+    write_whole,
+)
+from fgvr.data.plan import ClassSplit, Item, PackOptions, Plan, PlannedShard, make_plan
+from fgvr.data.records import Source
+from fgvr.data.shards import open_shard_writer
+from fgvr.errors import SampleError, UserError
+
+INFO = "_info.json"
+PART = re.compile(rf"\.?(?:manifest\.json|_info\.json|{SHARD_STEM}(?:\.tar|\.index\.json))(?:\.\d+)?\.part")
+Progress = Callable[[int, int], None]
+logger = logging.getLogger(__name__)
+
+
+def pack(
+    source: Source,
+    out: Path,
+    *,
+    seed: int = 0,
+    unseen: int | float = 0,
+    class_split: ClassSplit = "seen-unseen",
+    k_shot: int | None = None,
+    val: float = 0.1,
+    test: float = 0.1,
+    samples_per_shard: int = 1000,
+    max_bad_share: float = 0.001,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = logger.info,
+) -> Manifest:
+    """Packs a source into `out`; killed at any moment and run again, it goes on and ends with the same bytes.
+
+    `unseen` holds out a share of the classes (0.2) or a number of them (16); base-novel takes the second half of the
+    sorted labels instead. `k_shot` keeps that many training pictures of each class. `val` and `test` are shares of each
+    class, for pictures to which the source gives no split. `progress` is told pictures done and pictures planned, `say`
+    gets sentences. Raises UserError when more than `max_bad_share` of the samples are refused (the folder then holds
+    the shards and a manifest that says so), and when `out` holds something else, unless `overwrite`.
+    """
+    if not 0 <= max_bad_share <= 1:
+        raise UserError(f"max_bad_share must be a share between 0 and 1, got {max_bad_share}")
+    options = PackOptions(seed, unseen, class_split, k_shot, val, test, samples_per_shard)
+    out = Path(out)
+    if source.walked is not None and out.resolve().is_relative_to(source.walked.resolve()):
+        raise UserError(
+            f"the shards must not lie among the pictures, but {out} is in {source.walked}: choose another out"
+        )
+    plan = make_plan(source, options)
+    _make_folder(out)
+    with _alone_in(out, say):
+        whole = _whole_already(out, plan, max_bad_share)
+        if whole is not None:
+            say(f"{out} holds this shard set already, whole: nothing to do")
+            return whole
+        _clear(out, plan, overwrite)
+        accounts = Accounts()
+        _write_shards(out, plan, source.dataset, accounts, progress, say)
+        manifest = accounts.manifest(source, options, plan, max_bad_share)
+        write_whole(out / INFO, canonical_json(timm_info(manifest)))
+        save_manifest(manifest, out)
+    if manifest.leaks:
+        say(f"pictures that stand in more than one split, byte for byte: {len(manifest.leaks)}; {MANIFEST} names them")
+    if not manifest.accepted:
+        raise UserError(refusal_message(manifest, out))
+    return manifest
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out must be a folder that can be written, but {out}: {error.strerror}") from error
+
+
+def _write_shards(
+    out: Path,
+    plan: Plan,
+    dataset: str,
+    accounts: Accounts,
+    progress: Progress | None,
+    say: Callable[[str], None],
+) -> None:
+    """Writes every shard with its index into the folder and the accounts; those there and whole are only counted."""
+    done, kept = 0, 0
+    for shard in plan.shards:
+        index = _finished(out, shard, plan)
+        kept += index is not None
+        if index is None:
+            step = partial(_tell, progress, done, plan.pictures)
+            index = _write_shard(out, shard, plan, dataset, step)
+            write_whole(out / index_name(shard.file), dump_index(index))
+        accounts.add(shard, index)
+        done += len(shard.items)
+        _tell(progress, done, plan.pictures, 0)
+    if kept:
+        say(f"{kept} of {len(plan.shards)} shards were there already and whole: kept")
+
+
+def _tell(progress: Progress | None, before: int, planned: int, pictures: int) -> None:
+    if progress is not None:
+        progress(before + pictures, planned)
+
+
+def _write_shard(out: Path, shard: PlannedShard, plan: Plan, dataset: str, step: Callable[[int], None]) -> ShardIndex:
+    samples: list[SampleEntry] = []
+    refused: list[Refusal] = []
+    notes: Counter[str] = Counter()
+    file = out / shard.file
+    with open_shard_writer(file) as writer:
+        for done, item in enumerate(shard.items, 1):
+            record = item.record
+            try:
+                data = record.load()
+                picture = inspect_image(data, record.name)
+            except SampleError as error:
+                refused.append(Refusal(record.name, record.name, str(error).removeprefix(record.name).strip()))
+                continue
+            finally:
+                step(done)
+            suffix, stored = stored_form(data, picture)
+            members = writer.write(item.key, {suffix: stored, "json": _sample_json(item, dataset)})
+            width, height = picture.image.size
+            notes.update(picture.notes)
+            notes["re-encoded"] += stored is not data
+            entry = SampleEntry(item.key, record.label, members, hashlib.sha256(data).hexdigest(), width, height)
+            samples.append(entry)
+    digest = _file_hash(file)
+    return ShardIndex(plan.hash, shard.file, file.stat().st_size, digest, tuple(samples), tuple(refused), dict(+notes))
+
+
+def _sample_json(item: Item, dataset: str) -> bytes:
+    record = item.record
+    own = {
+        "uid": item.key,
+        "label": record.label,
+        "path": list(record.path),
+        "split": item.split,
+        "cohort": item.cohort,
+    }
+    return canonical_json({**record.extra, **own, "dataset": dataset})
+
+
+def _finished(out: Path, shard: PlannedShard, plan: Plan) -> ShardIndex | None:
+    """The index of a shard that this plan has written before, if the tar still has the hash it had then."""
+    index_file, file = out / index_name(shard.file), out / shard.file
+    if not index_file.is_file() or not file.is_file():
+        return None
+    try:
+        index = parse_index(index_file, index_file.read_bytes())
+    except UserError:
+        return None
+    if index.plan != plan.hash or index.size != file.stat().st_size or index.sha256 != _file_hash(file):
+        return None
+    return index
+
+
+def _whole_already(out: Path, plan: Plan, max_bad_share: float) -> Manifest | None:
+    """The manifest of a finished packing of this plan, when the sizes of all its files are right."""
+    if not (out / MANIFEST).is_file():
+        return None
+    try:
+        manifest = read_manifest(out)
+    except UserError:
+        return None
+    total = len(manifest.refused) + sum(shard.samples for shard in manifest.shards)
+    if manifest.plan != plan.hash or not manifest.accepted or len(manifest.refused) > max_bad_share * total:
+        return None
+    files = [(out / shard.file, out / shard.index_file, shard.size) for shard in manifest.shards]
+    there = all(file.is_file() and index.is_file() and file.stat().st_size == size for file, index, size in files)
+    return manifest if there else None
+
+
+def _clear(out: Path, plan: Plan, overwrite: bool) -> None:
+    """Removes what an unfinished or an overwritten packing left; raises UserError before it removes anything else's."""
+    own, strange, others = _contents(out, plan)
+    if (strange or others) and not overwrite:
+        what = f"a shard set made from other pictures or options ({others[0].name})" if others else strange[0].name
+        raise UserError(
+            f"{out} must be empty or hold this very shard set, but it holds {what}: choose another folder, or set "
+            "overwrite to replace the shards in it"
+        )
+    for file in (*others, *own):
+        if file in others or file.name == MANIFEST or PART.fullmatch(file.name):
+            file.unlink()
+
+
+def _contents(out: Path, plan: Plan) -> tuple[list[Path], list[Path], list[Path]]:
+    """The files in `out`: those of this plan, those that no packing wrote, and those of another plan."""
+    planned = {name for shard in plan.shards for name in (shard.file, index_name(shard.file))} | {INFO, MANIFEST}
+    own: list[Path] = []
+    strange: list[Path] = []
+    others: list[Path] = []
+    files = sorted(out.iterdir())
+    foreign = any(_plan_of(file) not in (None, plan.hash) for file in files)
+    for file in files:
+        shardlike = bool(SHARD_NAME.fullmatch(file.name.removesuffix(".index.json").removesuffix(".tar") + ".tar"))
+        if PART.fullmatch(file.name) or (file.name in planned and not foreign):
+            own.append(file)
+        elif shardlike or file.name in planned:
+            others.append(file)
+        elif not file.name.startswith("."):
+            strange.append(file)
+    return own, strange, others
+
+
+def _plan_of(file: Path) -> str | None:
+    """The plan to which an index or a manifest says it belongs; None for other files and damaged ones."""
+    try:
+        if file.name == MANIFEST:
+            return read_manifest(file.parent).plan
+        return parse_index(file, file.read_bytes()).plan if file.name.endswith(".index.json") else None
+    except UserError:
+        return None
+
+
+def _file_hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _alone_in(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Two processes that pack into one folder take turns; the second then finds a whole set. Freed when killed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another process is packing into {folder}: waiting for it")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:  # some network file systems cannot lock a folder
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EBADF, errno.EINVAL, errno.ENOSYS):
+                raise
+        yield
+    finally:
+        os.close(descriptor)

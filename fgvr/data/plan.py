@@ -1,0 +1,286 @@
+"""Which picture goes into which split, cohort and shard: decided from names and the seed before any picture is read."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from fgvr.data.manifest import FORMAT, Refusal, canonical_json
+from fgvr.data.records import COHORTS, Record, Source
+from fgvr.data.taxonomy import Taxonomy
+from fgvr.errors import UserError
+
+ClassSplit = Literal["seen-unseen", "base-novel"]
+SPLIT_ORDER = ("train", "val", "test")
+HELD_OUT = ("unseen", "novel")
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """What decides the contents of a shard set, besides its source. See `fgvr.data.packing.pack` for each."""
+
+    seed: int = 0
+    unseen: int | float = 0
+    class_split: ClassSplit = "seen-unseen"
+    k_shot: int | None = None
+    val: float = 0.1
+    test: float = 0.1
+    samples_per_shard: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.unseen < 0 or (isinstance(self.unseen, float) and not self.unseen < 1):
+            raise UserError(
+                f"unseen must be a share of the classes below 1.0 or a whole number of them, got {self.unseen}"
+            )
+        if self.class_split not in ("seen-unseen", "base-novel"):
+            raise UserError(f"class_split must be seen-unseen or base-novel, got {self.class_split!r}")
+        if self.class_split == "base-novel" and self.unseen:
+            raise UserError(
+                f"unseen belongs to class_split seen-unseen (base-novel always halves), got {self.unseen}: drop it"
+            )
+        if self.k_shot is not None and self.k_shot < 1:
+            raise UserError(f"k_shot must be at least 1 training picture per class, got {self.k_shot}")
+        if not (0 <= self.val < 1 and 0 <= self.test < 1 and self.val + self.test < 1):
+            raise UserError(f"val and test must be shares that leave some for training, got {self.val} and {self.test}")
+        if not 1 <= self.samples_per_shard <= 100_000:
+            raise UserError(f"samples_per_shard must be between 1 and 100,000, got {self.samples_per_shard}")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A record with its place: everything about a sample except its picture."""
+
+    record: Record
+    key: str
+    split: str
+    cohort: str
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """The samples of one shard in the order of the tar; some may still be refused when they are read."""
+
+    file: str
+    split: str
+    cohort: str
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole packing, decided. `hash` covers every name, label, place and option: equal for equal packings only."""
+
+    hash: str
+    taxonomy: Taxonomy
+    cohorts: Mapping[str, str]
+    shards: tuple[PlannedShard, ...]
+    refused: tuple[Refusal, ...]
+    notes: Mapping[str, int]
+
+    @property
+    def pictures(self) -> int:
+        return sum(len(shard.items) for shard in self.shards)
+
+
+def make_plan(source: Source, options: PackOptions) -> Plan:
+    """Raises UserError when the source has no usable record, or when its own cohorts and the options disagree."""
+    taxonomy = source.taxonomy()
+    records, refused = _sift(source, taxonomy)
+    if not records:
+        first = f" (the first: {refused[0]})" if refused else ""
+        raise UserError(
+            f"{source.dataset} must hold at least one labelled picture, but {len(refused)} were refused{first}"
+        )
+    cohorts = class_cohorts(records, options)
+    splits = picture_splits(records, cohorts, options)
+    kept = few_shot(records, splits, options)
+    notes = {f"left out by k_shot {options.k_shot}": len(records) - len(kept)} if len(kept) < len(records) else {}
+    items = [Item(record, sample_key(record.name), splits[record.name], cohorts[record.label]) for record in kept]
+    shards = cut_into_shards(items, options)
+    digest = _plan_hash(source, taxonomy, options, shards, refused)
+    return Plan(digest, taxonomy, cohorts, shards, refused, notes)
+
+
+def sample_key(name: str) -> str:
+    """A key of [a-z0-9_-] made of a record's name alone: its readable end and 12 digits of its hash."""
+    stem = name.rsplit(".", 1)[0] if "." in name.rsplit("/", 1)[-1] else name
+    slug = re.sub(r"[^a-z0-9_]+", "-", stem.lower())[-48:].strip("-_")
+    return "-".join(part for part in (slug, hashlib.sha256(name.encode()).hexdigest()[:12]) if part)
+
+
+def class_cohorts(records: Sequence[Record], options: PackOptions) -> dict[str, str]:
+    """On which side of the class split each label stands: as the source says, or halved, or held out by the seed.
+
+    Halving follows CoOp: of the sorted labels the first half is base, the middle one of an odd number too.
+    """
+    labels = sorted({record.label for record in records})
+    given = _given_cohorts(records)
+    if given:
+        if options.unseen or options.class_split == "base-novel":
+            raise UserError(
+                "the source says itself which classes are held out: leave unseen and class_split as they are"
+            )
+        rest = "base" if set(given.values()) & {"base", "novel"} else "seen"
+        return {label: given.get(label, rest) for label in labels}
+    if options.class_split == "base-novel":
+        base = math.ceil(len(labels) / 2)
+        return {label: "base" if place < base else "novel" for place, label in enumerate(labels)}
+    count = options.unseen if isinstance(options.unseen, int) else max(1, _share(options.unseen, len(labels)))
+    count = int(count) if options.unseen else 0
+    if count >= len(labels):
+        raise UserError(
+            f"unseen must leave at least one class to train on, got {options.unseen} of {len(labels)} classes"
+        )
+    held_out = set(sorted(labels, key=lambda label: _draw(options.seed, "class", label))[:count])
+    return {label: "unseen" if label in held_out else "seen" for label in labels}
+
+
+def picture_splits(records: Sequence[Record], cohorts: Mapping[str, str], options: PackOptions) -> dict[str, str]:
+    """The split of each record by its name.
+
+    A record without a split gets one class by class, in an order drawn by the seed: the first `val` of the class to
+    val, the next `test` to test, the rest to train; from three pictures on at least one to each. Held-out classes are
+    divided among val and test alone. Where the source names splits but no val, `val` is taken out of its train.
+    """
+    named = {record.split for record in records if record.split is not None}
+    splits = {record.name: record.split for record in records if record.split is not None}
+    for label, group in _by_label(records, options.seed, "split").items():
+        free = [record.name for record in group if record.split is None]
+        if cohorts[label] in HELD_OUT:
+            both = options.val + options.test
+            val = _at_least_one(options.val / both if both else 0.0, len(free))
+            splits |= _deal(free, val, len(free) - val)
+        else:
+            val = min(_at_least_one(options.val, len(free)), len(free) - 1)
+            test = min(_at_least_one(options.test, len(free)), len(free) - 1 - val)
+            splits |= _deal(free, val, test)
+        if named and "val" not in named:
+            train = [record.name for record in group if record.split == "train"]
+            splits |= _deal(train, min(_at_least_one(options.val, len(train)), len(train) - 1), 0)
+    return splits
+
+
+def few_shot(records: Sequence[Record], splits: Mapping[str, str], options: PackOptions) -> list[Record]:
+    """All records, or at most `k_shot` training records of each class, drawn by the seed, and all of val and test.
+
+    A picture that turns out to be unreadable later is not replaced: the subset depends on names and the seed alone.
+    """
+    if options.k_shot is None:
+        return list(records)
+    kept = [record for record in records if splits[record.name] != "train"]
+    for group in _by_label(records, options.seed, "shot").values():
+        kept.extend([record for record in group if splits[record.name] == "train"][: options.k_shot])
+    return kept
+
+
+def cut_into_shards(items: Iterable[Item], options: PackOptions) -> tuple[PlannedShard, ...]:
+    """Shards by split and cohort, each a mixture of classes: the samples are ordered by a hash of seed and name."""
+    groups: dict[tuple[str, str], list[Item]] = defaultdict(list)
+    for item in items:
+        groups[item.split, item.cohort].append(item)
+    shards: list[PlannedShard] = []
+    for split, cohort in sorted(groups, key=lambda group: (SPLIT_ORDER.index(group[0]), group[1])):
+        mixed = sorted(groups[split, cohort], key=lambda item: _draw(options.seed, "order", item.record.name))
+        for number, start in enumerate(range(0, len(mixed), options.samples_per_shard)):
+            part = tuple(mixed[start : start + options.samples_per_shard])
+            shards.append(PlannedShard(f"{split}-{cohort}-{number:06d}.tar", split, cohort, part))
+    return tuple(shards)
+
+
+def _sift(source: Source, taxonomy: Taxonomy) -> tuple[list[Record], tuple[Refusal, ...]]:
+    records: list[Record] = []
+    refused: list[Refusal] = []
+    names: set[str] = set()
+    keys: dict[str, str] = {}
+    for found in source.records():
+        if isinstance(found, Refusal):
+            refused.append(found)
+            continue
+        complaint = _complaint(found, taxonomy)
+        if found.name in names:
+            complaint = "two pictures must not have one name, but this one came before"
+        elif (other := keys.setdefault(sample_key(found.name), found.name)) != found.name:
+            complaint = f"two pictures must not have one key, but {other} has it already"
+        names.add(found.name)
+        if complaint is None:
+            records.append(found)
+        else:
+            refused.append(Refusal(found.name, found.name, complaint))
+    records.sort(key=lambda record: record.name)
+    return records, tuple(sorted(refused, key=lambda refusal: (refusal.file, refusal.sample, refusal.reason)))
+
+
+def _complaint(record: Record, taxonomy: Taxonomy) -> str | None:
+    path = taxonomy.paths.get(record.label)
+    if path is None:
+        return f"its label {record.label!r} is not a class of the taxonomy"
+    if path != tuple(record.path):
+        return f"its path {list(record.path)} is not that of {record.label!r} in the taxonomy"
+    if record.split not in (None, *SPLIT_ORDER):
+        return f"split must be train, val or test, got {record.split!r}"
+    if record.cohort not in (None, *COHORTS):
+        return f"cohort must be one of {list(COHORTS)}, got {record.cohort!r}"
+    return None
+
+
+def _given_cohorts(records: Sequence[Record]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for record in records:
+        if record.cohort is not None and given.setdefault(record.label, record.cohort) != record.cohort:
+            raise UserError(
+                f"a class must stand in one cohort, but {record.label!r} is {given[record.label]} and, at "
+                f"{record.name}, {record.cohort}: mend the source"
+            )
+    if set(given.values()) & {"seen", "unseen"} and set(given.values()) & {"base", "novel"}:
+        raise UserError(f"cohorts must be seen and unseen, or base and novel, got {sorted(set(given.values()))}")
+    return given
+
+
+def _by_label(records: Sequence[Record], seed: int, purpose: str) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: _draw(seed, purpose, record.name)):
+        groups[record.label].append(record)
+    return groups
+
+
+def _deal(names: Sequence[str], val: int, test: int) -> dict[str, str]:
+    return {
+        name: "val" if place < val else "test" if place < val + test else "train" for place, name in enumerate(names)
+    }
+
+
+def _share(share: float, count: int) -> int:
+    return math.floor(share * count + 0.5)
+
+
+def _at_least_one(share: float, count: int) -> int:
+    return max(_share(share, count), int(share > 0 and count >= 3))
+
+
+def _draw(seed: int, purpose: str, name: str) -> str:
+    """A number as hex that looks random and depends on these three only."""
+    return hashlib.sha256(f"{seed}\0{purpose}\0{name}".encode()).hexdigest()
+
+
+def _plan_hash(
+    source: Source,
+    taxonomy: Taxonomy,
+    options: PackOptions,
+    shards: Sequence[PlannedShard],
+    refused: Sequence[Refusal],
+) -> str:
+    head: list[Any] = [FORMAT, source.dataset, source.describe(), taxonomy.to_dict(), asdict(options)]
+    digest = hashlib.sha256(canonical_json(head))
+    for refusal in refused:
+        digest.update(canonical_json([refusal.file, refusal.sample, refusal.reason]))
+    for shard in shards:
+        digest.update(canonical_json([shard.file, len(shard.items)]))
+        for item in shard.items:
+            record = item.record
+            digest.update(canonical_json([record.name, record.label, record.path, dict(record.extra), record.stamp]))
+    return digest.hexdigest()

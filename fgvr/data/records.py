@@ -1,0 +1,124 @@
+"""What a source yields: one labelled picture after another, and the rules that its names and labels must keep."""
+
+from __future__ import annotations
+
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fgvr.data.manifest import Refusal
+from fgvr.data.taxonomy import Taxonomy
+from fgvr.errors import SampleError, UserError
+
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+COHORTS = ("seen", "unseen", "base", "novel")
+MAX_BYTES = 256 * 2**20  # no photo is larger; a disk image renamed to .jpg is
+BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One labelled picture, not yet read. `name` is unique in its source and appears in every message about it.
+
+    `path` runs from the coarsest rank to the label. `split` (train, val, test) and `cohort` (seen, unseen, base, novel)
+    are None when the source does not say. `load` returns the encoded image and raises SampleError. `extra` goes
+    into the sample's json. `stamp` is something cheap that changes when the picture does, such as its size in bytes.
+    """
+
+    name: str
+    label: str
+    path: tuple[str, ...]
+    split: str | None
+    cohort: str | None
+    load: Callable[[], bytes]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    stamp: str = ""
+
+
+class Source(ABC):
+    """Labelled pictures under the name `dataset`. A new layout is a subclass that has these three methods.
+
+    `walked` is the folder whose whole contents are the source, if there is one: shards are not written into it.
+    """
+
+    dataset: str
+    walked: Path | None = None
+
+    @abstractmethod
+    def taxonomy(self) -> Taxonomy:
+        """Every class that a record may carry, with its path."""
+
+    @abstractmethod
+    def records(self) -> Iterator[Record | Refusal]:
+        """All pictures, in an order that depends on their names only; a Refusal for each known to be unusable."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What the manifest says of the source: JSON that tells two apart, with nothing of the machine in it."""
+
+
+def read_taxonomy(file: Path) -> Taxonomy:
+    """A hand-written taxonomy: root, ranks, paths {label: [coarse, ..., label]} and synonyms. Raises UserError."""
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{file} must be a readable yaml file, but it is not: {error}") from error
+    if not isinstance(data, dict) or not isinstance(data.get("paths"), dict):
+        raise UserError(
+            f"{file} must have the keys root, ranks and paths, with a list of names for each label under paths"
+        )
+    return Taxonomy.from_dict(data)
+
+
+def read_picture(file: Path, name: str) -> bytes:
+    """The bytes of one file. Raises SampleError when it is missing, unreadable, no regular file or over 256 MiB."""
+    try:
+        usable = file.is_file() and file.stat().st_size <= MAX_BYTES
+        data = file.read_bytes() if usable else None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SampleError(f"{name} must be a readable file, but it is not ({reason})") from error
+    if data is None:
+        raise SampleError(f"{name} must be a file of at most {MAX_BYTES >> 20} MiB, but it is none or larger")
+    return data
+
+
+def stamp_of(file: Path) -> str:
+    """The size of a file in bytes, as a stamp for its record."""
+    try:
+        return str(file.stat().st_size)
+    except (OSError, ValueError):
+        return "missing"
+
+
+def known_label(taxonomy: Taxonomy, label: str) -> str | None:
+    """The class that goes by this label, spelt as the taxonomy spells it; None for an unknown one or an inner node."""
+    if label in taxonomy.paths:
+        return label
+    node = taxonomy.find(label)
+    return node if node in taxonomy.paths else None
+
+
+def clean(text: str) -> str:
+    """NFC without blanks around it, so that two spellings of one name are one name on every system."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def printable(name: str) -> str:
+    """A file name as it can be shown and stored: bytes that are not UTF-8 are written as escapes."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return unicodedata.normalize("NFC", text)
+
+
+def unfit(label: str) -> str | None:
+    """Why a name cannot be a label, or None: it is empty, too long, or holds line breaks or direction marks."""
+    if not label or len(label) > 200:
+        return f"a label must have 1 to 200 characters, but it has {len(label)}"
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Co", "Zl", "Zp") or letter in BIDI for letter in label):
+        return f"a label must hold no control characters, but it is {label!a}"
+    return None

@@ -1,0 +1,296 @@
+"""WebDataset tar shards: written member by member, read by offset. The only door to the webdataset library."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import json
+import os
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fgvr.data.manifest import MemberEntry, SampleEntry, ShardInfo, load_index, load_manifest
+from fgvr.data.taxonomy import Taxonomy
+from fgvr.errors import SampleError, UserError
+from fgvr.types import Example
+
+if TYPE_CHECKING:
+    import webdataset
+
+TAR_BLOCK = 512
+MAX_NAME = 100  # a longer one would put a block of its own before the data
+MAX_JSON = 1 << 20  # bytes; a label and a response are far below
+OPEN_SHARDS = 64
+INDEXED_SAMPLES = 1 << 17  # samples whose index entries a process keeps, about 100 MB
+GAP = 4096  # bytes between two members that are cheaper read than skipped
+
+
+class ShardWriter:
+    """Appends samples to one open tar and tells where in it each member lies."""
+
+    def __init__(self, tar: webdataset.TarWriter) -> None:
+        self._tar = tar
+
+    def write(self, key: str, members: Mapping[str, bytes]) -> tuple[MemberEntry, ...]:
+        """Append a sample given as {suffix: bytes}, suffixes in sorted order ("jpg" before "json").
+
+        Returns one entry per member, named KEY.SUFFIX, with the offset of its first data byte in the tar. Raises
+        ValueError for a member that is not bytes or whose name has more than 100 characters.
+        """
+        entries: list[MemberEntry] = []
+        offset = self._tar.tarstream.offset
+        for suffix in sorted(members):
+            data = members[suffix]
+            if not isinstance(data, bytes) or len(f"{key}.{suffix}") > MAX_NAME:
+                raise ValueError(f"a member must be bytes under a name of {MAX_NAME} characters, got {key}.{suffix}")
+            entries.append(MemberEntry(f"{key}.{suffix}", offset + TAR_BLOCK, len(data), zlib.crc32(data)))
+            offset += TAR_BLOCK + -(-len(data) // TAR_BLOCK) * TAR_BLOCK
+        self._tar.write({"__key__": key, **members})
+        if self._tar.tarstream.offset != offset:
+            raise RuntimeError(f"the tar writer put {key!r} elsewhere than expected: the index would be wrong")
+        return tuple(entries)
+
+
+@contextmanager
+def open_shard_writer(path: Path) -> Iterator[ShardWriter]:
+    """Write a tar that depends on nothing but its samples (times, owner and mode are fixed).
+
+    The tar is written beside `path` and renamed into place when the block ends well; otherwise nothing is left.
+    """
+    from webdataset import TarWriter
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as stream:
+            with TarWriter(stream, user="fgvr", group="fgvr", mode=0o644, encoder=False, mtime=0) as tar:
+                yield ShardWriter(tar)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class ShardSet:
+    """The samples of one split and some cohorts of a shard set, by number, in the order of the index.
+
+    Reading goes straight to a member's offset and checks its crc32, so nothing depends on what stands before it in the
+    tar. Safe to fork and to pickle: a copy opens its own files. Raises UserError when the folder is no whole shard set,
+    when it has no such samples, or when the files' sizes show that more than `max_bad_share` of them are not there.
+    """
+
+    def __init__(self, folder: Path, split: str, cohorts: tuple[str, ...], max_bad_share: float = 0.001) -> None:
+        self.folder, self.split, self.cohorts = Path(folder), split, tuple(cohorts)
+        manifest = load_manifest(self.folder)
+        self.shards = manifest.select(split, self.cohorts)
+        self.fingerprint: str = manifest.fingerprint()
+        self._taxonomy = manifest.taxonomy
+        self._starts = [0, *itertools.accumulate(shard.samples for shard in self.shards)]
+        self._close_caches()
+        if not len(self):
+            raise UserError(
+                f"{self.folder} has no {split} samples of {' or '.join(self.cohorts)}: choose another shard set, "
+                "or pack it with another split"
+            )
+        self._refuse_if_damaged(max_bad_share)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        return Taxonomy.from_dict(self._taxonomy)
+
+    @property
+    def shard_sizes(self) -> tuple[int, ...]:
+        """Samples per shard, in the order of the numbers."""
+        return tuple(shard.samples for shard in self.shards)
+
+    def uid(self, number: int) -> str:
+        """A sample's uid, or SHARD[n] when the index that would tell it cannot be read."""
+        try:
+            return self._entry(number)[1].key
+        except SampleError:
+            shard, within = self._place(number)
+            return f"{shard.file}[{within}]"
+
+    def labels(self) -> list[str]:
+        """The label of every sample, by number. Reads every index; raises UserError for one that cannot be read."""
+        return [entry.label for shard in self.shards for entry in load_index(self.folder, shard)]
+
+    def read(self, number: int) -> Example:
+        """Raises SampleError, naming shard and member, unless every byte of the sample is as it was packed."""
+        shard, entry = self._entry(number)
+        images: list[tuple[tuple[int, int, str], bytes]] = []
+        record: Mapping[str, Any] | None = None
+        for member, data in zip(entry.members, self._members(shard, entry), strict=True):
+            if zlib.crc32(data) != member.crc32:
+                raise SampleError(f"{shard.file}, {member.name}: the bytes do not have the checksum of the index")
+            suffix = member.name.removeprefix(f"{entry.key}.")
+            if suffix == "json":
+                record = _parse(data, f"{shard.file}, {member.name}")
+            else:
+                images.append((_image_rank(suffix), bytes(data)))
+        if record is None or not images:
+            raise SampleError(f"{shard.file}, {entry.key}: a sample needs an image and a json member")
+        if record["uid"] != entry.key or record["label"] != entry.label:
+            raise SampleError(f"{shard.file}, {entry.key}: uid or label differ between the json member and the index")
+        images.sort(key=lambda image: image[0])
+        known = {name: record[name] for name in _FIELDS}
+        extra = {name: value for name, value in record.items() if name not in known}
+        known["path"] = tuple(known["path"])
+        return Example(images=tuple(data for _, data in images), extra=extra, **known)
+
+    def close(self) -> None:
+        """Close the shards' files; reading opens them again."""
+        for descriptor in self._files.values():
+            with suppress(OSError):
+                os.close(descriptor)
+        self._close_caches()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_files"):
+            self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": OrderedDict(), "_indexes": OrderedDict()}
+
+    def _close_caches(self) -> None:
+        self._files: OrderedDict[str, int] = OrderedDict()
+        self._indexes: OrderedDict[str, tuple[SampleEntry, ...]] = OrderedDict()
+
+    def _place(self, number: int) -> tuple[ShardInfo, int]:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        shard = bisect.bisect_right(self._starts, number) - 1
+        return self.shards[shard], number - self._starts[shard]
+
+    def _entry(self, number: int) -> tuple[ShardInfo, SampleEntry]:
+        shard, within = self._place(number)
+        index = self._indexes.get(shard.file)
+        if index is None:
+            try:
+                index = load_index(self.folder, shard)
+            except UserError as error:
+                raise SampleError(f"{shard.file}[{within}]: {error}") from error
+            if len(index) != shard.samples:
+                raise SampleError(f"{shard.file}[{within}]: the index has {len(index)} samples, not {shard.samples}")
+            self._indexes[shard.file] = index
+            while len(self._indexes) > 1 and sum(map(len, self._indexes.values())) > INDEXED_SAMPLES:
+                self._indexes.popitem(last=False)
+        self._indexes.move_to_end(shard.file)
+        return shard, index[within]
+
+    def _members(self, shard: ShardInfo, entry: SampleEntry) -> list[memoryview]:
+        """The members' bytes, by one read where they stand side by side, as they do in a tar."""
+        start = min(member.offset for member in entry.members)
+        end = max(member.offset + member.size for member in entry.members)
+        if not 0 <= start <= end <= shard.size:
+            raise SampleError(f"{shard.file}, {entry.key}: the index puts it outside the shard")
+        if end - start <= sum(member.size + GAP for member in entry.members):
+            whole = memoryview(self._pread(shard, start, end - start))
+            parts = [whole[member.offset - start :][: member.size] for member in entry.members]
+        else:
+            parts = [memoryview(self._pread(shard, member.offset, member.size)) for member in entry.members]
+        for member, part in zip(entry.members, parts, strict=True):
+            if len(part) != member.size:
+                raise SampleError(f"{shard.file}, {member.name}: the shard ends before its {member.size} bytes do")
+        return parts
+
+    def _pread(self, shard: ShardInfo, offset: int, size: int) -> bytes:
+        """One retry with a fresh handle, which a network disk needs after its server came back."""
+        for last in (False, True):
+            try:
+                descriptor = self._files.get(shard.file)
+                if descriptor is None:
+                    descriptor = self._files[shard.file] = os.open(self._file(shard), os.O_RDONLY | os.O_CLOEXEC)
+                    while len(self._files) > OPEN_SHARDS:
+                        os.close(self._files.popitem(last=False)[1])
+                self._files.move_to_end(shard.file)
+                return _read_fully(descriptor, offset, size)
+            except OSError as error:
+                if (stale := self._files.pop(shard.file, None)) is not None:
+                    with suppress(OSError):
+                        os.close(stale)
+                if last:
+                    raise SampleError(f"{shard.file}: the shard cannot be read ({error.strerror})") from error
+        raise AssertionError("the loop returns or raises")
+
+    def _file(self, shard: ShardInfo) -> Path:
+        if Path(shard.file).name != shard.file:
+            raise UserError(f"a shard lies in its set's folder, but the manifest of {self.folder} names {shard.file!r}")
+        return self.folder / shard.file
+
+    def _refuse_if_damaged(self, max_bad_share: float) -> None:
+        bad, files = 0, []
+        for shard in self.shards:
+            file = self._file(shard)
+            size = file.stat().st_size if file.is_file() else 0
+            if size != shard.size:
+                bad += self._beyond(shard, size)
+                files.append(f"{shard.file} ({size} of {shard.size} bytes)")
+        if bad > max_bad_share * len(self):
+            raise UserError(
+                f"{self.folder} is damaged: {bad} of {len(self)} samples are not there, more than "
+                f"max_bad_share={max_bad_share} allows: {', '.join(files[:5])}. Copy these shards or pack the set again"
+            )
+
+    def _beyond(self, shard: ShardInfo, size: int) -> int:
+        try:
+            index = load_index(self.folder, shard)
+        except UserError:
+            return shard.samples
+        return sum(any(member.offset + member.size > size for member in entry.members) for entry in index)
+
+
+def _read_fully(descriptor: int, offset: int, size: int) -> bytes:
+    data = os.pread(descriptor, size, offset)
+    while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
+        data += more
+    return data
+
+
+def _image_rank(suffix: str) -> tuple[int, int, str]:
+    """KEY.jpg first, then KEY.1.jpg, KEY.2.jpg, …, then named ones (KEY.pos.jpg)."""
+    head, dot, _ = suffix.rpartition(".")
+    if not dot:
+        return 0, 0, ""
+    return (1, int(head), "") if head.isdecimal() else (2, 0, head)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
+
+
+_FIELDS: dict[str, Callable[[object], bool]] = {
+    "uid": _is_text, "label": _is_text, "path": _is_path, "split": _is_text, "cohort": _is_text, "dataset": _is_text,
+}  # fmt: skip
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _parse(data: memoryview, name: str) -> dict[str, Any]:
+    if len(data) > MAX_JSON:
+        raise SampleError(f"{name}: a json member may have {MAX_JSON} bytes, this one has {len(data)}")
+    try:
+        record = json.loads(bytes(data), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise SampleError(f"{name}: not readable as JSON ({error})") from error
+    for field, holds in _FIELDS.items():
+        if not isinstance(record, dict) or not holds(record.get(field)):
+            raise SampleError(f"{name}: the field {field!r} is missing or of the wrong type")
+    if record["path"][-1] != record["label"]:
+        raise SampleError(f"{name}: the path {record['path']} does not end in the label {record['label']!r}")
+    return record

@@ -1,0 +1,310 @@
+"""What a model is asked and how its reply is read: prompt, target and parser as one pair.
+
+The grammar of every reply in fgvr, and the only place where it is spelt:
+
+    [<think>THOUGHT</think>] <answer>ANSWER</answer>
+
+with nothing but white space around and between. So a reply that goes on after its answer, that answers twice, or that
+was cut short is no answer at all. ANSWER is not blank and holds no angle bracket; THOUGHT holds no think tag, and an
+answer tag within it is part of the thought.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from fgvr.data.names import Names, spelling
+from fgvr.data.taxonomy import Taxonomy
+from fgvr.errors import SampleError, UserError
+from fgvr.types import Answer, Example
+
+T = TypeVar("T", bound="Task")
+
+COMPLETION = re.compile(
+    r"\s*(?:<think>(?P<thought>[^<]*(?:<(?!/?think>)[^<]*)*)</think>\s*)?<answer>(?P<answer>[^<>]*)</answer>\s*"
+)
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def parse_completion(text: str) -> Answer | None:
+    """The answer and the thought of a reply, both without outer white space; None when it breaks the grammar."""
+    match = COMPLETION.fullmatch(text)
+    if match is None or not match["answer"].strip():
+        return None
+    return Answer(match["answer"].strip(), (match["thought"] or "").strip())
+
+
+def format_answer(answer: str, thought: str | None = None) -> str:
+    """The reply that `parse_completion` reads back; without a thought (None) there is no think block.
+
+    Raises SampleError when answer or thought cannot be written in the grammar.
+    """
+    text = f"<answer>{answer}</answer>"
+    if thought is not None:
+        text = f"<think>{thought}</think>{text}"
+    if parse_completion(text) != Answer(answer.strip(), (thought or "").strip()):
+        raise SampleError(
+            f"an answer must hold text and no angle bracket, and a thought no think tag, "
+            f"got answer {answer!r} and thought {thought!r}: mend the label or the response"
+        )
+    return text
+
+
+class Task(ABC):
+    """One way to ask about a photo, and to read the reply. Drawn values come from the `rng` that is passed in.
+
+    `bind` gives it the taxonomy of the data before use; `prepare` fixes what it draws for one showing of an example.
+    """
+
+    think: bool
+    question: str
+    names: Names | None = None
+
+    def bind(self: T, taxonomy: Taxonomy) -> T:
+        """A copy that knows the taxonomy. Raises UserError when a class name could not be written as an answer."""
+        bracketed = sorted(name for name in taxonomy.lineage if not spelling(name) or set(name) & set("<>"))
+        if bracketed:
+            raise UserError(
+                f"a class name must hold a letter or digit and no angle bracket, got {bracketed[:3]}: mend the taxonomy"
+            )
+        bound = copy.copy(self)
+        bound.names = Names(taxonomy)
+        return bound
+
+    def prepare(self, example: Example, rng: random.Random) -> Example:
+        """The example with what was drawn for this showing in its `extra`, so that prompt, target and parser agree."""
+        return example
+
+    def images(self, example: Example) -> tuple[bytes, ...]:
+        """The encoded images that the prompt has places for: the photo alone."""
+        return example.images[:1]
+
+    def messages(self, example: Example, rng: random.Random) -> list[dict[str, Any]]:
+        """One user turn in chat form: an entry for each of `images`, then the text."""
+        text = f"{self.question}\n{self.choices(example)}{self.instruction()}"
+        content: list[dict[str, Any]] = [{"type": "image"} for _ in self.images(example)]
+        return [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
+
+    def choices(self, example: Example) -> str:
+        """Lines between the question and the instruction; none by default."""
+        return ""
+
+    def instruction(self) -> str:
+        what = self.what_to_answer()
+        if self.think:
+            return f"Reason between <think> and </think>, then give {what} between <answer> and </answer>."
+        return f"Give {what} between <answer> and </answer>."
+
+    @abstractmethod
+    def what_to_answer(self) -> str:
+        """What stands inside the answer tag, as the prompt says it."""
+
+    @abstractmethod
+    def target(self, example: Example, rng: random.Random) -> str:
+        """The assistant's text to learn. Raises SampleError for an example that cannot be taught."""
+
+    @abstractmethod
+    def parse(self, text: str, example: Example | None = None) -> Answer | None:
+        """The answer in a reply, or None when the reply breaks the grammar. A closed-world reply needs its example."""
+
+    def thought(self, example: Example, name: str) -> str | None:
+        """What the target reasons before answering `name`; None in the answer-only style.
+
+        A stored response (`extra["response"]`) is used when it ends in that very name. Else the path is named from
+        coarse to fine, as far as `name`. Raises SampleError when a stored response is not well formed, or ends in
+        something that the example is not.
+        """
+        if not self.think:
+            return None
+        path = example.path[: example.path.index(name) + 1]
+        response = example.extra.get("response")
+        if response is not None:
+            answer = parse_completion(str(response))
+            if answer is None:
+                raise SampleError(
+                    f"{example.uid}: a response must be <think>…</think><answer>…</answer>, got {response!r}"
+                )
+            said = self._node(answer.text, example)
+            if said is None:
+                raise SampleError(
+                    f"{example.uid}: the response must end in {example.label!r}, it ends in {answer.text!r}"
+                )
+            if said == name and answer.thought:
+                return answer.thought
+        ranks: tuple[str, ...] = self.names.taxonomy.ranks if self.names else ()
+        if not ranks or len(ranks) < len(path):
+            return f"From coarse to fine: {', '.join(path)}."
+        if path == example.path:
+            ranks = (*ranks[: len(path) - 1], ranks[-1])  # a path that is short of ranks ends at the finest
+        return " ".join(f"{rank.capitalize()}: {name}." for rank, name in zip(ranks, path, strict=False))
+
+    def _node(self, text: str, example: Example) -> str | None:
+        """The name on the example's path that the text stands for, by normalised name or synonym."""
+        return self._among(text, example.path)
+
+    def _among(self, text: str, names: Sequence[str]) -> str | None:
+        known = self.names.find(text) if self.names else None
+        return next((name for name in names if known == name or spelling(name) == spelling(text)), None)
+
+
+class OpenWorld(Task):
+    """Free naming: no options are shown.
+
+    `depth` maps ranks to weights; the target is then the name at a rank drawn with these weights (the label, where its
+    path ends above that rank). None asks for the label itself. Raises UserError for negative or all-zero weights and,
+    once bound, for a rank that the taxonomy lacks.
+    """
+
+    def __init__(
+        self,
+        question: str = "What is shown in this photo? Name it as specifically as you can.",
+        think: bool = False,
+        depth: dict[str, float] | None = None,
+    ) -> None:
+        if depth is not None and not (
+            all(math.isfinite(weight) and weight >= 0 for weight in depth.values()) and sum(depth.values()) > 0
+        ):
+            raise UserError(f"depth must give ranks weights of 0 or more, one of them above 0, got {depth}")
+        self.question, self.think, self.depth = question, think, dict(depth) if depth is not None else None
+
+    def bind(self, taxonomy: Taxonomy) -> OpenWorld:
+        unknown = sorted(set(self.depth or ()) - set(taxonomy.ranks))
+        if unknown:
+            raise UserError(f"depth must name ranks of the taxonomy, {list(taxonomy.ranks)}, got {unknown}")
+        return super().bind(taxonomy)
+
+    def what_to_answer(self) -> str:
+        return "the name"
+
+    def target(self, example: Example, rng: random.Random) -> str:
+        name = example.label
+        if self.depth is not None:
+            if self.names is None:
+                raise ValueError("a task with a depth must know the ranks: call bind(taxonomy), use what it returns")
+            (rank,) = rng.choices(list(self.depth), list(self.depth.values()))
+            name = example.path[min(self.names.taxonomy.ranks.index(rank), len(example.path) - 1)]
+        return format_answer(name, self.thought(example, name))
+
+    def parse(self, text: str, example: Example | None = None) -> Answer | None:
+        return parse_completion(text)
+
+
+class ClosedWorld(Task):
+    """A choice among `options` names, one of them the label; answered by the name, or by a letter with `letters`.
+
+    Distractors are `extra["options"]`, in their order, where the example has them; else classes drawn from the label's
+    nearest relatives outward, so that siblings come first. Fewer are shown where there are no more. No option is an
+    ancestor or a descendant of the label, so exactly one is right. The order shown is what `prepare` drew or, on an
+    example that was not prepared, a function of `seed` and the uid alone.
+
+    `parse` turns a letter or a synonym into the option's name. A reply that names no single option ("A, B", "A or B",
+    a name not shown) is returned as it was written, for the judge to find wrong.
+    """
+
+    def __init__(
+        self,
+        options: int = 4,
+        letters: bool = False,
+        question: str = "Which of these is shown in this photo?",
+        think: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if not 2 <= options <= len(LETTERS):
+            raise UserError(f"options must lie between 2 and {len(LETTERS)}, got {options}")
+        self.options, self.letters, self.question, self.think, self.seed = options, letters, question, think, seed
+        self.members: dict[str, list[str]] = {}  # node to the classes at or below it
+
+    def bind(self, taxonomy: Taxonomy) -> ClosedWorld:
+        bound = super().bind(taxonomy)
+        bound.members = {node: [] for node in taxonomy.lineage}
+        for label in sorted(taxonomy.paths):
+            for node in (taxonomy.root, *taxonomy.lineage[label]):
+                bound.members[node].append(label)
+        return bound
+
+    def prepare(self, example: Example, rng: random.Random) -> Example:
+        shown = self._draw(example, rng)
+        return replace(example, extra=example.extra | {"shown": list(shown)})
+
+    def shown(self, example: Example) -> tuple[str, ...]:
+        """The options in the order in which the prompt lists them."""
+        prepared = example.extra.get("shown")
+        return tuple(prepared) if prepared else self._draw(example, random.Random(f"{self.seed}:{example.uid}"))
+
+    def choices(self, example: Example) -> str:
+        marks = [f"{letter})" for letter in LETTERS] if self.letters else ["-"] * len(LETTERS)
+        return "".join(f"{mark} {option}\n" for mark, option in zip(marks, self.shown(example), strict=False))
+
+    def what_to_answer(self) -> str:
+        return "the letter of one option" if self.letters else "the name of one option"
+
+    def target(self, example: Example, rng: random.Random) -> str:
+        answer = LETTERS[self.shown(example).index(example.label)] if self.letters else example.label
+        return format_answer(answer, self.thought(example, example.label))
+
+    def parse(self, text: str, example: Example | None = None) -> Answer | None:
+        answer = parse_completion(text)
+        if answer is None:
+            return None
+        if example is None:
+            raise ValueError("a closed-world reply can only be read beside the options: pass the example")
+        return Answer(self._chosen(answer.text, self.shown(example)) or answer.text, answer.thought)
+
+    def _chosen(self, text: str, shown: Sequence[str]) -> str | None:
+        named = self._among(text, shown)
+        if named is not None or not self.letters:
+            return named
+        lettered = re.fullmatch(r"\(?([A-Za-z])[).:]?(?:\s+(.+))?", text, re.DOTALL)
+        if lettered is None or lettered[1].upper() not in LETTERS[: len(shown)]:
+            return None
+        option = shown[LETTERS.index(lettered[1].upper())]
+        return option if lettered[2] is None or self._among(lettered[2], [option]) else None
+
+    def _draw(self, example: Example, rng: random.Random) -> tuple[str, ...]:
+        distractors = self._given(example) if "options" in example.extra else self._relatives(example.label, rng)
+        if not distractors:
+            raise SampleError(f"{example.uid}: a choice needs a second class beside {example.label!r}, there is none")
+        drawn = [example.label, *distractors[: self.options - 1]]
+        rng.shuffle(drawn)
+        return tuple(drawn)
+
+    def _given(self, example: Example) -> list[str]:
+        options = example.extra["options"]
+        if not isinstance(options, (list, tuple)) or not all(isinstance(option, str) for option in options):
+            raise SampleError(f"{example.uid}: options must be a list of names, got {options!r}")
+        distinct: dict[tuple[str, ...], str] = {}
+        for option in options:
+            if self._among(option, example.path) is None and not self._finer(option, example.label):
+                distinct.setdefault(spelling(option), option)
+        return list(distinct.values())
+
+    def _finer(self, option: str, label: str) -> bool:
+        node = self.names.find(option) if self.names else None
+        return self.names is not None and node is not None and self.names.taxonomy.is_ancestor(label, node)
+
+    def _relatives(self, label: str, rng: random.Random) -> list[str]:
+        if self.names is None:
+            raise ValueError("a choice draws its options from the taxonomy: call bind(taxonomy), use what it returns")
+        taxonomy = self.names.taxonomy
+        relatives: list[str] = []
+        for ancestor in (*reversed(taxonomy.lineage[label][:-1]), taxonomy.root):
+            ring = [
+                other
+                for other in self.members[ancestor]
+                if other not in relatives
+                and other != label
+                and not taxonomy.is_ancestor(other, label)
+                and not taxonomy.is_ancestor(label, other)
+            ]
+            rng.shuffle(ring)
+            relatives += ring
+            if len(relatives) >= self.options - 1:
+                break
+        return relatives

@@ -1,0 +1,271 @@
+"""Shard sets as training, validation and test streams for a Trainer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from fgvr.data.loading import Collate, Encode, LoaderLinks, StepLoader
+from fgvr.data.manifest import MANIFEST, load_manifest
+from fgvr.data.order import WINDOW, FixedOrder, ShuffledOrder, key_of, spread_over_classes
+from fgvr.data.packing import pack
+from fgvr.data.plan import PackOptions
+from fgvr.data.records import COHORTS, Source
+from fgvr.data.shards import ShardSet
+from fgvr.data.tasks import Task
+from fgvr.data.taxonomy import Taxonomy
+from fgvr.errors import UserError
+
+TRAINED_COHORTS = ("seen", "base")
+
+
+@dataclass(frozen=True)
+class ShardSource:
+    """A shard set to train on, its weight in the mixture, and how to pack it when the folder holds none yet."""
+
+    path: Path
+    weight: float = 1.0
+    source: Source | None = None
+    pack: PackOptions | None = None
+
+
+class ShardDataModule(LightningDataModule, ABC):
+    """Streams shard sets; a subclass says how an example becomes part of a batch.
+
+    Trains on split "train" of the cohorts seen and base. Validates and tests on the folders in `val` (default: those
+    of `train`), one loader per cohort, named in `cohorts` in the loaders' order. `batch_size` counts examples per
+    optimiser step over all ranks, `eval_batch_size` examples per rank and step. `eval_examples` caps each cohort,
+    evenly over its classes. `epoch_length` and the weights are those of `ShuffledOrder`. The order depends on `seed`
+    and these, never on `workers` or the number of ranks. Raises UserError when the sets' taxonomies disagree.
+    """
+
+    def __init__(
+        self,
+        train: list[ShardSource],
+        task: Task,
+        val: list[Path] | None = None,
+        batch_size: int = 32,
+        eval_batch_size: int = 32,
+        eval_examples: int | None = None,
+        workers: int = 1,
+        seed: int = 0,
+        epoch_length: int | None = None,
+        max_bad_share: float = 0.001,
+        window: int = WINDOW,
+    ) -> None:
+        super().__init__()
+        # a shard set lies where every node sees it, so one process of the whole job packs it
+        self.prepare_data_per_node = False
+        if not train:
+            raise UserError("data.train must name at least one shard set, got an empty list")
+        self.train, self.task, self.val = list(train), task, val
+        self.batch_size, self.eval_batch_size, self.eval_examples = batch_size, eval_batch_size, eval_examples
+        self.workers, self.seed, self.epoch_length = workers, seed, epoch_length
+        self.max_bad_share, self.window = max_bad_share, window
+        self.cohorts: list[str] = []
+        self.stream: StepLoader[Any] | None = None
+        self._eval_loaders: dict[str, list[StepLoader[Any]]] = {}
+        self._saved: dict[str, Any] | None = None
+
+    @abstractmethod
+    def train_encode(self) -> Encode[Any]:
+        """What turns an example and its rng into one item, in a worker: picklable, and with no state of its own."""
+
+    @abstractmethod
+    def train_collate(self) -> Collate[Any]:
+        """What turns the items of one batch (perhaps none) and their record into a batch with a `.record`."""
+
+    @abstractmethod
+    def eval_encode(self) -> Encode[Any]:
+        """As `train_encode`, for validation and test."""
+
+    @abstractmethod
+    def eval_collate(self) -> Collate[Any]:
+        """As `train_collate`, for validation and test."""
+
+    @property
+    def processor(self) -> Any:
+        """The model's processor: one set by hand, else that of the module being trained."""
+        if "_processor" in self.__dict__:
+            return self.__dict__["_processor"]
+        if self.trainer is None:
+            raise UserError("without a Trainer a data module needs its processor set: datamodule.processor = ...")
+        return self.trainer.lightning_module.processor
+
+    @processor.setter
+    def processor(self, processor: Any) -> None:
+        self.__dict__["_processor"] = processor
+
+    def prepare_data(self) -> None:
+        for entry in self.train:
+            if entry.source is not None and not (Path(entry.path) / MANIFEST).is_file():
+                options = entry.pack or PackOptions(seed=self.seed)
+                pack(entry.source, Path(entry.path), **asdict(options))
+
+    def setup(self, stage: str) -> None:
+        split = "test" if stage == "test" else "val"
+        self.cohorts = [cohort for cohort in sorted(COHORTS) if self._eval_folders(split, cohort)]
+        if stage == "fit":
+            self.train_sets  # noqa: B018  (damaged sets are refused before the model is built)
+        _ = self.taxonomy
+
+    def teardown(self, stage: str) -> None:
+        for loaders in [[self.stream], *self._eval_loaders.values()]:
+            for loader in loaders:
+                if loader is not None:
+                    loader.close()
+        self.stream, self._eval_loaders, self._saved = None, {}, None
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """The taxonomy of all sets together."""
+        first, *others = (Taxonomy.from_dict(load_manifest(folder).taxonomy) for folder in self._all_folders())
+        return first.merged(others)
+
+    @cached_property
+    def train_sets(self) -> list[ShardSet]:
+        return [ShardSet(Path(entry.path), "train", TRAINED_COHORTS, self.max_bad_share) for entry in self.train]
+
+    @cached_property
+    def order(self) -> ShuffledOrder:
+        """The order of training."""
+        return ShuffledOrder(
+            self.seed,
+            tuple(shard_set.shard_sizes for shard_set in self.train_sets),
+            tuple(float(entry.weight) for entry in self.train),
+            self.epoch_length,
+            self.window,
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in one epoch, on any number of ranks."""
+        return -(-len(self.order) // self.batch_size)
+
+    def fingerprint(self) -> dict[str, str]:
+        """What the stream is made of: equal fingerprints give the same samples in the same order."""
+        sets = {f"train[{n}]": shard_set.fingerprint for n, shard_set in enumerate(self.train_sets)}
+        return {**sets, "order": self.order.fingerprint, "batch_size": str(self.batch_size)}
+
+    def train_dataloader(self) -> StepLoader[Any]:
+        if self.stream is None:
+            self.stream = self._loader(
+                self.train_sets, self.train_encode(), self.train_collate(), self.order, self.batch_size
+            )
+            if self._saved is not None:
+                self.stream.load_state_dict(self._saved)
+            elif self.trainer is not None:
+                self.stream.start_epoch(self.trainer.current_epoch)
+        return self.stream
+
+    def val_dataloader(self) -> list[StepLoader[Any]]:
+        return self._eval("val")
+
+    def test_dataloader(self) -> list[StepLoader[Any]]:
+        return self._eval("test")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.stream is None else self.stream.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Lightning asks for the loader before or after this, depending on the strategy, and forgets the state that it
+        # keeps itself when the save was made at an epoch's end: this one is what counts.
+        self._saved = state_dict
+        if self.stream is not None:
+            self.stream.load_state_dict(state_dict)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Raises RuntimeError when the Trainer's place in the epoch and the stream's are not the same."""
+        if self.trainer is not None and self.trainer.training:
+            loop = self.trainer.fit_loop
+            if loop.epoch_progress.current.ready == loop.epoch_progress.current.processed:
+                # Lightning 2.6 does not count the epoch that follows a resume from an epoch's last step as begun; a
+                # checkpoint from within that epoch would be taken for one of its end, and start it over
+                loop.epoch_progress.increment_ready()
+                loop.epoch_progress.increment_started()
+            place = self.trainer.current_epoch, loop.epoch_loop.batch_progress.current.ready
+            if place != (batch.record.epoch, batch.record.step):
+                raise RuntimeError(
+                    f"the Trainer is at batch {place[1]} of epoch {place[0]}, but the stream gave batch "
+                    f"{batch.record.step} of epoch {batch.record.epoch}: samples would be repeated or left out"
+                )
+        return batch
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "trainer": None, "stream": None, "_eval_loaders": {}}
+
+    def _all_folders(self) -> list[Path]:
+        folders = [*(entry.path for entry in self.train), *(self.val or [])]
+        return list(dict.fromkeys(Path(folder) for folder in folders))
+
+    def _eval_folders(self, split: str, cohort: str) -> list[Path]:
+        folders = [entry.path for entry in self.train] if self.val is None else self.val
+        return [Path(folder) for folder in folders if load_manifest(Path(folder)).samples(split, (cohort,))]
+
+    def _eval(self, split: str) -> list[StepLoader[Any]]:
+        if split not in self._eval_loaders:
+            self._eval_loaders[split] = [self._cohort_loader(split, cohort) for cohort in self.cohorts]
+        return self._eval_loaders[split]
+
+    def _cohort_loader(self, split: str, cohort: str) -> StepLoader[Any]:
+        sets = [ShardSet(folder, split, (cohort,), self.max_bad_share) for folder in self._eval_folders(split, cohort)]
+        places = [(n, sample) for n, shard_set in enumerate(sets) for sample in range(len(shard_set))]
+        labels = [label for shard_set in sets for label in shard_set.labels()]
+        chosen = spread_over_classes(labels, self.eval_examples, key_of(self.seed, split, cohort))
+        order = FixedOrder(tuple(places[index] for index in chosen))
+        batch = self.eval_batch_size * (self.trainer.world_size if self.trainer is not None else 1)
+        return self._loader(sets, self.eval_encode(), self.eval_collate(), order, batch, repeat=True)
+
+    def _loader(
+        self,
+        sets: Sequence[ShardSet],
+        encode: Encode[Any],
+        collate: Collate[Any],
+        order: ShuffledOrder | FixedOrder,
+        global_batch: int,
+        repeat: bool = False,
+    ) -> StepLoader[Any]:
+        trainer = self.trainer
+        links = LoaderLinks()
+        if trainer is not None:
+            links = LoaderLinks(
+                unfinished=self._unfinished,
+                total=self._sum_over_ranks,
+                pin_memory=trainer.strategy.root_device.type == "cuda",
+            )
+        return StepLoader(
+            sets,
+            encode,
+            collate,
+            order,
+            global_batch,
+            seed=self.seed,
+            rank=trainer.global_rank if trainer is not None else 0,
+            world=trainer.world_size if trainer is not None else 1,
+            workers=self.workers,
+            max_bad_share=self.max_bad_share,
+            repeat=repeat,
+            links=links,
+        )
+
+    def _unfinished(self) -> int:
+        """1 between a batch's arrival and the end of its step: a checkpoint of that moment must give it again."""
+        assert self.trainer is not None
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return progress.ready - progress.processed
+
+    def _sum_over_ranks(self, counts: list[int]) -> list[int]:
+        assert self.trainer is not None
+        if self.trainer.world_size == 1:
+            return counts
+        strategy = self.trainer.strategy
+        summed = strategy.reduce(torch.tensor(counts, device=strategy.root_device), reduce_op="sum")
+        assert isinstance(summed, torch.Tensor)
+        return summed.tolist()

@@ -1,0 +1,226 @@
+"""A trained policy on disk: what a checkpoint carries to rebuild it, and the Hugging Face folder that plain transformers opens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import PeftModel
+from PIL import Image
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig, PretrainedConfig, PreTrainedModel
+
+from fgvr.errors import UserError
+from fgvr.models.backbone import FAMILIES, Attention, Backbone, Pretrained
+from fgvr.models.policy import LoRA, Policy, PolicyConfig
+from fgvr.models.processor import PixelBudget, Processor
+
+PROCESSOR_CLASSES = {"qwen2_5_vl": "Qwen2_5_VLProcessor", "qwen3_vl": "Qwen3VLProcessor"}
+VIDEO_PROCESSORS = {"qwen2_5_vl": "Qwen2VLVideoProcessor", "qwen3_vl": "Qwen3VLVideoProcessor"}
+
+
+def policy_card(policy: Policy) -> dict[str, Any]:
+    """Architecture, processor files, adapters and origin as plain values: enough to rebuild the policy anywhere."""
+    config = policy.config
+    with tempfile.TemporaryDirectory() as folder:
+        policy.processor.save(Path(folder))
+        files = {path.name: path.read_text(encoding="utf-8") for path in sorted(Path(folder).iterdir())}
+    lora = None if config.lora is None else asdict(config.lora) | {"targets": list(config.lora.targets)}
+    return {
+        "config": json.dumps(policy.base.config.to_dict(), default=str, sort_keys=True),
+        "processor": files,
+        "pixels": asdict(config.pixels),
+        "lora": lora,
+        "attention": config.attention,
+        "reloadable": config.backbone.reloadable,
+        "origin": config.backbone.origin(),
+    }
+
+
+class Rebuilt(Backbone):
+    """The backbone a checkpoint speaks of: its own architecture and processor files; weights come from the checkpoint.
+
+    Frozen weights of a pretrained model are not in the checkpoint: they are loaded from where they came from.
+    """
+
+    def __init__(self, card: Mapping[str, Any]) -> None:
+        self.card = card
+        self.reloadable = bool(card["reloadable"])
+
+    def config(self) -> PretrainedConfig:
+        values = json.loads(self.card["config"])
+        if values.get("model_type") not in FAMILIES:
+            raise UserError(
+                f"the model's type must be one of {', '.join(FAMILIES)}, the checkpoint says {values.get('model_type')!r}"
+            )
+        return AutoConfig.for_model(**values)
+
+    def build(self, attention: Attention) -> PreTrainedModel:
+        if self.reloadable:
+            origin = self.card["origin"]
+            return Pretrained(origin["name"], origin["revision"] or None).build(attention)
+        return AutoModelForImageTextToText.from_config(
+            self.config(), dtype=torch.float32, attn_implementation=attention
+        )
+
+    def processor(self, pixels: PixelBudget) -> Processor:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in self.card["processor"].items():
+                (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
+            return Processor.from_folder(folder, pixels)
+
+    def origin(self) -> dict[str, str]:
+        return dict(self.card["origin"])
+
+
+def rebuild(card: Mapping[str, Any], state: Mapping[str, Tensor]) -> Policy:
+    """The policy of a checkpoint, on the CPU in float32, in evaluation mode.
+
+    `state` holds its weights, named as in the policy. Raises UserError when weights that were trained are missing.
+    """
+    pixels = PixelBudget(**card["pixels"])
+    lora = None if card["lora"] is None else LoRA(**card["lora"] | {"targets": tuple(card["lora"]["targets"])})
+    backbone = Rebuilt(card)
+    policy = Policy(PolicyConfig(backbone, pixels, lora=lora), backbone.processor(pixels))
+    loaded = policy.load_state_dict(dict(state), strict=False)
+    lacking = [] if backbone.reloadable else loaded.missing_keys
+    if lacking or loaded.unexpected_keys:
+        raise UserError(
+            "a checkpoint must fit the model it describes, but weights such as "
+            f"{(lacking or loaded.unexpected_keys)[:3]} are {'missing' if lacking else 'left over'}: it is damaged or of another version"
+        )
+    return policy.eval()
+
+
+def write_hf_folder(policy: Policy, folder: Path, adapter: Literal["merge", "keep"], dtype: torch.dtype) -> None:
+    """Weights, configuration, tokenizer, chat template, image processor and generation defaults in the Hub's layout.
+
+    "merge" folds adapters into the weights; "keep" writes only the adapter, for use on its base.
+    The policy must not be used afterwards: it may have been merged and rounded to `dtype`.
+    """
+    family = policy.base.config.model_type
+    if adapter == "keep":
+        if policy.config.lora is None or not policy.config.backbone.reloadable:
+            raise UserError(
+                "only the adapter of a pretrained model can be kept apart: this run has none; export with --adapter merge"
+            )
+        origin = policy.config.backbone.origin()
+        peft_config = policy.model.peft_config["default"]
+        peft_config.base_model_name_or_path, peft_config.revision = origin["name"], origin["revision"] or None
+        policy.model.save_pretrained(str(folder))
+    else:
+        model = policy.model.merge_and_unload() if policy.config.lora is not None else policy.model
+        model = model.to(dtype)
+        model.config.dtype = dtype
+        model.generation_config = _generation_config(policy)
+        model.save_pretrained(str(folder))
+    policy.processor.save(folder)
+    _name_processor(folder, PROCESSOR_CLASSES[family])
+    _video_processor(policy, folder, VIDEO_PROCESSORS[family])
+
+
+def _generation_config(policy: Policy) -> GenerationConfig:
+    processor = policy.processor
+    return GenerationConfig(
+        eos_token_id=processor.eos_token_ids, pad_token_id=processor.padding_token, do_sample=False, max_new_tokens=512
+    )
+
+
+def _name_processor(folder: Path, name: str) -> None:
+    """Says which class combines tokenizer and image processor, for AutoProcessor."""
+    for file in (folder / "preprocessor_config.json", folder / "tokenizer_config.json"):
+        values = json.loads(file.read_text(encoding="utf-8")) | {"processor_class": name}
+        file.write_text(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _video_processor(policy: Policy, folder: Path, name: str) -> None:
+    """The combined processor class asks for a video processor too: the base's own where there is one."""
+    target = folder / "video_preprocessor_config.json"
+    base = Path(policy.config.backbone.origin()["name"]) / target.name
+    if base.is_file():
+        shutil.copyfile(base, target)
+        return
+    image = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    shared = {
+        key: image[key]
+        for key in ("patch_size", "merge_size", "temporal_patch_size", "size", "image_mean", "image_std")
+        if key in image
+    }
+    target.write_text(
+        json.dumps(shared | {"video_processor_type": name}, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a reopened folder compares with the run's model: largest logit difference (nats) and equal greedy answers."""
+
+    logits: float
+    same_answers: int
+    samples: int
+    answers: tuple[str, ...]
+
+
+def compare(
+    policy: Policy,
+    folder: Path,
+    adapter: Literal["merge", "keep"],
+    dtype: torch.dtype,
+    photos: Sequence[Image.Image],
+    question: str,
+    max_new_tokens: int = 32,
+) -> Agreement:
+    """Logits over prompt and answer, and greedy answers, of the run's model and of the folder as transformers opens it.
+
+    Both are computed in float32 and on their own processor; weights rounded to `dtype` are compared with the run's rounded alike.
+    """
+    pixels = policy.config.pixels
+    processor = Processor.from_folder(folder, pixels)
+    if adapter == "keep":
+        origin = policy.config.backbone.origin()
+        base = Pretrained(origin["name"], origin["revision"] or None).build("sdpa")
+        reopened: Any = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()  # pyright: ignore[reportCallIssue]
+    else:
+        reopened = AutoModelForImageTextToText.from_pretrained(str(folder), dtype=torch.float32)
+    merged = policy.model.merge_and_unload() if policy.config.lora is not None else policy.model
+    for parameter in merged.parameters():  # not the buffers: rotary frequencies stay exact
+        parameter.data = parameter.data.to(dtype).float()
+    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+    worst, same, answers = 0.0, 0, []
+    for photo in photos:
+        ids, logits = _answer(merged.eval(), policy.processor, chat, photo, max_new_tokens)
+        other_ids, other_logits = _answer(reopened.eval(), processor, chat, photo, max_new_tokens)
+        same += ids == other_ids
+        answers.append(policy.processor.decode(ids))
+        shared = min(len(logits), len(other_logits))
+        worst = max(worst, float((logits[:shared] - other_logits[:shared]).abs().max()))
+    return Agreement(worst, same, len(photos), tuple(answers))
+
+
+@torch.no_grad()
+def _answer(
+    model: Any, processor: Processor, chat: list[Any], photo: Image.Image, tokens: int
+) -> tuple[list[int], Tensor]:
+    """Greedy ids, and the logits of every place up to the end of the answer."""
+    prompt = processor.encode_prompt(chat, [photo])
+    images = {"pixel_values": prompt.images.pixel_values, "image_grid_thw": prompt.images.grid_thw}
+
+    def marked(ids: Tensor) -> dict[str, Tensor]:
+        return {"input_ids": ids, "mm_token_type_ids": (ids == processor.image_token).int()}
+
+    ids = model.generate(
+        **marked(prompt.input_ids[None]),
+        **images,
+        do_sample=False,
+        max_new_tokens=tokens,
+        eos_token_id=processor.eos_token_ids,
+        pad_token_id=processor.padding_token,
+        suppress_tokens=processor.vision_token_ids,
+    )
+    return ids[0, len(prompt.input_ids) :].tolist(), model(**marked(ids), **images).logits[0].float()

@@ -1,0 +1,6 @@
+"""LightningModules, one per training objective."""
+
+from fgvr.modules.base import Optimizer, PolicyModule
+from fgvr.modules.sft import SFT
+
+__all__ = ["SFT", "Optimizer", "PolicyModule"]

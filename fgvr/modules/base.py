@@ -1,0 +1,160 @@
+"""What every method shares: the policy, its optimiser and schedule, greedy answers for validation, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+
+from fgvr.errors import UserError
+from fgvr.models import Policy, PolicyConfig, Processor
+from fgvr.models.saved import policy_card
+from fgvr.types import PromptBatch
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW (arXiv 1711.05101) with linear warm-up, then a constant or cosine rate.
+
+    `warmup` counts optimiser steps. The cosine ends at `floor` x lr at the last step. `max_grad_norm` clips the global norm.
+    A step with a non-finite gradient is skipped and counted; after `max_skipped` in a row the run stops.
+    Raises UserError outside the ranges.
+    """
+
+    lr: float = 1e-5
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup: int = 0
+    floor: float = 0.0
+    max_grad_norm: float = 1.0
+    max_skipped: int = 10
+
+    def __post_init__(self) -> None:
+        if not (
+            self.lr > 0
+            and self.warmup >= 0
+            and 0 <= self.floor <= 1
+            and self.max_grad_norm > 0
+            and self.max_skipped >= 0
+        ):
+            raise UserError(
+                "the optimiser needs lr > 0, warmup >= 0, 0 <= floor <= 1, max_grad_norm > 0 and max_skipped >= 0, got "
+                f"lr={self.lr}, warmup={self.warmup}, floor={self.floor}, max_grad_norm={self.max_grad_norm}, max_skipped={self.max_skipped}"
+            )
+
+    def scale(self, step: int, total: int) -> float:
+        """The share of lr at optimiser step `step`, counted from 0, of `total`."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        if self.schedule == "constant":
+            return 1.0
+        progress = min(1.0, (step - self.warmup) / max(1, total - self.warmup))
+        return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class PolicyModule(LightningModule):
+    """A policy under training, with manual optimisation: one batch is one optimiser step, however many micro-batches it takes.
+
+    `max_new_tokens` bounds the answers given at validation.
+    """
+
+    def __init__(self, policy: PolicyConfig, optimizer: Optimizer, max_new_tokens: int = 64) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.policy_config, self.optimizer_config, self.max_new_tokens = policy, optimizer, max_new_tokens
+        self.policy: Policy | None = None
+        self.register_buffer("skipped", torch.zeros(2, dtype=torch.long))  # steps skipped in all, and in a row
+
+    @cached_property
+    def processor(self) -> Processor:
+        return self.policy_config.backbone.processor(self.policy_config.pixels)
+
+    def configure_model(self) -> None:
+        if self.policy is None:
+            self.policy = Policy(self.policy_config, self.processor)
+
+    @property
+    def trained_policy(self) -> Policy:
+        if self.policy is None:
+            raise ValueError(
+                "the policy is built by configure_model(), which has not run yet: call it, or let the Trainer"
+            )
+        return self.policy
+
+    def configure_optimizers(self) -> Any:
+        config, total = self.optimizer_config, self._total_steps()
+        parameters = [parameter for _, parameter in self.trained_policy.trainable()]
+        optimizer = torch.optim.AdamW(
+            parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.scale(step, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _total_steps(self) -> int:
+        # Not trainer.estimated_stepping_batches: reading it here makes Lightning forget the loader's state on resume.
+        if self.trainer.max_steps > 0:
+            return self.trainer.max_steps
+        per_epoch = getattr(self.trainer.datamodule, "steps_per_epoch", None)  # pyright: ignore[reportAttributeAccessIssue]
+        if per_epoch is None or not self.trainer.max_epochs or self.trainer.max_epochs < 0:
+            raise UserError("the schedule must know where it ends: set trainer.max_steps, or trainer.max_epochs")
+        return per_epoch * self.trainer.max_epochs
+
+    def take_step(self) -> None:
+        """Clips, steps and schedules; a non-finite gradient skips the update on every rank alike and is counted."""
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        parameters = [parameter for _, parameter in self.trained_policy.trainable()]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_config.max_grad_norm)
+        total, run = self.skipped.tolist()
+        finite = bool(norm.isfinite())
+        self.skipped.copy_(torch.tensor([total + (not finite), 0 if finite else run + 1]))
+        if not finite:
+            optimizer.zero_grad()  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+            if run + 1 > self.optimizer_config.max_skipped:
+                raise UserError(
+                    f"gradients must be finite, but {run + 1} steps in a row were not (the last is {self.global_step}): "
+                    "lower the learning rate or look at the data of these steps in samples.jsonl"
+                )
+        optimizer.step()  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+        optimizer.zero_grad()  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+        scheduler.step()  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess, reportCallIssue]
+        self.log_dict({"train/grad_norm": norm, "train/skipped_steps": self.skipped[0].float()})
+        self.log("lr", optimizer.param_groups[0]["lr"], prog_bar=True)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+
+    def validation_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> list[str]:
+        """Greedy completions, one per example, for the callback that judges them."""
+        if not batch.examples:
+            return []
+        return [self.processor.decode(ids) for ids in self.trained_policy.generate(batch, self.max_new_tokens)]
+
+    def test_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> list[str]:
+        return self.validation_step(batch, batch_idx, dataloader_idx)
+
+    def predict_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> list[str]:
+        return self.validation_step(batch, batch_idx, dataloader_idx)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out frozen weights that the backbone can give again, and adds what rebuilding the policy takes."""
+        policy = self.trained_policy
+        if policy.config.backbone.reloadable:
+            kept = {f"policy.{name}" for name, _ in policy.trainable()}
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {k: v for k, v in state.items() if k in kept or not k.startswith("policy.")}
+        checkpoint["fgvr_policy"] = policy_card(policy)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Frozen weights that were left out are those configure_model() has just loaded.
+        state, own = checkpoint["state_dict"], self.state_dict()
+        unknown = sorted(set(state) - set(own))
+        lacking = {f"policy.{name}" for name, _ in self.trained_policy.trainable()} - set(state)
+        if unknown or lacking:
+            raise UserError(
+                "a checkpoint must hold the weights that this configuration trains, but it "
+                f"lacks {sorted(lacking)[:3]} and has {unknown[:3]} besides: resume with the configuration it was made with"
+            )
+        checkpoint["state_dict"] = own | state

@@ -1,0 +1,71 @@
+"""Supervised fine-tuning: raise the log-probability of the written answer, token by token."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+import torch
+from lightning.pytorch.loops.utilities import _block_parallel_sync_behavior
+from torch import Tensor
+
+from fgvr.models import PolicyConfig
+from fgvr.modules.base import Optimizer, PolicyModule
+from fgvr.objectives import loss_weights
+from fgvr.types import PackedRows, SFTBatch
+
+
+class SFT(PolicyModule):
+    """Negative log-likelihood of the assistant's tokens, averaged over every target token of the global batch.
+
+    Stage 1 of Fine-R1 (arXiv 2602.07605, section 3.1) is this with chain-of-thought responses.
+    Departs from common practice in one thing: the mean runs over the whole global batch, all
+    micro-batches and ranks together, never over a micro-batch of its own.
+    """
+
+    def __init__(self, policy: PolicyConfig, optimizer: Optimizer = Optimizer(), max_new_tokens: int = 64) -> None:  # noqa: B008 - frozen
+        super().__init__(policy, optimizer, max_new_tokens)
+        self._clock = time.monotonic()
+
+    def training_step(self, batch: SFTBatch, batch_idx: int) -> Tensor:
+        tokens, examples, micro_batches = self._global_counts(batch)
+        loss = torch.zeros((), device=self.device)
+        for index in range(micro_batches):
+            rows = batch.micro_batches[index] if index < len(batch.micro_batches) else None
+            with _block_parallel_sync_behavior(self.trainer.strategy, block=index < micro_batches - 1):
+                part = self._loss(rows, tokens, examples)
+                self.manual_backward(part)
+            loss += part.detach()
+        self.take_step()
+        self._log(batch, loss, tokens, examples)
+        return loss
+
+    def _global_counts(self, batch: SFTBatch) -> tuple[int, int, int]:
+        """Target tokens and examples summed over ranks, and the largest number of micro-batches any rank has."""
+        totals = self._over_ranks([batch.target_tokens, batch.examples], "sum")
+        return totals[0], totals[1], self._over_ranks([len(batch.micro_batches)], "max")[0]
+
+    def _over_ranks(self, counts: list[int], how: Literal["sum", "max"]) -> list[int]:
+        if self.trainer.world_size == 1:
+            return counts
+        return self.trainer.strategy.reduce(torch.tensor(counts, device=self.device), reduce_op=how).tolist()  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+
+    def _loss(self, rows: PackedRows | None, tokens: int, examples: int) -> Tensor:
+        if rows is None:  # another rank has a micro-batch more: keep in step with it and add nothing
+            return sum(
+                (p.flatten()[0] * 0 for _, p in self.trained_policy.trainable()), torch.zeros((), device=self.device)
+            )
+        logp = self.trained_policy(rows)
+        world = self.trainer.world_size
+        weights = loss_weights(rows.target_sequence, "token", tokens=tokens, sequences=examples, world=world)
+        return -(weights * logp).sum()
+
+    def _log(self, batch: SFTBatch, loss: Tensor, tokens: int, examples: int) -> None:
+        now = time.monotonic()
+        seconds, self._clock = max(now - self._clock, 1e-9), now
+        room = sum(rows.input_ids.numel() for rows in batch.micro_batches)
+        filled = sum(int((rows.segments > 0).sum()) for rows in batch.micro_batches)
+        world = self.trainer.world_size
+        self.log("loss", loss, prog_bar=True, sync_dist=world > 1)
+        self.log_dict({"tokens/s": filled * world / seconds, "images/s": examples / seconds}, prog_bar=True)
+        self.log_dict({"train/target_tokens": float(tokens), "train/padding": 1 - filled / max(1, room)})

@@ -1,0 +1,129 @@
+"""`python -m fgvr shards`: pictures in, a folder of shards out, with a bar to watch and a table at the end."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+# So that --source accepts these by their short names.
+from fgvr.data.aviary import Aviary  # noqa: F401
+from fgvr.data.manifest import Manifest
+from fgvr.data.packing import pack
+from fgvr.data.plan import ClassSplit
+from fgvr.data.records import Source
+from fgvr.data.sources import CSV, ImageFolder  # noqa: F401
+
+
+def shards(
+    source: Source,
+    out: Path,
+    seed: int = 0,
+    unseen: int | float = 0,
+    class_split: ClassSplit = "seen-unseen",
+    k_shot: int | None = None,
+    val: float = 0.1,
+    test: float = 0.1,
+    samples_per_shard: int = 1000,
+    max_bad_share: float = 0.001,
+    overwrite: bool = False,
+) -> None:
+    """Pack labelled pictures into WebDataset shards with a manifest; the same input gives the same bytes.
+
+    Every picture is decoded once; what is damaged is left out, counted and named. Run the same line again after an
+    interruption and it goes on where it stopped.
+
+    Args:
+        source: where the pictures come from: ImageFolder, CSV, Aviary or a class of your own
+        out: the folder to write, empty or holding an unfinished run of the same line
+        seed: decides class split, picture split, few-shot subset and order
+        unseen: classes to hold out of training: a share below 1.0 or a whole number
+        class_split: hold out `unseen` classes, or (base-novel) the second half of the sorted labels
+        k_shot: training pictures to keep of each class, all by default
+        val: share of each class for validation where the source has no validation split
+        test: share of each class for testing where the source has no splits
+        samples_per_shard: pictures in one tar
+        max_bad_share: share of the pictures that may be refused before the set is not accepted
+        overwrite: replace another shard set in the same folder
+    """
+    console = Console()
+    with _progress(console) as progress:
+        manifest = pack(
+            source,
+            out,
+            seed=seed,
+            unseen=unseen,
+            class_split=class_split,
+            k_shot=k_shot,
+            val=val,
+            test=test,
+            samples_per_shard=samples_per_shard,
+            max_bad_share=max_bad_share,
+            overwrite=overwrite,
+            progress=progress,
+            say=lambda sentence: console.print(sentence, markup=False, highlight=False, soft_wrap=True),
+        )
+    _print_summary(console, manifest, out)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; one plain line for every tenth of the work elsewhere."""
+    if not console.is_terminal:
+        told = 0
+
+        def tell(done: int, planned: int) -> None:
+            nonlocal told
+            if planned and done * 10 // planned > told:
+                told = done * 10 // planned
+                console.print(f"packed {done:,} of {planned:,} pictures", highlight=False)
+
+        yield tell
+        return
+    columns = (TextColumn("packing"), BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, planned: bar.update(task, completed=done, total=planned)
+
+
+def _print_summary(console: Console, manifest: Manifest, out: Path) -> None:
+    cohorts = list(dict.fromkeys(sorted(manifest.cohorts.values(), key=["seen", "base", "unseen", "novel"].index)))
+    table = Table("split", *(f"{cohort} ({_classes(manifest, cohort)})" for cohort in cohorts), "size")
+    for split in ("train", "val", "test"):
+        size = sum(shard.size for shard in manifest.select(split, cohorts))
+        if size:
+            counts = (f"{manifest.samples(split, [cohort]):,}" for cohort in cohorts)
+            table.add_row(split, *counts, f"{size / 2**20:,.1f} MiB")
+    console.print(table)
+    reasons = Counter(_kind(refusal.reason) for refusal in manifest.refused)
+    for title, counts in (("noted", Counter(manifest.notes)), ("refused", reasons)):
+        if counts:
+            counted = Table("pictures", title)
+            for what, count in counts.most_common():
+                counted.add_row(f"{count:,}", escape(what))
+            console.print(counted)
+    total = sum(shard.samples for shard in manifest.shards)
+    console.print(
+        f"{manifest.dataset}: {total:,} pictures of {len(manifest.cohorts):,} classes in {len(manifest.shards):,} "
+        f"shards, {len(manifest.refused):,} refused. The shard set is {out}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _classes(manifest: Manifest, cohort: str) -> str:
+    count = sum(side == cohort for side in manifest.cohorts.values())
+    return f"{count:,} class" if count == 1 else f"{count:,} classes"
+
+
+def _kind(reason: str) -> str:
+    """A reason without what is particular to one file, so that like refusals are counted together."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\([^)]*\)|^.* line \d+: |\d[\d,]*", "…", reason).strip("… ")

@@ -1,0 +1,140 @@
+import json
+import shutil
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from toy_run import ToyData, ToyModel, same_weights
+
+from fgvr.callbacks.checkpoints import RunCheckpoints
+from fgvr.callbacks.run_folder import RunFolder, best_checkpoint
+from fgvr.callbacks.step_seeds import StepSeeds
+from fgvr.errors import UserError
+from fgvr.strategies.checkpoint_io import (
+    WholeCheckpointIO,
+    checkpoints_in,
+    read_checkpoint,
+    read_manifest,
+    write_checkpoint,
+)
+
+
+MADE_OF = {"config": {"lr": 1}, "code": {"version": "0"}}
+
+
+def train(
+    run: RunFolder, resume: Path | None = None, data: ToyData | None = None, now: dict[str, Any] = MADE_OF, **settings: Any
+) -> tuple[ToyModel, RunCheckpoints]:
+    model = ToyModel(manual=settings.pop("manual", False))
+    batches = settings.pop("batches", 7)
+    saver = RunCheckpoints(run, {"model": "toy"}, now)
+    settings = {"max_epochs": 3, "val_check_interval": 3, **settings}
+    trainer = Trainer(
+        accelerator="cpu",
+        default_root_dir=run.dir,
+        callbacks=[StepSeeds(0), saver],
+        plugins=[WholeCheckpointIO()],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **settings,
+    )
+    trainer.fit(model, datamodule=data or ToyData(batches), ckpt_path=None if resume is None else str(resume))
+    return model, saver
+
+
+SCHEDULES = [
+    {"manual": True, "max_epochs": -1, "max_steps": 17, "val_check_interval": 3},
+    {"max_epochs": 3, "val_check_interval": 3},
+    {"max_epochs": 3},
+    {"max_epochs": 3, "val_check_interval": 1.0, "batches": 1},
+    {"max_epochs": -1, "max_steps": 3, "val_check_interval": 1.0, "batches": 1},
+    {"max_epochs": 3, "val_check_interval": 1.0, "batches": 2},
+    {"max_epochs": 3, "val_check_interval": 1.0, "limit_val_batches": 0},
+    {"max_epochs": -1, "max_steps": 14, "val_check_interval": 1.0},
+    {"max_epochs": -1, "max_steps": 3, "limit_val_batches": 0, "batches": 1},
+    {"max_epochs": 3, "check_val_every_n_epoch": 2, "val_check_interval": 1.0},
+    {"max_epochs": -1, "max_steps": 17, "val_check_interval": 3},
+    {"max_epochs": -1, "max_steps": 17, "val_check_interval": 5, "check_val_every_n_epoch": None},
+    {"max_epochs": 2, "accumulate_grad_batches": 2},
+    {"max_epochs": -1, "max_steps": 9, "accumulate_grad_batches": 2, "val_check_interval": 4},
+]
+
+
+@pytest.mark.parametrize("settings", SCHEDULES, ids=str)
+def test_every_checkpoint_resumes_into_the_same_run(tmp_path: Path, settings: dict[str, Any]) -> None:
+    whole = RunFolder(tmp_path / "whole", save_every=1, keep=99)
+    straight, _ = train(whole, **settings)
+    last = checkpoints_in(whole.checkpoints)[-1]
+    for path in checkpoints_in(whole.checkpoints)[:-1]:
+        run = RunFolder(tmp_path / path.stem, save_every=1, keep=99)
+        resumed, _ = train(run, resume=path, **settings)
+        step = read_manifest(path).step
+        assert same_weights(read_checkpoint(run.checkpoints / last.name), read_checkpoint(last)), step
+        assert straight.lines[-len(resumed.lines) :] == resumed.lines, step
+        assert any(f"at {step}" in line for line in resumed.lines if line.startswith("train")), step
+
+
+def test_a_finished_run_goes_on_when_it_is_given_more_steps(tmp_path: Path) -> None:
+    settings = {"max_epochs": -1, "val_check_interval": 3}
+    straight, _ = train(RunFolder(tmp_path / "whole", save_every=4), max_steps=24, **settings)
+    run = RunFolder(tmp_path / "short", save_every=4)
+    first, _ = train(run, max_steps=17, **settings)
+    second, _ = train(run, resume=checkpoints_in(run.checkpoints)[-1], max_steps=24, **settings)
+    ends = f"epoch {17 // 7} ends at 17"  # an epoch that the limit cut short
+    assert [line for line in first.lines if line != ends] + second.lines == straight.lines
+    ends_of = [read_checkpoint(one.checkpoints / "step-00000024.ckpt") for one in (run, RunFolder(tmp_path / "whole"))]
+    assert same_weights(*ends_of)
+
+
+def test_the_last_and_the_best_checkpoints_stay(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, save_every=2, keep=2, best="seen/exact", mode="min")
+    model, saver = train(run)
+    record = json.loads((run.checkpoints / "best.json").read_text())
+    steps = [read_manifest(path).step for path in checkpoints_in(run.checkpoints)]
+    assert steps == sorted({record["step"], *steps[-2:]})
+    assert steps[-1] == 21
+    assert best_checkpoint(run.checkpoints).name == record["checkpoint"]
+    best = ToyModel()
+    best.load_state_dict(read_checkpoint(best_checkpoint(run.checkpoints))["state_dict"])
+    cohort = ToyData().val_dataloader()[0]
+    value = torch.stack([best.eval().net(batch.float()).mean() for batch in cohort]).mean()
+    assert value.item() == pytest.approx(record["value"])
+    assert (saver.best_value, saver.best_step) == (record["value"], record["step"])
+
+
+def test_a_best_figure_that_is_not_logged_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"got 'seen/exct': choose one of .*'seen/exact'"):
+        train(RunFolder(tmp_path, best="seen/exct"))
+
+
+def test_changed_data_is_refused_before_the_weights_are_read(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, save_every=5)
+    train(run, max_epochs=1)
+    path = checkpoints_in(run.checkpoints)[-1]
+    (path / "state.pt").unlink()  # nobody looks at it
+    with pytest.raises(UserError, match="data: fingerprint: toy-a -> toy-b"):
+        train(run, resume=path, data=ToyData(content="b"))
+
+
+def test_a_replacement_for_a_damaged_checkpoint_must_agree_too(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, save_every=3)
+    train(run, max_epochs=1)
+    early, late = checkpoints_in(run.checkpoints)[-2:]
+    state = read_checkpoint(early)
+    state["fgvr"]["fingerprint"]["config"] = {"lr": 2}
+    write_checkpoint(state, early)
+    (late / "state.pt").write_bytes(b"")
+    with pytest.raises(UserError, match="config: lr: 2 -> 1"):
+        train(run, resume=late)
+
+
+def test_seconds_add_up_over_restarts(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, save_every=3)
+    _, first = train(run, max_epochs=1)
+    _, second = train(run, resume=checkpoints_in(run.checkpoints)[-1], max_epochs=2)
+    assert second.seconds > second.seconds_before > 0
+    assert second.seconds_before <= first.seconds

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from fgvr.callbacks.fingerprint import code_fingerprint, config_fingerprint, differences, refuse_changes
+from fgvr.errors import UserError
+
+CONFIG = {
+    "model": {"class_path": "a.B", "init_args": {"lr": 1e-5, "sizes": [1, 2], "path": Path("x")}},
+    "data": {"init_args": {"workers": 4, "seed": 0, "empty": []}},
+    "trainer": {"max_steps": 10, "devices": 2, "callbacks": []},
+    "run": {"dir": "runs/a"},
+    "seed_everything": 0,
+}
+
+
+def test_a_config_is_flattened_without_what_does_not_decide_what_is_learned() -> None:
+    assert config_fingerprint(CONFIG) == {
+        "model.class_path": "a.B",
+        "model.init_args.lr": 1e-5,
+        "model.init_args.sizes[0]": 1,
+        "model.init_args.sizes[1]": 2,
+        "model.init_args.path": "x",
+        "data.init_args.seed": 0,
+        "data.init_args.empty": [],
+        "trainer.max_steps": 10,
+        "seed_everything": 0,
+    }
+
+
+def test_code_is_told_apart_by_the_file_that_changed(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/b.py").write_text("1")
+    (tmp_path / "c.py").write_text("1")
+    then = code_fingerprint(tmp_path)
+    (tmp_path / "a/b.py").write_text("2")
+    assert differences({"code": then}, {"code": code_fingerprint(tmp_path)}) == {"code": ["a/b.py changed"]}
+
+
+def test_the_refusal_names_keys_old_and_new_and_how_to_allow_it() -> None:
+    then = {"config": {"lr": 1, "gone": 2}, "data": "abc", "code": {"version": "1"}}
+    now = {"config": {"lr": 3, "new": 4}, "data": {"train": "x"}, "code": {"version": "1"}}
+    with pytest.raises(UserError) as error:
+        refuse_changes(then, now, ["data"], Path("runs/a"))
+    text = str(error.value)
+    assert "config: gone: 2 -> absent, lr: 1 -> 3, new: absent -> 4" in text
+    assert "--run.allow_changed '[config]'" in text
+    refuse_changes(then, now, ["data", "config"], Path("runs/a"))
+
+
+def test_a_part_that_one_side_does_not_have_is_not_compared() -> None:
+    refuse_changes({"config": {"lr": 1}}, {"config": {"lr": 1}, "data": "abc"}, [], Path("x"))

@@ -1,0 +1,154 @@
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fgvr.callbacks.run_folder import RunFolder, RunLock, Start, choose_start, claim, evaluation_checkpoint
+from fgvr.errors import UserError
+from fgvr.strategies.checkpoint_io import STATE, write_checkpoint
+
+MADE_OF = {"config": {"trainer.max_steps": 9}, "code": {"version": "1"}}
+
+
+def save(run: RunFolder, step: int, made_of: dict[str, Any] = MADE_OF) -> Path:
+    path = run.checkpoints / f"step-{step:08d}.ckpt"
+    write_checkpoint({"global_step": step, "w": torch.zeros(3), "fgvr": {"fingerprint": made_of}}, path)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "run")
+
+
+def test_an_empty_folder_starts_at_the_beginning(run: RunFolder) -> None:
+    claim(run)
+    assert choose_start(run, MADE_OF) == Start()
+
+
+def test_a_folder_with_checkpoints_goes_on_from_the_newest_whole_one(run: RunFolder, caplog: Any) -> None:
+    caplog.set_level("INFO")
+    first, second = save(run, 1), save(run, 2)
+    os.truncate(second / STATE, 5)
+    start = choose_start(run, MADE_OF)
+    assert start.checkpoint == first
+    assert f"{second} is damaged" in caplog.text
+    assert f"Resuming at step 1 from {first}." in caplog.text
+
+
+def test_only_damaged_checkpoints_are_no_reason_to_start_again(run: RunFolder) -> None:
+    os.truncate(save(run, 1) / STATE, 5)
+    with pytest.raises(UserError, match="None of the 1 checkpoints"):
+        choose_start(run, MADE_OF)
+
+
+def test_never_refuses_a_folder_that_holds_a_run(run: RunFolder) -> None:
+    save(run, 1)
+    with pytest.raises(UserError, match="already holds a run"):
+        choose_start(RunFolder(run.dir, resume="never"), MADE_OF)
+
+
+def test_changed_settings_are_refused_before_anything_is_built(run: RunFolder) -> None:
+    save(run, 1)
+    changed = {**MADE_OF, "config": {"trainer.max_steps": 10}}
+    with pytest.raises(UserError, match="max_steps: 9 -> 10"):
+        choose_start(run, changed)
+    assert choose_start(RunFolder(run.dir, allow_changed=["config"]), changed).checkpoint is not None
+
+
+def test_complete_means_the_figures_of_the_last_step_are_there(run: RunFolder) -> None:
+    save(run, 9)
+    assert not choose_start(run, MADE_OF).complete
+    run.metrics_file.write_text(json.dumps({"step": 8}))
+    assert not choose_start(run, MADE_OF).complete
+    run.metrics_file.write_text(json.dumps({"step": 9}))
+    assert choose_start(run, MADE_OF).complete
+    assert choose_start(run, {**MADE_OF, "code": {"version": "2"}}).complete
+    longer = {**MADE_OF, "config": {"trainer.max_steps": 20}}
+    assert not choose_start(RunFolder(run.dir, allow_changed=["config"]), longer).complete
+
+
+def test_fresh_moves_the_old_run_aside(run: RunFolder) -> None:
+    for number in (1, 2):
+        save(run, number)
+        claim(RunFolder(run.dir, fresh=True)).release()
+        assert not list(run.checkpoints.iterdir())
+        assert len(list((run.dir.with_name(f"run-{number}") / "checkpoints").iterdir())) == 1
+
+
+def test_going_back_sets_the_later_checkpoints_aside(run: RunFolder) -> None:
+    first, second = save(run, 1), save(run, 2)
+    start = choose_start(RunFolder(run.dir, resume=str(first)), MADE_OF)
+    assert start.checkpoint == first
+    assert (run.checkpoints / "set-aside-1" / second.name).is_dir()
+    assert choose_start(run, MADE_OF).checkpoint == first
+
+
+def test_another_runs_checkpoint_is_only_the_start(run: RunFolder, tmp_path: Path) -> None:
+    other = save(RunFolder(tmp_path / "other"), 5)
+    named = RunFolder(run.dir, resume=str(other))
+    assert choose_start(named, MADE_OF).checkpoint == other
+    own = save(run, 1)
+    assert choose_start(named, MADE_OF).checkpoint == own
+
+
+def test_a_named_checkpoint_must_be_there(run: RunFolder) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.ckpt is not there"):
+        choose_start(RunFolder(run.dir, resume="nowhere.ckpt"), MADE_OF)
+
+
+def test_two_runs_in_one_folder(run: RunFolder) -> None:
+    lock = claim(run)
+    with pytest.raises(UserError, match=f"is being written by process {os.getpid()}"):
+        RunLock(run.dir)
+    lock.release()
+    RunLock(run.dir).release()
+
+
+def test_the_lock_goes_with_the_process_that_held_it(run: RunFolder) -> None:
+    run.dir.mkdir()
+    ready, tell = os.pipe()
+    if (child := os.fork()) == 0:
+        RunLock(run.dir)
+        os.write(tell, b"x")
+        os.kill(os.getpid(), 9)
+    os.read(ready, 1)
+    os.waitpid(child, 0)
+    RunLock(run.dir).release()
+
+
+def test_what_a_killed_process_left_is_cleared(run: RunFolder) -> None:
+    path = save(run, 1)
+    (run.checkpoints / ".step-2.ckpt.new-abc").mkdir()
+    claim(run)
+    assert list(run.checkpoints.iterdir()) == [path]
+
+
+def test_settings_out_of_range() -> None:
+    with pytest.raises(UserError, match="at least 1, got 0 and 3"):
+        RunFolder(Path("x"), save_every=0)
+    with pytest.raises(UserError, match="give one of the two"):
+        RunFolder(Path("x"), fresh=True, resume="a.ckpt")
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="must be writable"):
+        claim(RunFolder(tmp_path / "file" / "run"))
+
+
+def test_which_checkpoint_is_evaluated(run: RunFolder) -> None:
+    first, second = save(run, 1), save(run, 2)
+    (run.checkpoints / "best.json").write_text(json.dumps({"checkpoint": first.name}))
+    assert evaluation_checkpoint(run, None) == second
+    assert evaluation_checkpoint(run, "last") == second
+    assert evaluation_checkpoint(run, "best") == first
+    assert evaluation_checkpoint(run, str(first)) == first
+    assert evaluation_checkpoint(run, "none") is None
+    with pytest.raises(UserError, match="is not there"):
+        evaluation_checkpoint(run, "typo.ckpt")
+    with pytest.raises(UserError, match="--ckpt_path none"):
+        evaluation_checkpoint(RunFolder(run.dir / "empty"), None)

@@ -1,0 +1,66 @@
+from fgvr.data.accounts import Accounts, timm_info
+from fgvr.data.manifest import Refusal, SampleEntry, ShardIndex
+from fgvr.data.plan import PackOptions, Plan, PlannedShard
+from fgvr.data.records import Source
+from fgvr.data.taxonomy import Taxonomy
+
+
+class Nothing(Source):
+    dataset = "nothing"
+
+    def taxonomy(self):
+        return Taxonomy.flat(["a", "b"])
+
+    def records(self):
+        yield from ()
+
+    def describe(self):
+        return {}
+
+
+def sample(key: str, label: str, picture: str, width: int = 1) -> SampleEntry:
+    return SampleEntry(key, label, (), picture * 32, width, 2)
+
+
+def summed(max_bad_share: float = 0.5):
+    plan = Plan(
+        "p", Taxonomy.flat(["a", "b"]), {"a": "seen", "b": "seen"}, (), (Refusal("z", "z", "?"),), {"left out": 4}
+    )
+    accounts = Accounts()
+    train = (sample("k1", "a", "11", 9), sample("k2", "b", "22", 5), sample("k3", "a", "11", 7))
+    accounts.add(
+        PlannedShard("train-seen-000000.tar", "train", "seen", ()), ShardIndex("p", "t", 8, "f", train, (), {"n": 1})
+    )
+    test = (sample("k4", "b", "22", 3),)
+    refused = (Refusal("y", "y", "!"),)
+    accounts.add(
+        PlannedShard("test-seen-000000.tar", "test", "seen", ()), ShardIndex("p", "e", 4, "f", test, refused, {"n": 2})
+    )
+    return accounts.manifest(Nothing(), PackOptions(), plan, max_bad_share)
+
+
+def test_sums_over_shards():
+    manifest = summed()
+    assert manifest.counts == {"train": {"a": 2, "b": 1}, "test": {"b": 1}}
+    assert manifest.image_pixels == {"width": [3, 7, 9], "height": [2, 2, 2]}
+    assert [refusal.sample for refusal in manifest.refused] == ["y", "z"]
+    assert manifest.notes == {"n": 3, "left out": 4, "same picture again in its split": 1}
+
+
+def test_a_picture_in_two_splits_is_a_leak_and_one_twice_in_a_split_is_not():
+    leaks = summed().leaks
+    assert [(leak.picture, leak.samples) for leak in leaks] == [("22" * 32, ("test/k4", "train/k2"))]
+
+
+def test_accepted_up_to_the_share_and_not_beyond():
+    assert summed(2 / 6).accepted  # 2 refused, 4 kept
+    assert not summed(0.33).accepted
+
+
+def test_timm_finds_its_splits():
+    assert timm_info(summed())["splits"]["train-seen"] == {
+        "name": "train-seen",
+        "filenames": ["train-seen-000000.tar"],
+        "shard_lengths": [3],
+        "num_samples": 3,
+    }

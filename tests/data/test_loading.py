@@ -1,0 +1,228 @@
+import os
+import pickle
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_stream import collate, encode, write_set
+
+from fgvr.data.loading import LoaderLinks, StepLoader
+from fgvr.data.order import FixedOrder, ShuffledOrder
+from fgvr.data.shards import ShardSet
+from fgvr.errors import SampleError, UserError
+from fgvr.types import Example
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory) -> list[ShardSet]:
+    root = tmp_path_factory.mktemp("sets")
+    folders = [write_set(root / "a", {"train-seen": [5, 8]}, "a"), write_set(root / "b", {"train-seen": [6]}, "b")]
+    return [ShardSet(folder, "train", ("seen",)) for folder in folders]
+
+
+def loader(sets, **options) -> StepLoader:
+    order = ShuffledOrder(5, tuple(s.shard_sizes for s in sets), (1.0,) * len(sets), window=6)
+    return StepLoader(sets, options.pop("encode", encode), collate, order, options.pop("global_batch", 4), **options)
+
+
+def take(stream, count=None):
+    batches = iter(stream)
+    return [next(batches) for _ in range(len(stream) - stream.step if count is None else count)]
+
+
+def epochs_of(stream, epochs):
+    """As a Trainer does it: every iteration is begun but never run to its end."""
+    return [[(batch.record, batch.values.tolist()) for batch in take(stream)] for _ in range(epochs)]
+
+
+def test_each_sample_once_per_epoch(sets):
+    stream = loader(sets)
+    assert len(stream) == 5  # 19 samples in batches of 4, the last one of 3
+    for epoch, batches in enumerate(epochs_of(stream, 3)):
+        uids = [uid for record, _ in batches for uid in record.uids]
+        assert sorted(uids) == [*(f"a{n:05d}" for n in range(13)), *(f"b{n:05d}" for n in range(6))]
+        assert [(record.epoch, record.step) for record, _ in batches] == [(epoch, step) for step in range(5)]
+        assert [p for record, _ in batches for p in record.positions] == list(range(19))
+
+
+def test_workers_make_no_difference(sets):
+    runs = []
+    for workers in (0, 1, 2):
+        stream = loader(sets, workers=workers)
+        state = torch.get_rng_state()
+        runs.append(epochs_of(stream, 2))
+        assert torch.equal(state, torch.get_rng_state())  # the global generator is left alone
+        stream.close()
+    assert runs[0] == runs[1] == runs[2]
+
+
+@settings(deadline=None, max_examples=40)
+@given(world=st.integers(1, 7), batch=st.integers(1, 20), stop=st.integers(0, 40), world_after=st.integers(1, 7))
+def test_any_number_of_ranks_and_a_resume_on_another(sets, world, batch, stop, world_after):
+    def shares(world):
+        return [loader(sets, global_batch=batch, rank=rank, world=world) for rank in range(world)]
+
+    def together(streams, steps):
+        rows = []
+        for batches in zip(*(take(stream, steps) for stream in streams), strict=True):
+            assert len({(one.record.epoch, one.record.step) for one in batches}) == 1
+            taken = [pair for one in batches for pair in zip(one.record.positions, one.record.uids, strict=True)]
+            rows.append(sorted(taken))
+        return rows
+
+    alone = loader(sets, global_batch=batch)
+    expected = together([alone], None) + together([alone], None)
+    ranks = shares(world)
+    stop = min(stop, len(alone))
+    rows = together(ranks, stop)
+    resumed = shares(world_after)
+    for stream in resumed:
+        stream.load_state_dict(ranks[0].state_dict())
+    rows += together(resumed, None)
+    if stop < len(alone):
+        rows += together(resumed, None)
+    assert rows == expected
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_three_resumes_in_one_epoch_and_a_whole_epoch_after(sets, workers):
+    expected = [pair for epoch in epochs_of(loader(sets), 3) for pair in epoch]
+    got, state = [], None
+    for steps in (2, 1, 0, 1, None, None):  # None: to the end of an epoch, saved there
+        stream = loader(sets, workers=workers)
+        if state is not None:
+            stream.load_state_dict(state)
+        got += [(batch.record, batch.values.tolist()) for batch in take(stream, steps)]
+        state = stream.state_dict()
+        stream.close()
+    assert got == expected[:10]
+    assert (state["epoch"], state["step"], state["read"]) == (2, 0, 0)
+
+
+def test_state_is_of_batches_trained_on(sets):
+    waiting = [0]
+    stream = loader(sets, links=LoaderLinks(unfinished=lambda: waiting[0]))
+    batches = iter(stream)
+    next(batches), next(batches)
+    waiting[0] = 1  # the second is on its way through the step
+    state = stream.state_dict()
+    assert (state["step"], state["read"]) == (1, 4)
+    again = loader(sets)
+    again.load_state_dict(state)
+    assert next(iter(again)).record.step == 1
+
+
+def test_another_order_is_refused_in_mid_epoch_only(sets):
+    stream = loader(sets)
+    take(stream, 2)
+    state = stream.state_dict()
+    for other in (loader(sets, global_batch=8), loader(sets[:1])):
+        with pytest.raises(UserError, match=r"mid-epoch \(epoch 0, step 2\).*batch size was 4"):
+            other.load_state_dict(state)
+    take(stream)  # abandons the epoch: the next one is whole
+    assert (stream.epoch, stream.step) == (1, 5)
+    other = loader(sets, global_batch=8)
+    other.load_state_dict(stream.state_dict())
+    assert (other.epoch, other.step, other.tally.read) == (2, 0, 0)
+
+
+def test_repeated_iteration_is_always_the_same(sets):
+    order = FixedOrder(((1, 3), (0, 0), (0, 7)))
+    stream = StepLoader(sets, encode, collate, order, 2, repeat=True)
+    first = [(b.record, b.values.tolist()) for b in stream]
+    next(iter(stream))  # begun and left
+    assert [(b.record, b.values.tolist()) for b in stream] == first
+    assert [uid for record, _ in first for uid in record.uids] == ["b00003", "a00000", "a00007"]
+
+
+def refuse_two(example: Example, rng: random.Random):
+    if example.uid in ("a00003", "b00001"):
+        raise SampleError("it has 1 x 2000 pixels")
+    return encode(example, rng)
+
+
+def test_quarantined_samples_are_named_and_counted_across_resumes(sets):
+    records, state = [], None
+    for _ in range(5):
+        stream = loader(sets, encode=refuse_two, max_bad_share=0.2)
+        if state is not None:
+            stream.load_state_dict(state)
+        batch = take(stream, 1)[0]
+        records.append(batch.record)
+        assert batch.uids == [uid for uid in batch.record.uids if uid not in dict(batch.record.quarantined)]
+        state = stream.state_dict()
+    named = [pair for record in records for pair in record.quarantined]
+    assert sorted(named) == [(uid, "it has 1 x 2000 pixels") for uid in ("a00003", "b00001")]
+    assert (state["epoch"], state["step"], state["quarantined"]) == (1, 0, 0)
+    tally = stream.account()
+    assert (tally.read, tally.quarantined, sorted(tally.named)) == (17, 2, sorted(named))
+
+
+def test_too_many_quarantined_stop_the_run_at_once(sets):
+    stream = loader(sets, encode=refuse_two, max_bad_share=0.1)
+    with pytest.raises(UserError, match=r"at most 10.00%.*2 of the 19 of epoch 0 are: [ab]0000[13] \(it has 1 x 2000"):
+        take(stream)
+
+
+def test_account_does_not_close_when_a_batch_is_lost(sets):
+    stream = loader(sets)
+    take(stream)
+    stream.account()
+    take(stream, 3)
+    stream.load_state_dict({**stream.state_dict(), "step": 4})  # counts of three steps, place of four
+    take(stream)
+    with pytest.raises(UserError, match="each of its 19 samples once, but 15 were read"):
+        stream.account()
+
+
+def test_ranks_add_up(sets):
+    ranks = [loader(sets, rank=rank, world=3) for rank in range(3)]
+    for stream in ranks:
+        take(stream)
+    counts = [[stream.tally.read, stream.tally.quarantined] for stream in ranks]
+    summed = [sum(column) for column in zip(*counts, strict=True)]
+    for stream in ranks:
+        stream.links.total = lambda _: summed
+    assert ranks[0].account().read == 19
+
+
+def with_pid(example: Example, rng: random.Random):
+    time.sleep(0.02)
+    return str(os.getpid()), 0.0
+
+
+def test_killed_worker_is_an_error(sets):
+    stream = loader(sets, encode=with_pid, global_batch=1, workers=1)
+    batches = iter(stream)
+    os.kill(int(next(batches).uids[0]), signal.SIGKILL)
+    with pytest.raises(RuntimeError, match=r"worker.*(killed|exited)"):
+        list(batches)
+    stream.close()
+
+
+def asleep(example: Example, rng: random.Random):
+    time.sleep(100)
+
+
+def test_hung_worker_is_an_error(sets):
+    stream = loader(sets, encode=asleep, workers=1, links=LoaderLinks(timeout=0.5))
+    with pytest.raises(RuntimeError, match=r"timed out after 0\.5 seconds"):
+        next(iter(stream))
+    stream.close()
+
+
+def test_dataset_travels_to_a_worker_that_is_started_afresh(sets):
+    stream = loader(sets)
+    copy = pickle.loads(pickle.dumps(stream._loader.dataset))
+    assert copy[stream.share(0, 0)].record == take(stream, 1)[0].record
+
+
+def test_bad_settings_are_refused(sets: list[ShardSet], tmp_path: Path):
+    for options in ({"global_batch": 0}, {"workers": -1}, {"max_bad_share": 1.5}):
+        with pytest.raises(UserError, match="batch_size of at least 1"):
+            loader(sets, **options)

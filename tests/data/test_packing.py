@@ -1,0 +1,334 @@
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+from hostile import REFUSED, animated, jpeg, photo, turned, write_folder
+from PIL import Image
+
+from fgvr.data.manifest import load_index, load_manifest, read_manifest
+from fgvr.data.packing import pack
+from fgvr.data.records import Record, Source
+from fgvr.data.shards import ShardSet
+from fgvr.data.sources import CSV, ImageFolder
+from fgvr.data.taxonomy import Taxonomy
+from fgvr.errors import SampleError, UserError
+
+SLOW = """
+import sys, time
+from fgvr.data import packing
+from fgvr.data.sources import ImageFolder
+source, out = sys.argv[1:]
+packing.pack(ImageFolder(source), out, samples_per_shard=7, progress=lambda done, planned: time.sleep(0.005))
+"""
+
+FOREIGN = """
+import io, json, sys, PIL.Image, webdataset
+found = {}
+for name, split in json.load(open(sys.argv[1] + "/_info.json"))["splits"].items():
+    urls = [sys.argv[1] + "/" + file for file in split["filenames"]]
+    found[name] = [
+        (sample["__key__"], json.loads(sample["json"])["uid"], PIL.Image.open(io.BytesIO(sample["jpg"])).mode)
+        for sample in webdataset.WebDataset(urls, shardshuffle=False)
+    ]
+print(json.dumps(found))
+"""
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def test_what_is_packed_is_what_is_streamed_back(tmp_path):
+    root = write_folder(tmp_path / "birds", 5, 12)
+    told: list[tuple[int, int]] = []
+    manifest = pack(
+        ImageFolder(root),
+        tmp_path / "out",
+        unseen=1,
+        samples_per_shard=9,
+        progress=lambda *step: told.append(step),
+    )
+    assert manifest == load_manifest(tmp_path / "out")
+    assert told[-1] == (60, 60)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    originals = {file.read_bytes(): file.parent.name for file in root.glob("*/*.jpg")}
+    seen: list[bytes] = []
+    for split, cohort in {(shard.split, shard.cohort) for shard in manifest.shards}:
+        stream = ShardSet(tmp_path / "out", split, (cohort,))
+        for number in range(len(stream)):
+            example = stream.read(number)
+            assert originals[example.images[0]] == example.label
+            assert (example.split, example.cohort, example.dataset) == (split, cohort, "birds")
+            assert manifest.cohorts[example.label] == cohort
+            seen.append(example.images[0])
+    assert sorted(seen) == sorted(originals)
+    assert {split: sum(labels.values()) for split, labels in manifest.counts.items()} == {
+        split: manifest.samples(split, ["seen", "unseen"]) for split in ("train", "val", "test")
+    }
+    assert manifest.image_pixels == {"width": [24, 28, 32], "height": [16, 19, 22]}
+
+
+def test_the_index_leads_to_every_member(tmp_path):
+    manifest = pack(ImageFolder(write_folder(tmp_path / "in", 2, 6)), tmp_path / "out")
+    for shard in manifest.shards:
+        data = (tmp_path / "out" / shard.file).read_bytes()
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            inside = {member.name: (member.offset_data, member.size) for member in tar}
+        entries = [member for sample in load_index(tmp_path / "out", shard) for member in sample.members]
+        assert {entry.name: (entry.offset, entry.size) for entry in entries} == inside
+        for entry in entries:
+            assert zlib.crc32(data[entry.offset : entry.offset + entry.size]) == entry.crc32
+
+
+def test_plain_webdataset_and_timms_info_agree_with_the_manifest(tmp_path):
+    manifest = pack(ImageFolder(write_folder(tmp_path / "in", 3, 8)), tmp_path / "out", unseen=1, samples_per_shard=5)
+    info = json.loads((tmp_path / "out/_info.json").read_text())["splits"]
+    assert set(info) == {"train-seen", "val-seen", "val-unseen", "test-seen", "test-unseen"}
+    read = json.loads(
+        subprocess.run([sys.executable, "-c", FOREIGN, str(tmp_path / "out")], capture_output=True).stdout
+    )
+    for name, split in info.items():
+        assert split["name"] == name
+        assert split["num_samples"] == sum(split["shard_lengths"])
+        shards = [shard for shard in manifest.shards if shard.file in split["filenames"]]
+        keys = [sample.key for shard in shards for sample in load_index(tmp_path / "out", shard)]
+        assert read[name] == [[key, key, "RGB"] for key in keys]
+
+
+def test_the_same_pictures_give_the_same_bytes(tmp_path):
+    root = write_folder(tmp_path / "a" / "birds", 3, 6)
+    pack(ImageFolder(root), tmp_path / "one", unseen=1, k_shot=2)
+    twin = tmp_path / "b" / "birds"
+    for file in sorted(root.glob("*/*.jpg"), reverse=True):  # made in another order, at another time
+        copy = twin / file.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+        os.utime(copy, (1, 1))
+    pack(ImageFolder(twin), tmp_path / "two", unseen=1, k_shot=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def start(root: Path, out: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", SLOW, str(root), str(out)], start_new_session=True)
+
+
+def kill_when(process: subprocess.Popen[bytes], out: Path, indexes: int, seconds: float) -> bool:
+    """Kills the process a moment after so many shards have their index; False when it ended before."""
+    while process.poll() is None and len(list(out.glob("*.index.json"))) < indexes:
+        time.sleep(0.001)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+    return False
+
+
+def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path):
+    root, out = write_folder(tmp_path / "birds", 5, 20), tmp_path / "killed"
+    pack(ImageFolder(root), tmp_path / "whole", samples_per_shard=7)
+    for indexes, seconds in ((1, 0.01), (5, 0.02), (9, 0.0)):
+        assert kill_when(start(root, out), out, indexes, seconds)
+        assert not (out / "manifest.json").exists()
+        assert len(list(out.glob("*.index.json"))) >= indexes
+    assert start(root, out).wait(60) == 0
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_killed_between_any_two_files_it_ends_with_the_same_bytes(tmp_path):
+    source = ImageFolder(write_folder(tmp_path / "birds", 2, 10))
+    pack(source, tmp_path / "whole", samples_per_shard=6)
+    whole = contents(tmp_path / "whole")
+    written = sorted(
+        whole, key=lambda name: (name.startswith(("manifest", "_info")), (tmp_path / "whole" / name).stat().st_mtime_ns)
+    )
+    for count in range(len(written)):
+        out = tmp_path / f"cut{count}"
+        out.mkdir()
+        for name in written[:count]:
+            (out / name).write_bytes(whole[name])
+        (out / f"{written[count]}.part").write_bytes(whole[written[count]][:100])
+        (out / f".{written[count]}.4321.part").write_bytes(b"")
+        pack(source, out, samples_per_shard=6)
+        assert contents(out) == whole
+
+
+def test_two_packings_of_one_folder_take_turns(tmp_path):
+    root = write_folder(tmp_path / "birds", 3, 10)
+    both = [start(root, tmp_path / "out") for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    pack(ImageFolder(root), tmp_path / "alone", samples_per_shard=7)
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+
+
+def test_a_shard_that_was_damaged_is_written_again_and_the_others_kept(tmp_path):
+    source = ImageFolder(write_folder(tmp_path / "birds", 3, 10))
+    pack(source, tmp_path / "out", samples_per_shard=6)
+    before = contents(tmp_path / "out")
+    victim = tmp_path / "out/train-seen-000001.tar"
+    kept = (tmp_path / "out/train-seen-000000.tar").stat().st_mtime_ns
+    victim.write_bytes(before[victim.name][:-700])
+    said: list[str] = []
+    pack(source, tmp_path / "out", samples_per_shard=6, say=said.append)
+    assert contents(tmp_path / "out") == before
+    assert (tmp_path / "out/train-seen-000000.tar").stat().st_mtime_ns == kept
+    assert said == [f"{len(list(tmp_path.glob('out/*.tar'))) - 1} of 6 shards were there already and whole: kept"]
+
+
+def test_a_whole_set_is_left_alone_and_another_is_not_mixed_in(tmp_path):
+    source, out = ImageFolder(write_folder(tmp_path / "birds", 3, 10)), tmp_path / "out"
+    first = pack(source, out)
+    said: list[str] = []
+    assert pack(source, out, say=said.append) == first
+    assert said == [f"{out} holds this shard set already, whole: nothing to do"]
+    before = contents(out)
+    with pytest.raises(UserError, match=r"made from other pictures or options.*set overwrite"):
+        pack(source, out, samples_per_shard=4)
+    assert contents(out) == before
+    again = pack(source, out, samples_per_shard=4, overwrite=True)
+    assert load_manifest(out) == again
+    pack(source, tmp_path / "fresh", samples_per_shard=4)
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
+    source, out = ImageFolder(write_folder(tmp_path / "birds", 2, 4)), tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").write_text("x")
+    (out / "movie.part").write_text("x")
+    with pytest.raises(UserError, match=r"it holds movie\.part"):
+        pack(source, out)
+    pack(source, out, overwrite=True)
+    assert (out / "thesis.tex").exists()
+    assert (out / "movie.part").exists()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="out must be a folder"):
+        pack(source, tmp_path / "file")
+    with pytest.raises(UserError, match="must not lie among the pictures"):
+        pack(source, tmp_path / "birds/shards")
+
+
+def test_hostile_pictures_are_refused_by_name_and_counted(tmp_path):
+    root = write_folder(tmp_path / "birds", 3, 10)
+    for number, (make, _) in enumerate(REFUSED.values()):
+        (root / "class 1" / f"bad{number:02}.jpg").write_bytes(make())
+    with pytest.raises(UserError, match=r"class 1/bad00\.jpg: must be an image, but it is empty.*--max_bad_share 0\.3"):
+        pack(ImageFolder(root), tmp_path / "out")
+    with pytest.raises(UserError, match="not accepted"):
+        load_manifest(tmp_path / "out")
+    kept = {file.name: file.stat().st_mtime_ns for file in tmp_path.glob("out/*.tar")}
+    manifest = pack(ImageFolder(root), tmp_path / "out", max_bad_share=0.5)
+    assert {file.name: file.stat().st_mtime_ns for file in tmp_path.glob("out/*.tar")} == kept
+    assert [one.sample for one in manifest.refused] == [f"class 1/bad{n:02}.jpg" for n in range(len(REFUSED))]
+    assert all(words in one.reason for (_, words), one in zip(REFUSED.values(), manifest.refused, strict=True))
+    assert sum(shard.samples for shard in manifest.shards) == 30
+    assert load_manifest(tmp_path / "out") == manifest
+    with pytest.raises(UserError, match="not accepted"):  # a stricter limit holds for a set that was accepted before
+        pack(ImageFolder(root), tmp_path / "out")
+
+
+def test_a_shard_of_which_nothing_is_left_is_an_empty_shard(tmp_path):
+    root = write_folder(tmp_path / "birds", 1, 4)
+    for file in root.glob("*/*.jpg"):
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match="4 of 4 were"):
+        pack(ImageFolder(root), tmp_path / "out", max_bad_share=1.0)
+    assert {shard.samples for shard in read_manifest(tmp_path / "out").shards} == {0}
+
+
+def test_odd_pictures_are_mended_and_noted(tmp_path):
+    root = write_folder(tmp_path / "birds", 2, 4)
+    (root / "class 0/turned.jpg").write_bytes(turned(6))
+    (root / "class 0/film.gif").write_bytes(animated("GIF"))
+    manifest = pack(ImageFolder(root), tmp_path / "out", val=0, test=0)
+    assert dict(manifest.notes) == {
+        "turned upright": 1,
+        "first frame of an animation": 1,
+        "converted from P to RGB": 1,
+        "re-encoded": 2,
+    }
+    stream = ShardSet(tmp_path / "out", "train", ("seen",))
+    sizes = {stream.uid(n)[:14]: Image.open(io.BytesIO(stream.read(n).images[0])).size for n in range(len(stream))}
+    assert sizes["class-0-turned"] == (32, 48)
+
+
+def test_the_same_picture_in_two_splits_is_named(tmp_path):
+    root = write_folder(tmp_path / "birds", 2, 3, ("train", "val", "test"))
+    (root / "test/class 0/copy.jpg").write_bytes((root / "train/class 1/0.jpg").read_bytes())
+    (root / "val/class 0/twin.jpg").write_bytes((root / "val/class 0/0.jpg").read_bytes())
+    said: list[str] = []
+    manifest = pack(ImageFolder(root), tmp_path / "out", say=said.append)
+    assert len(manifest.leaks) == 1
+    assert [sample.split("/")[0] for sample in manifest.leaks[0].samples] == ["test", "train"]
+    assert manifest.notes == {"same picture again in its split": 1, "same picture under two labels": 1}
+    assert said[-1].startswith("pictures that stand in more than one split, byte for byte: 1;")
+
+
+def test_a_list_packs_like_a_folder(tmp_path):
+    root = write_folder(tmp_path / "birds", 2, 5)
+    rows = [f"{file.relative_to(root)},{file.parent.name},bird" for file in sorted(root.glob("*/*.jpg"))]
+    (root / "list.csv").write_text("\n".join(["file,label,group", *rows, "nowhere.jpg,class 1,bird"]))
+    manifest = pack(CSV(root / "list.csv"), tmp_path / "out", max_bad_share=0.1)
+    assert manifest.taxonomy["paths"]["class 1"] == ["bird", "class 1"]
+    assert [str(one) for one in manifest.refused] == [
+        "nowhere.jpg: must be a file of at most 256 MiB, but it is none or larger"
+    ]
+    example = ShardSet(tmp_path / "out", "train", ("seen",)).read(0)
+    assert example.path == ("bird", example.label)
+
+
+class Sketches(Source):
+    """A layout of a user's own: pictures made on the fly, with fields for the sample."""
+
+    dataset = "sketches"
+
+    def taxonomy(self):
+        return Taxonomy.flat(["a", "b"])
+
+    def records(self):
+        for number in range(6):
+            extra = {"response": f"<answer>{number}</answer>", "uid": "must not win"}
+            yield Record(
+                f"s/{number}", "ab"[number % 2], ("ab"[number % 2],), "train", None, lambda n=number: draw(n), extra
+            )
+
+    def describe(self):
+        return {"kind": "Sketches"}
+
+
+def draw(number: int) -> bytes:
+    if number == 4:
+        raise SampleError("s/4 must be drawn, but the ink is out")
+    stream = io.BytesIO()
+    photo(number).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_a_source_of_ones_own_brings_fields_and_refusals(tmp_path):
+    manifest = pack(Sketches(), tmp_path / "out", max_bad_share=0.2, val=0)
+    assert [(one.sample, one.reason) for one in manifest.refused] == [("s/4", "must be drawn, but the ink is out")]
+    example = ShardSet(tmp_path / "out", "train", ("seen",)).read(0)
+    assert example.extra["response"].startswith("<answer>")
+    assert example.uid.startswith("s-")
+
+
+def test_shares_out_of_range_are_refused(tmp_path):
+    with pytest.raises(UserError, match="max_bad_share must be a share"):
+        pack(Sketches(), tmp_path / "out", max_bad_share=2)
+
+
+def test_a_picture_that_changes_its_size_makes_another_set(tmp_path):
+    root = write_folder(tmp_path / "birds", 2, 4)
+    pack(ImageFolder(root), tmp_path / "out")
+    (root / "class 0/0.jpg").write_bytes(jpeg(99, (60, 60)))
+    with pytest.raises(UserError, match="other pictures or options"):
+        pack(ImageFolder(root), tmp_path / "out")

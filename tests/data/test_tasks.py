@@ -1,0 +1,257 @@
+import collections
+import pickle
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fgvr.data.tasks import ClosedWorld, OpenWorld, Task, format_answer, parse_completion
+from fgvr.data.taxonomy import Taxonomy
+from fgvr.errors import SampleError, UserError
+from fgvr.types import Answer, Example
+
+PATHS = {
+    name: path
+    for path in [
+        ("Finches", "Roundbill", "Red Finch"),
+        ("Finches", "Roundbill", "Blue Finch"),
+        ("Finches", "Roundbill", "Ash Finch"),
+        ("Finches", "Longbill", "Tall Finch"),
+        ("Wrens", "Cocktail", "Barred Wren"),
+        ("Wrens", "Cocktail", "Plain Wren"),
+    ]
+    for name in [path[-1]]
+}
+BIRDS = Taxonomy(PATHS, ("family", "genus", "species"), "bird", {"Red Finch": ("Rubra",)})
+NAMES = st.text(min_size=1).filter(lambda text: text.strip() and not set(text) & set("<>"))
+THOUGHTS = st.text() | st.just("maybe <answer>Wren</answer>") | st.just("1 < 2 <b>")
+
+
+def example(label: str = "Red Finch", uid: str = "x-1", **extra: Any) -> Example:
+    return Example(uid, (b"photo", b"positive"), label, PATHS[label], "val", "seen", "birds", extra)
+
+
+@given(NAMES, st.none() | THOUGHTS)
+def test_what_is_written_is_read_back(name: str, thought: str | None) -> None:
+    assert parse_completion(format_answer(name, thought)) == Answer(name.strip(), (thought or "").strip())
+
+
+@given(NAMES, st.none() | THOUGHTS)
+def test_no_cut_reply_is_an_answer(name: str, thought: str | None) -> None:
+    text = format_answer(name, thought)
+    assert [parse_completion(text[:end]) for end in range(len(text))] == [None] * len(text)
+
+
+@given(
+    st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", " ", "a", "\n", "<", "b"]), max_size=12)
+)
+def test_every_parsed_reply_is_well_formed(parts: list[str]) -> None:
+    text = "".join(parts)
+    answer = parse_completion(text)
+    if answer is not None:
+        assert text.rstrip().endswith("</answer>")
+        assert answer.text == answer.text.strip() != ""
+        assert not set(answer.text) & set("<>")
+        outside = text.replace(answer.thought, "", 1)
+        assert outside.count("<answer>") == outside.count("</answer>") == 1
+        assert parse_completion(format_answer(answer.text, answer.thought)) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<answer>Wren</answer>", Answer("Wren")),
+        ("\n <think> small </think>\n\n<answer> Plain\nWren </answer> \n", Answer("Plain\nWren", "small")),
+        ("<think><answer>Wren</answer></think><answer>Finch</answer>", Answer("Finch", "<answer>Wren</answer>")),
+        ("<think></think><answer>Wren</answer>", Answer("Wren")),
+        ("<think><answer>Wren</answer></think>", None),
+        ("<think><answer>Wren</answer>", None),
+        ("<think>a<think>b</think><answer>Wren</answer>", None),
+        ("<think>a</think>b</think><answer>Wren</answer>", None),
+        ("<think>a</think>so: <answer>Wren</answer>", None),
+        ("It is <answer>Wren</answer>", None),
+        ("<answer>Wren</answer>.", None),
+        ("<answer>Wren</answer><answer>Finch</answer>", None),
+        ("<answer>Wren<answer>Finch</answer>", None),
+        ("<answer><b>Wren</b></answer>", None),
+        ("<answer>Wren<|im_end|></answer>", None),
+        ("<answer></answer>", None),
+        ("<answer> \n</answer>", None),
+        ("<Answer>Wren</Answer>", None),
+        ("Wren", None),
+        ("", None),
+    ],
+)
+def test_grammar(text: str, answer: Answer | None) -> None:
+    assert parse_completion(text) == answer
+
+
+def test_hostile_lengths_are_read_in_linear_time() -> None:
+    for text in ["<think>" + "<" * 200_000, "<answer>" + " " * 200_000, " " * 200_000 + "<think>" + "</think" * 50_000]:
+        assert parse_completion(text) is None
+
+
+@pytest.mark.parametrize(("answer", "thought"), [("a<b", None), ("", None), (" ", None), ("Wren", "a</think>b")])
+def test_what_the_grammar_cannot_hold_is_refused(answer: str, thought: str | None) -> None:
+    with pytest.raises(SampleError, match="angle bracket"):
+        format_answer(answer, thought)
+
+
+@pytest.mark.parametrize(
+    "task", [OpenWorld(), OpenWorld(think=True), ClosedWorld(), ClosedWorld(letters=True, think=True)]
+)
+def test_prompt_is_one_turn_with_the_photo_first_and_says_how_to_reply(task: Task) -> None:
+    (turn,) = task.bind(BIRDS).messages(example(), random.Random(0))
+    kinds = [entry["type"] for entry in turn["content"]]
+    text = turn["content"][-1]["text"]
+    assert (turn["role"], kinds) == ("user", ["image", "text"])
+    assert text.startswith(task.question)
+    assert "<answer>" in text
+    assert ("<think>" in text) == task.think
+
+
+def test_open_world_teaches_the_label_by_default() -> None:
+    task = OpenWorld()
+    assert task.target(example(), random.Random(0)) == "<answer>Red Finch</answer>"
+    assert task.parse("<answer>Red Finch</answer>") == Answer("Red Finch")
+
+
+def test_depths_are_drawn_by_their_weights() -> None:
+    task, rng = OpenWorld(depth={"family": 1, "species": 3}).bind(BIRDS), random.Random(0)
+    drawn = collections.Counter(task.target(example(), rng) for _ in range(2000))
+    assert set(drawn) == {"<answer>Finches</answer>", "<answer>Red Finch</answer>"}
+    assert 0.21 < drawn["<answer>Finches</answer>"] / 2000 < 0.29  # 1 in 4, give or take 4 standard errors
+
+
+def test_depth_below_a_short_path_is_the_label() -> None:
+    ragged = Taxonomy({"Emu": ("Ratites", "Emu"), **PATHS}, ("family", "genus", "species"), "bird")
+    emu = Example("e", (b"",), "Emu", ("Ratites", "Emu"), "val", "seen", "birds")
+    assert OpenWorld(depth={"species": 1}).bind(ragged).target(emu, random.Random(0)) == "<answer>Emu</answer>"
+    thought = OpenWorld(think=True).bind(ragged).target(emu, random.Random(0))
+    assert thought == "<think>Family: Ratites. Species: Emu.</think><answer>Emu</answer>"
+
+
+def test_thought_names_the_path_as_far_as_the_answer() -> None:
+    whole = OpenWorld(think=True).bind(BIRDS).target(example(), random.Random(0))
+    genus = OpenWorld(think=True, depth={"genus": 1}).bind(BIRDS).target(example(), random.Random(0))
+    assert whole == "<think>Family: Finches. Genus: Roundbill. Species: Red Finch.</think><answer>Red Finch</answer>"
+    assert genus == "<think>Family: Finches. Genus: Roundbill.</think><answer>Roundbill</answer>"
+
+
+def test_stored_response_is_taught_when_it_ends_in_the_answer() -> None:
+    task = OpenWorld(think=True).bind(BIRDS)
+    stored = "<think>A red bib.</think>\n<answer>rubra</answer>"
+    assert task.target(example(response=stored), random.Random(0)) == (
+        "<think>A red bib.</think><answer>Red Finch</answer>"
+    )
+    coarse = OpenWorld(think=True, depth={"family": 1}).bind(BIRDS)
+    assert "A red bib" not in coarse.target(example(response=stored), random.Random(0))
+    assert OpenWorld().target(example(response="broken"), random.Random(0)) == "<answer>Red Finch</answer>"
+
+
+@pytest.mark.parametrize("response", ["Red Finch", "<think>x</think><answer>Blue Finch</answer>"])
+def test_a_bad_stored_response_is_named(response: str) -> None:
+    with pytest.raises(SampleError, match=r"x-1.*response"):
+        OpenWorld(think=True).bind(BIRDS).target(example(response=response), random.Random(0))
+
+
+@pytest.mark.parametrize("depth", [{}, {"family": 0.0}, {"family": -1.0, "genus": 2.0}, {"family": float("nan")}])
+def test_weights_of_depths_are_checked(depth: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="depth must give ranks weights"):
+        OpenWorld(depth=depth)
+
+
+def test_settings_are_checked_against_the_taxonomy() -> None:
+    with pytest.raises(UserError, match=r"depth must name ranks.*\['tribe'\]"):
+        OpenWorld(depth={"tribe": 1.0}).bind(BIRDS)
+    with pytest.raises(UserError, match="angle bracket"):
+        OpenWorld().bind(Taxonomy.flat(["a<b", "c"]))
+    with pytest.raises(UserError, match="between 2 and 26"):
+        ClosedWorld(options=1)
+    with pytest.raises(ValueError, match="bind"):
+        OpenWorld(depth={"family": 1.0}).target(example(), random.Random(0))
+
+
+@given(st.integers(0, 2**32), st.integers(2, 6), st.booleans(), st.sampled_from(sorted(PATHS)))
+def test_the_order_of_options_never_changes_which_is_right(seed: int, options: int, letters: bool, label: str) -> None:
+    task = ClosedWorld(options, letters).bind(BIRDS)
+    shown = task.prepare(example(label), random.Random(seed))
+    answer = task.parse(task.target(shown, random.Random(0)), shown)
+    assert answer == Answer(label)
+    assert len(task.shown(shown)) == len(set(task.shown(shown))) == options
+    text = task.messages(shown, random.Random(1))[0]["content"][-1]["text"]
+    lines = [line.split(" ", 1)[1] for line in text.splitlines()[1:-1]]
+    assert lines == list(task.shown(shown))
+
+
+def test_positions_of_the_label_are_balanced_with_and_without_prepare() -> None:
+    task, rng = ClosedWorld(letters=True).bind(BIRDS), random.Random(0)
+    for shown in (
+        [example(uid=f"x-{i}") for i in range(2000)],
+        [task.prepare(example(), rng) for _ in range(2000)],
+    ):
+        letters = collections.Counter(task.target(entry, rng) for entry in shown)
+        assert len(letters) == 4
+        assert all(400 < count < 600 for count in letters.values())  # 500 each, five standard errors are 97
+
+
+def test_unprepared_order_is_the_same_in_another_process_and_varies_with_the_seed() -> None:
+    task = ClosedWorld().bind(BIRDS)
+    copied = pickle.loads(pickle.dumps(task))
+    entries = [example(uid=f"x-{i}") for i in range(20)]
+    assert [task.shown(entry) for entry in entries] == [copied.shown(entry) for entry in entries]
+    assert [task.shown(entry) for entry in entries] != [ClosedWorld(seed=1).bind(BIRDS).shown(e) for e in entries]
+
+
+def test_distractors_come_from_the_nearest_relatives() -> None:
+    task = ClosedWorld(options=4).bind(BIRDS)
+    assert set(task.shown(example())) == {"Red Finch", "Blue Finch", "Ash Finch", "Tall Finch"}
+    assert {"Red Finch", "Blue Finch", "Ash Finch"} == set(ClosedWorld(options=3).bind(BIRDS).shown(example()))
+    assert len(ClosedWorld(options=9).bind(BIRDS).shown(example())) == 6
+
+
+def test_no_distractor_is_right_too() -> None:
+    nested = Taxonomy({"Finch": ("Finch",), "Red Finch": ("Finch", "Red Finch"), "Wren": ("Wren",)}, ("a", "b"), "bird")
+    red = Example("r", (b"",), "Red Finch", ("Finch", "Red Finch"), "val", "seen", "birds")
+    assert set(ClosedWorld().bind(nested).shown(red)) == {"Red Finch", "Wren"}
+    given_too = Example(
+        "r", (b"",), "Finch", ("Finch",), "val", "seen", "b", {"options": ["red finch", "Wren", "wren", "finch"]}
+    )
+    assert set(ClosedWorld().bind(nested).shown(given_too)) == {"Finch", "Wren"}
+
+
+def test_given_options_are_used_in_their_order() -> None:
+    task = ClosedWorld(options=3).bind(BIRDS)
+    entry = example(options=["Plain Wren", "Rubra", "Made-up Bird", "Ash Finch"])
+    assert set(task.shown(entry)) == {"Red Finch", "Plain Wren", "Made-up Bird"}
+    for bad in ("Plain Wren", [1, 2], None):
+        with pytest.raises(SampleError, match="x-1: options must be a list"):
+            task.shown(example(options=bad))
+    with pytest.raises(SampleError, match="second class"):
+        task.shown(example(options=["Red Finch"]))
+
+
+def test_closed_world_replies() -> None:
+    task = ClosedWorld(letters=True).bind(BIRDS)
+    entry = example(shown=["Blue Finch", "Red Finch", "Ash Finch", "Plain Wren"])
+
+    def read(text: str) -> str | None:
+        answer = task.parse(f"<answer>{text}</answer>", entry)
+        return answer.text if answer else None
+
+    for text in ["B", "b", "(B)", "B.", "B) Red Finch", "b. rubra", "red finch", "Rubra", "the Red Finch."]:
+        assert read(text) == "Red Finch", text
+    # A reply that names no single option stays as it is, and no judge will find it right.
+    for text in ["A, B", "A B", "A or B", "B) Blue Finch", "Z", "Red, Finch", "Red Finch or Ash Finch", "Tall Wren"]:
+        assert read(text) == text
+    assert read("") is None
+    assert task.parse("B", entry) is None
+    with pytest.raises(ValueError, match="pass the example"):
+        task.parse("<answer>B</answer>")
+
+
+def test_letters_mean_nothing_where_none_are_shown() -> None:
+    entry = example(shown=["Blue Finch", "Red Finch"])
+    assert ClosedWorld().bind(BIRDS).parse("<answer>B</answer>", entry) == Answer("B")

@@ -1,0 +1,165 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import NAMES, photo, tiny_policy
+from safetensors.torch import load_file, save_file
+
+from fgvr.data.packing import pack
+from fgvr.data.sources import ImageFolder
+from fgvr.errors import UserError
+from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained
+from fgvr.models.saved import compare, policy_card, rebuild
+from fgvr.strategies.checkpoint_io import write_checkpoint
+from fgvr.tools.export import export
+
+# what a stranger runs: transformers alone, from the photo's pixels to logits
+STRANGER = """
+import json, sys, torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+folder, picture = sys.argv[1:]
+model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+images = AutoImageProcessor.from_pretrained(folder, backend="pil")([Image.open(picture)], return_tensors="pt")
+chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
+text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+count = int(images["image_grid_thw"].prod()) // 4
+ids = tokenizer(text.replace("<|image_pad|>", "<|image_pad|>" * count), return_tensors="pt")["input_ids"]
+marks = (ids == model.config.image_token_id).int()
+with torch.no_grad():
+    logits = model(input_ids=ids, mm_token_type_ids=marks, **images).logits[0]
+assert not any(name.split(".")[0] == "fgvr" for name in sys.modules)
+torch.save(logits, sys.argv[2] + ".logits")
+"""
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    for number, name in enumerate(NAMES):
+        folder = tmp_path / "photos" / "val" / name
+        folder.mkdir(parents=True)
+        for index in range(2):
+            photo(90, 70, seed=10 * number + index).save(folder / f"{index}.png")
+    pack(ImageFolder(tmp_path / "photos"), tmp_path / "shards")
+    return tmp_path / "shards"
+
+
+def write_run(policy: Policy, shards: Path, run: Path) -> Path:
+    state = {f"policy.{name}": value for name, value in policy.state_dict().items()}
+    if policy.config.backbone.reloadable:
+        kept = {f"policy.{name}" for name, _ in policy.trainable()}
+        state = {name: value for name, value in state.items() if name in kept}
+    checkpoint = {"state_dict": state, "fgvr_policy": policy_card(policy), "global_step": 3, "epoch": 0}
+    write_checkpoint(checkpoint, run / "checkpoints" / "step=3.ckpt")
+    data = {"train": [{"path": str(shards)}], "task": {"init_args": {"question": "What is it?"}}}
+    (run / "config.yaml").write_text(yaml.safe_dump({"data": {"init_args": data}}))
+    (run / "final_metrics.json").write_text(json.dumps({"seen/exact": 0.5, "fgvr": "0"}))
+    return run
+
+
+def noisy(policy: Policy) -> Policy:
+    with torch.no_grad():
+        for _, parameter in policy.trainable():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    return policy.eval()
+
+
+def test_plain_transformers_gives_the_run_s_logits(tmp_path: Path, shards: Path):
+    policy = noisy(tiny_policy())
+    export(write_run(policy, shards, tmp_path / "run"), tmp_path / "out")
+    picture = tmp_path / "a.png"
+    photo(120, 64, seed=9).save(picture)
+    subprocess.run([sys.executable, "-c", STRANGER, str(tmp_path / "out"), str(picture)], check=True, cwd=tmp_path)
+    theirs = torch.load(f"{picture}.logits", weights_only=True)
+    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
+    prompt = policy.processor.encode_prompt(chat, [photo(120, 64, seed=9)])
+    marks = (prompt.input_ids == policy.processor.image_token).int()
+    images = {"pixel_values": prompt.images.pixel_values, "image_grid_thw": prompt.images.grid_thw}
+    with torch.no_grad():
+        ours = policy.base(input_ids=prompt.input_ids[None], mm_token_type_ids=marks[None], **images).logits[0]
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
+
+
+def test_the_folder_follows_the_hub_s_conventions(tmp_path: Path, shards: Path):
+    export(write_run(noisy(tiny_policy()), shards, tmp_path / "run"), tmp_path / "out")
+    out = tmp_path / "out"
+    names = {path.name for path in out.iterdir()}
+    assert {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "tokenizer.json",
+    } <= names
+    assert "chat_template" in (out / "tokenizer_config.json").read_text() or "chat_template.jinja" in names
+    assert json.loads((out / "preprocessor_config.json").read_text())["size"] == {
+        "shortest_edge": 784,
+        "longest_edge": 7056,
+    }
+    generation = json.loads((out / "generation_config.json").read_text())
+    assert len(generation["eos_token_id"]) == 2
+    head, text = (out / "README.md").read_text().split("---\n")[1:3]
+    card = yaml.safe_load(head)
+    assert card["license"] == "apache-2.0"
+    assert card["pipeline_tag"] == "image-text-to-text"
+    assert card["metrics"] == ["seen/exact"]
+    assert "| seen/exact | 0.5000 |" in text
+    assert "8 of 8 greedy answers the same" in text
+
+
+@pytest.mark.parametrize("adapter", ["merge", "keep"])
+def test_adapters_are_merged_or_kept(tmp_path: Path, shards: Path, adapter):
+    base = tiny_policy()
+    base.base.save_pretrained(tmp_path / "base")
+    base.processor.save(tmp_path / "base")
+    (tmp_path / "base" / "README.md").write_text("---\nlicense: mit\n---\n")
+    backbone = Pretrained(str(tmp_path / "base"))
+    config = PolicyConfig(backbone, PixelBudget(784, 7056), lora=LoRA(rank=2, alpha=4.0))
+    policy = noisy(Policy(config, backbone.processor(config.pixels)))
+    run = write_run(policy, shards, tmp_path / "run")
+    export(run, tmp_path / "out", adapter=adapter, samples=2)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert ("adapter_model.safetensors" in names) == (adapter == "keep")
+    assert ("model.safetensors" in names) == (adapter == "merge")
+    card = yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---\n")[1])
+    assert card["license"] == "mit"
+    assert card["library_name"] == ("peft" if adapter == "keep" else "transformers")
+
+
+def test_bfloat16_weights_agree_with_the_run_s_rounded_alike(tmp_path: Path, shards: Path):
+    export(write_run(noisy(tiny_policy()), shards, tmp_path / "run"), tmp_path / "out", dtype="bfloat16", samples=2)
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.bfloat16}
+
+
+def test_a_folder_that_answers_differently_is_noticed(tmp_path: Path, shards: Path):
+    policy = noisy(tiny_policy())
+    export(write_run(policy, shards, tmp_path / "run"), tmp_path / "out", samples=2)
+    file = tmp_path / "out" / "model.safetensors"
+    weights = load_file(file)
+    weights["lm_head.weight"] = weights["lm_head.weight"] * 1.01
+    save_file(weights, file, metadata={"format": "pt"})
+    agreement = compare(
+        rebuild(policy_card(policy), policy.state_dict()), tmp_path / "out", "merge", torch.float32, [photo()], "What?"
+    )
+    assert agreement.logits > 1e-4
+
+
+def test_refusals_are_sentences_and_leave_nothing_behind(tmp_path: Path, shards: Path):
+    run = write_run(noisy(tiny_policy()), shards, tmp_path / "run")
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UserError, match="must not exist yet"):
+        export(run, tmp_path / "there")
+    with pytest.raises(UserError, match="pretrained model can be kept apart"):
+        export(run, tmp_path / "out", adapter="keep")
+    with pytest.raises(UserError, match="holds none"):
+        export(tmp_path / "there", tmp_path / "out")
+    with pytest.raises(UserError, match="is not there"):
+        export(tmp_path / "nowhere.ckpt", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))

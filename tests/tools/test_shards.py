@@ -1,0 +1,68 @@
+import re
+
+import pytest
+from hostile import turned, write_folder
+from jsonargparse import ArgumentParser, auto_cli
+
+from fgvr.data.manifest import load_manifest
+from fgvr.data.sources import CSV, ImageFolder
+from fgvr.errors import UserError
+from fgvr.tools.shards import shards
+
+
+@pytest.mark.parametrize("source", ["fgvr.data.sources.ImageFolder", "ImageFolder"])
+def test_packs_from_the_command_line(tmp_path, capsys, source):
+    root, out = write_folder(tmp_path / "birds", 4, 10), tmp_path / "out"
+    (root / "class 0/turned.jpg").write_bytes(turned(6))
+    (root / "class 0/film.mp4").write_bytes(b"x")
+    (root / "class 1/film.mp4").write_bytes(b"x")
+    line = [
+        "--source",
+        source,
+        "--source.root",
+        str(root),
+        "--out",
+        str(out),
+        "--unseen",
+        "1",
+        "--max_bad_share",
+        "0.1",
+    ]
+    auto_cli(shards, args=line, as_positional=False)
+    manifest = load_manifest(out)
+    printed = capsys.readouterr().out
+    assert manifest.options["unseen"] == 1
+    assert isinstance(manifest.options["unseen"], int)
+    assert "packed 41 of 41 pictures" in printed
+    assert re.search(r"train\b.*\b\d+\b", printed)
+    assert "seen (3 classes)" in printed
+    assert "unseen (1 class)" in printed
+    assert re.search(r"\b1 .*turned upright", printed)
+    assert re.search(r"\b2 .*it must be an image file, but its suffix is", printed)
+    assert f"41 pictures of 4 classes in {len(manifest.shards)} shards, 2 refused" in printed
+
+
+def test_the_options_are_those_of_pack(tmp_path):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_function_arguments(shards, as_positional=False)
+    (tmp_path / "list.csv").write_text("file,label\na.jpg,b\n")
+    line = ["--source", "CSV", "--source.file", str(tmp_path / "list.csv"), "--out", "x", "--unseen", "0.25"]
+    options = parser.instantiate(parser.parse_args([*line, "--class_split", "seen-unseen", "--k_shot", "4"]))
+    assert isinstance(options.source, CSV)
+    assert (options.unseen, options.k_shot, options.max_bad_share) == (0.25, 4, 0.001)
+
+
+def test_a_refused_set_ends_in_one_sentence(tmp_path, capsys):
+    root = write_folder(tmp_path / "birds", 2, 4)
+    (root / "class 0/0.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match=r"1 of 8 were \(class 0/0\.jpg: .*--max_bad_share 0\.125"):
+        shards(ImageFolder(root), tmp_path / "out")
+    assert "The shard set is" not in capsys.readouterr().out
+
+
+def test_a_second_run_says_that_all_is_there(tmp_path, capsys):
+    source = ImageFolder(write_folder(tmp_path / "birds", 2, 4))
+    shards(source, tmp_path / "out")
+    capsys.readouterr()
+    shards(source, tmp_path / "out")
+    assert "holds this shard set already, whole: nothing to do" in capsys.readouterr().out.replace("\n", "")
