@@ -91,7 +91,7 @@ class FGVRCLI(LightningCLI):
         given = config.trainer.default_root_dir
         self.run = RunFolder(**vars(config.run))
         if given is not None and Path(given) != self.run.dir:
-            raise UserError(f"run.dir ({self.run.dir}) is where a run writes: leave trainer.default_root_dir ({given}) out.")
+            raise UserError(f"A run writes to run.dir ({self.run.dir}): leave trainer.default_root_dir ({given}) out.")
         self.plain_config: dict[str, Any] = _plain_config(self.parser.dump(self.config, format="json"), self.verb)
         config.trainer.default_root_dir = str(self.run.dir)
         self.fingerprint = {"config": config_fingerprint(self.plain_config), "code": code_fingerprint()}
@@ -114,12 +114,12 @@ class FGVRCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self._get(self.config_init, "trainer")
-        listed = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
-        forced = [callback for callback in self._forced(settings) if not any(type(one) is type(callback) for one in listed)]
+        listed = _as_list(settings.callbacks)
+        forced = [one for one in self._forced(settings) if type(one) not in map(type, listed)]
         if any(isinstance(one, ProgressBar) for one in listed):
-            forced = [callback for callback in forced if not isinstance(callback, ProgressBar)]
+            forced = [one for one in forced if not isinstance(one, ProgressBar)]
         self.trainer_defaults["callbacks"] = forced
-        plugins = settings.plugins if isinstance(settings.plugins, list) else [settings.plugins] if settings.plugins else []
+        plugins = _as_list(settings.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, WholeCheckpointIO()]
         if settings.logger is None or settings.logger is True:
@@ -148,7 +148,8 @@ class FGVRCLI(LightningCLI):
         facts = {"step": self.trainer.global_step, "epoch": self.trainer.current_epoch}
         if self.trainer.enable_validation and self.figures.step != self.trainer.global_step:
             self.trainer.validate(model, datamodule=datamodule, verbose=False)
-        saver = next((one for one in self.trainer.callbacks if isinstance(one, RunCheckpoints)), None)
+        callbacks: list[Callback] = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        saver = next((one for one in callbacks if isinstance(one, RunCheckpoints)), None)
         self._finish(facts | {"seconds": round(saver.seconds, 1) if saver else None})
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule | None = None, **_: Any) -> None:
@@ -211,7 +212,8 @@ class FGVRCLI(LightningCLI):
     def _report(self, file: str) -> None:
         if self.trainer.is_global_zero:
             write_figures(self.run.dir / file, self.figures.figures)
-            print_figures(self.figures.figures, f"{self.verb}: {Path(self._checkpoint).stem if self._checkpoint else 'no checkpoint'}")
+            source = Path(self._checkpoint).stem if self._checkpoint else "no checkpoint"
+            print_figures(self.figures.figures, f"{self.verb}: {source}")
             log.info("The figures are in %s.", self.run.dir / file)
 
 
@@ -252,6 +254,10 @@ def users_own(error: BaseException) -> BaseException:
             return link
         link = link.__cause__ or link.__context__
     return error
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:

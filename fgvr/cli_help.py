@@ -7,6 +7,7 @@ import difflib
 import importlib
 import inspect
 import re
+import types
 import typing
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 # what lightning calls otherwise
 ELSEWHERE = {"ckpt_path": "run.resume"}
+# lines of jsonargparse's messages that say nothing to a user
+NOISE = (
+    "Does not validate against",
+    "Subtypes:",
+    "Errors:",
+    "Given value",
+    "must be of type NoneType",
+    "tip:",
+    "usage:",
+)
 CLASS_KEYS = frozenset({"class_path", "init_args", "dict_kwargs"})
 
 
@@ -46,15 +57,13 @@ def one_line(text: str) -> str:
         text = re.sub(r"^[\w.]+(Error|Exception): ", "", text.strip().splitlines()[-1])
     text = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", text)
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
-    noise = re.compile(
-        r"^\s*(- )?(Does not validate against|Subtypes:|Errors:|Given value|must be of type NoneType|Expected a NoneType|For more details|tip:|usage:)"
-    )
     text = re.sub(r"Problem with given class_path '([^']+)':", r"\1:", text)
     text = re.sub(r"Expected an? typing\.Literal\[([^\]]*)\]", r"must be one of \1", text)
     text = re.sub(r"Expected an? ", "must be of type ", text).replace(". Got value:", ", got")
-    text = re.sub(r"the following arguments are required: (?:\w+\.)?([\w.]+)$", r"\1 is required: give it in the config or as --\1.", text)
-    lines = [re.sub(r"^\s*-\s+", "", line).strip() for line in text.splitlines() if line.strip() and not noise.match(line)]
-    return " ".join(lines)
+    required = r"the following arguments are required: (?:\w+\.)?([\w.]+)$"
+    text = re.sub(required, r"\1 is required: give it in the config or as --\1.", text)
+    lines = [line.strip().removeprefix("- ") for line in text.splitlines() if line.strip()]
+    return " ".join(line for line in lines if not line.startswith(NOISE))
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
@@ -226,7 +235,7 @@ def _options(args: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 def _options_of(hint: Any) -> list[Any]:
     """The members of a union, or the hint itself."""
     origin = typing.get_origin(hint)
-    return list(typing.get_args(hint)) if origin is typing.Union or str(origin) == "<class 'types.UnionType'>" else [hint]
+    return list(typing.get_args(hint)) if origin in (typing.Union, types.UnionType) else [hint]
 
 
 def _hints(cls: Any) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as fgvr.__main__ does, before torch is loaded
 
 import pytest
 import torch

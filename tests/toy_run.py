@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,21 +86,21 @@ class ToyData(LightningDataModule):
 
 
 class ToyModel(LightningModule):
-    """`kill_at` ends the process by SIGKILL before that step; `journal` collects one line per step and validation."""
+    """`journal` gets one line per step, validation and epoch; `pause` (seconds) makes a step last."""
 
     def __init__(
         self,
         lr: float = 1e-2,
-        shape: ToyShape = ToyShape(),  # noqa: B008
-        kill_at: int | None = None,
+        shape: ToyShape = ToyShape(),
         journal: Path | None = None,
         manual: bool = False,
+        pause: float = 0.0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters("lr", "manual")
         self.lr = lr
-        self.kill_at = kill_at
         self.journal = journal
+        self.pause = pause
         self.lines: list[str] = []
         self.automatic_optimization = not manual
         self.net = torch.nn.Sequential(
@@ -115,8 +114,7 @@ class ToyModel(LightningModule):
                 file.write(line + "\n")
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-        if self.kill_at is not None and self.global_step == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.pause)
         self.note(f"train {batch[0]}.{batch[1]} at {self.global_step}")
         loss = (self.net(batch.float()) - batch.sum()).square().mean()
         self.log_dict({"loss": loss, "tokens/s": 5300.0, "images/s": 31.0}, prog_bar=True)

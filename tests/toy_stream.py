@@ -154,6 +154,7 @@ class SaveEverything(Callback):
 
 def main(data: Path, root: Path, workers: int, pause: float) -> None:
     """Train on `data` to the end, from the last checkpoint in `root` where there is one; then write weights.json."""
+    os.setsid()  # so that its workers can be killed with it
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)

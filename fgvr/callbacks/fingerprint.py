@@ -50,7 +50,10 @@ def code_fingerprint(package: Path | None = None) -> dict[str, str]:
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Per part ("config", "data", "code") what differs, as `key: old -> new` (source files by name alone); parts that agree are absent."""
+    """Per part ("config", "data", "code") what differs, as `key: old -> new`, source files by name alone.
+
+    A part that agrees, or that one side does not have, is absent.
+    """
     found: dict[str, list[str]] = {}
     for part in ("config", "data", "code"):
         old, new = then.get(part), now.get(part)
@@ -61,7 +64,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, li
             changed = [key for key in keys if _show(old, key) != _show(new, key)]
             found[part] = [f"{key}: {_show(old, key)} -> {_show(new, key)}" for key in changed]
             if part == "code":
-                found[part] = [f"{key} changed" if key != "version" else line for key, line in zip(changed, found[part], strict=True)]
+                found[part] = [f"{key} changed" for key in changed]
         else:
             found[part] = [f"fingerprint: {str(old)[:16]} -> {str(new)[:16]}"]
     return found
@@ -74,8 +77,9 @@ def refuse_changes(then: Mapping[str, Any], now: Mapping[str, Any], allowed: Col
         return
     named = "; ".join(f"{part}: {_shorten(lines)}" for part, lines in changed.items())
     raise UserError(
-        f"Resuming {source} would mix two different runs, because this changed since it was saved: {named}. Undo the "
-        f"change, name it as meant with --run.allow_changed '[{','.join(changed)}]', or start again with --run.fresh true."
+        f"Resuming {source} would mix two different runs, because this changed since it was saved: {named}. "
+        f"Undo the change, name it as meant with --run.allow_changed '[{','.join(changed)}]', "
+        "or start again with --run.fresh true."
     )
 
 

@@ -116,7 +116,8 @@ class Progress(ProgressBar):
 
     def _show(self, name: str, done: int, total: int | None, text: str) -> None:
         if not sys.stderr.isatty():
-            print(f"{name} {done}/{total if total is not None else '?'}{text and ' | ' + text}", file=sys.stderr, flush=True)
+            line = f"{name} {done}/{'?' if total is None else total}"
+            print(f"{line} | {text}" if text else line, file=sys.stderr, flush=True)
             return
         if self._bar is None:
             columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))

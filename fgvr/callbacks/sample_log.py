@@ -58,7 +58,7 @@ class SampleLog(Callback):
         # not in on_train_epoch_end: a run saved after the last step of an epoch and resumed never gets there
         if record.step + 1 == len(stream):
             tally = stream.account()
-            figures = {"data/read": tally.read, "data/quarantined": tally.quarantined}
+            figures = {"data/read": float(tally.read), "data/quarantined": float(tally.quarantined)}
             for logger in trainer.loggers:
                 logger.log_metrics(figures, step=trainer.global_step)
 

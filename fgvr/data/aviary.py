@@ -1,7 +1,7 @@
 """The Aviary: a synthetic world of birds, drawn on demand, that is fine-grained in the way real ones are.
 
 A bird's family shows in its shape, its genus in its colours, and its species only in the colour of one small mark and
-in where that mark sits. Unseen species are new combinations of a genus, a colour and a place that seen species have.
+in where that mark sits. Unseen species are new combinations: a genus with a mark that seen species of others wear.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _in_use(count: int) -> list[Species]:
 
 
 def _held_out(birds: list[Species], count: int, seed: int) -> frozenset[str]:
-    """`count` species, family after family; each leaves its genus two seen species, its colour and its place others."""
+    """`count` species, family after family; each leaves two seen species in its genus and its mark on a seen one."""
     families = list(dict.fromkeys(bird.genus.family for bird in birds))
     seen = {bird.name: bird for bird in birds}
     most = len(birds) - 2 * len({bird.genus.name for bird in birds})
@@ -185,7 +185,7 @@ def _held_out(birds: list[Species], count: int, seed: int) -> frozenset[str]:
                 held.append(seen.pop(chosen.name).name)
         if len(held) == before:
             raise UserError(
-                f"unseen species must share each mark colour and place with seen ones, which allows {before} of "
+                f"unseen species must each leave their mark on a seen one of another genus, which allows {before} of "
                 f"{len(birds)} species, got {count}: lower unseen or raise species"
             )
     return frozenset(held)
@@ -196,8 +196,7 @@ def _can_spare(bird: Species, seen: dict[str, Species]) -> bool:
     return (
         bird.name in seen
         and sum(other.genus is bird.genus for other in others) >= 2
-        and any(other.mark_colour == bird.mark_colour for other in others)
-        and any(other.mark_place == bird.mark_place for other in others)
+        and any((other.mark_colour, other.mark_place) == (bird.mark_colour, bird.mark_place) for other in others)
     )
 
 

@@ -76,40 +76,41 @@ class Species:
 
 
 # "order family", then its genera: noun, genus, colours of back, belly, wing, head and bill, pattern, three mark colours
-# and three mark places. Every mark stands out from what it lies on; every colour and place comes round equally often.
+# and three mark places. Every mark stands out from what it lies on. There are only sixteen marks, each shared by genera
+# of several families: so a mark tells nothing of the family, and neither do the first words of a name.
 _TABLE = """
 Cantiformes Finches
-  Sunfinch     Solispiza        e8b61c f8e27a 5d5a22 e8b61c 8a7a68 plain    Crimson Amber   Azure   bar    brow   tail
-  Slatefinch   Petrospiza       5f7690 d5dde4 34414f 5f7690 3c3f46 streaked Ivory   Ebony   Lime    cap    collar throat
-  Rustfinch    Ferrospiza       a14c22 e8c9a0 54301d a14c22 c9a26a scaled   Violet  Rose    Azure   rump   breast tail
+  Sunfinch     Solispiza        e8b61c f8e27a 5d5a22 e8b61c 8a7a68 plain    Ivory   Azure   Ebony   collar cap    breast
+  Slatefinch   Petrospiza       5f7690 d5dde4 34414f 5f7690 3c3f46 streaked Lime    Rose    Amber   tail   bar    brow
+  Rustfinch    Ferrospiza       a14c22 e8c9a0 54301d a14c22 c9a26a scaled   Violet  Ebony   Ivory   breast rump   cap
 Cantiformes Sippers
-  Leafsipper   Viridornis       2f9a56 b9dfae 1d5b3f 2f9a56 2b2626 plain    Crimson Lime    Amber   tail   throat bar
-  Plumsipper   Prunornis        69398c c9b3d6 3a2153 69398c 2b2626 scaled   Azure   Ivory   Ebony   rump   collar brow
-  Honeysipper  Mellornis        e07d1e f6d49a 7c4215 e07d1e 2b2626 streaked Violet  Ebony   Rose    brow   cap    breast
+  Leafsipper   Viridornis       2f9a56 b9dfae 1d5b3f 2f9a56 2b2626 plain    Lime    Rose    Ivory   bar    tail   collar
+  Plumsipper   Prunornis        69398c c9b3d6 3a2153 69398c 2b2626 scaled   Ivory   Azure   Lime    cap    collar bar
+  Honeysipper  Mellornis        e07d1e f6d49a 7c4215 e07d1e 2b2626 streaked Ebony   Violet  Azure   rump   breast collar
 Cantiformes Crestjays
-  Skyjay       Caelocitta       3d7fd0 e4ecf2 1f4a92 3d7fd0 26282e plain    Lime    Rose    Amber   throat breast bar
-  Pinejay      Pinocitta        32694a aebf8d 1f4230 32694a 26282e barred   Crimson Amber   Azure   collar cap    rump
-  Fawnjay      Cervocitta       c08f63 efdcc2 6b4a36 c08f63 33302e plain    Ivory   Violet  Azure   bar    tail   throat
+  Skyjay       Caelocitta       3d7fd0 e4ecf2 1f4a92 3d7fd0 26282e plain    Crimson Amber   Ivory   throat brow   cap
+  Pinejay      Pinocitta        32694a aebf8d 1f4230 32694a 26282e barred   Rose    Lime    Azure   bar    tail   cap
+  Fawnjay      Cervocitta       c08f63 efdcc2 6b4a36 c08f63 33302e plain    Ivory   Azure   Ebony   collar cap    breast
 Cantiformes Plumetails
-  Silkplume    Sericura         e9e2d2 faf6ec a39a8c e9e2d2 59636e plain    Lime    Rose    Ebony   brow   rump   breast
-  Copperplume  Cuprura          b8502c eaa873 6e2a1c b8502c 3a3230 plain    Azure   Amber   Ivory   bar    throat cap
-  Inkplume     Atramura         2f3566 7d86b4 1a1d3e 2f3566 4a4a52 scaled   Crimson Violet  Ivory   collar breast tail
+  Silkplume    Sericura         e9e2d2 faf6ec a39a8c e9e2d2 59636e plain    Amber   Crimson Ebony   brow   throat rump
+  Copperplume  Cuprura          b8502c eaa873 6e2a1c b8502c 3a3230 plain    Violet  Ebony   Lime    rump   breast tail
+  Inkplume     Atramura         2f3566 7d86b4 1a1d3e 2f3566 4a4a52 scaled   Azure   Ivory   Amber   cap    collar throat
 Paludiformes Herons
-  Mistheron    Nebulardea       8fa6b8 eef2f4 566b80 a9bccb d9a53a plain    Ebony   Lime    Crimson tail   rump   cap
-  Tawnyheron   Fulvardea        b97a3c f0d7a6 734720 b97a3c e0b548 streaked Azure   Violet  Rose    brow   bar    cap
-  Jadeheron    Jadardea         3c8577 bcd6c0 22504c 3c8577 2e3436 plain    Ebony   Amber   Rose    throat collar brow
+  Mistheron    Nebulardea       8fa6b8 eef2f4 566b80 a9bccb d9a53a plain    Rose    Lime    Crimson tail   bar    brow
+  Tawnyheron   Fulvardea        b97a3c f0d7a6 734720 b97a3c e0b548 streaked Ebony   Violet  Rose    breast rump   tail
+  Jadeheron    Jadardea         3c8577 bcd6c0 22504c 3c8577 2e3436 plain    Crimson Amber   Rose    throat brow   bar
 Paludiformes Ducks
-  Frostdrake   Pruinanas        d3dae0 f7fafb 8794a2 d3dae0 e39a32 plain    Crimson Ebony   Ivory   breast tail   bar
-  Russetdrake  Rubranas         99502f dca876 5c2f20 99502f 5b6f86 scaled   Ivory   Lime    Rose    cap    rump   brow
-  Bottledrake  Vitranas         8d8a80 dcd8cc 5a564e 1d6b4a d8b43a barred   Amber   Azure   Violet  collar breast throat
+  Frostdrake   Pruinanas        d3dae0 f7fafb 8794a2 d3dae0 e39a32 plain    Violet  Ebony   Crimson breast rump   throat
+  Russetdrake  Rubranas         99502f dca876 5c2f20 99502f 5b6f86 scaled   Azure   Ivory   Violet  collar cap    breast
+  Bottledrake  Vitranas         8d8a80 dcd8cc 5a564e 1d6b4a d8b43a barred   Amber   Crimson Ebony   brow   throat rump
 Silviformes Owls
-  Moonowl      Lunastrix        ddd2bd f9f4e8 b19c7c e6dcc8 d8c08a plain    Crimson Rose    Violet  brow   throat cap
-  Smokeowl     Fumostrix        6d747e c3c8cd 434952 6d747e c9b66a barred   Lime    Amber   Ivory   rump   bar    tail
-  Emberowl     Scintistrix      aa5a28 ecc08a 6a3518 aa5a28 d8c08a streaked Azure   Violet  Ebony   tail   cap    collar
+  Moonowl      Lunastrix        ddd2bd f9f4e8 b19c7c e6dcc8 d8c08a plain    Ebony   Violet  Azure   rump   breast collar
+  Smokeowl     Fumostrix        6d747e c3c8cd 434952 6d747e c9b66a barred   Crimson Amber   Ivory   brow   throat collar
+  Emberowl     Scintistrix      aa5a28 ecc08a 6a3518 aa5a28 d8c08a streaked Lime    Rose    Azure   bar    tail   cap
 Silviformes Toucans
-  Limebill     Limorhamphus     5aa83a d9e27c 2f6b2c 5aa83a e8a423 plain    Ivory   Rose    Ebony   collar brow   breast
-  Coalbill     Carborhamphus    2c2b31 f4efe2 17171c 2c2b31 f08b1d plain    Azure   Crimson Lime    rump   breast bar
-  Coralbill    Corallorhamphus  dc5b4d f7c7ac 7c2c35 dc5b4d f2d35a plain    Violet  Rose    Lime    bar    throat tail
+  Limebill     Limorhamphus     5aa83a d9e27c 2f6b2c 5aa83a e8a423 plain    Azure   Ivory   Rose    cap    collar bar
+  Coalbill     Carborhamphus    2c2b31 f4efe2 17171c 2c2b31 f08b1d plain    Amber   Crimson Violet  throat brow   rump
+  Coralbill    Corallorhamphus  dc5b4d f7c7ac 7c2c35 dc5b4d f2d35a plain    Rose    Lime    Violet  tail   bar    breast
 """
 
 
@@ -139,8 +140,8 @@ def ground(plumage: Plumage, place: str) -> Colour:
     )
 
 
-# A genus' marks, as (colour, place) out of three colours and three places: neither alone tells its species apart.
-_GRID = ((0, 0), (0, 1), (1, 0), (1, 2), (2, 1))
+# A genus' marks, as (colour, place) out of its three colours and three places: neither alone tells its species apart.
+_GRID = ((0, 0), (0, 1), (1, 0), (1, 1), (2, 2))
 
 
 @cache

@@ -90,7 +90,7 @@ class LoaderLinks:
     unfinished: Callable[[], int] = lambda: 0
     total: Callable[[list[int]], list[int]] = lambda counts: counts
     pin_memory: bool = False
-    timeout: float = 120.0
+    timeout: float = 60.0
 
 
 @dataclass(eq=False)

@@ -7,6 +7,7 @@ whose stream may change from one version to the next and would break a run resum
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,8 +67,8 @@ def shuffled(key: int, shards: Sequence[int], window: int) -> Ints:
     count = sum(shards)
     if count <= window:
         return permutation(key, count)
-    starts = np.concatenate([[0], np.cumsum(shards)])
-    by_shard = permutation(key_of(key, "shards"), len(shards))
+    starts = [0, *itertools.accumulate(shards)]
+    by_shard = permutation(key_of(key, "shards"), len(shards)).tolist()
     samples = np.concatenate([np.arange(starts[shard], starts[shard + 1]) for shard in by_shard])
     return samples[np.lexsort((hashed(key, count), np.arange(count) // window))]
 
@@ -145,7 +146,7 @@ class ShuffledOrder:
         offset = start - cycles.start * size
         return joined[offset : offset + count]
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         described = [self.seed, self.shards, self.weights, self.epoch_length, self.window]
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()
@@ -169,7 +170,7 @@ class FixedOrder:
         table = np.array(self.places, dtype=np.int64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(self.places).encode()).hexdigest()
 
@@ -184,6 +185,7 @@ def spread_over_classes(labels: Sequence[str], count: int | None, seed: int) -> 
     turns: dict[str, int] = {}
     ranked: list[tuple[int, int, int]] = []
     for index in np.argsort(keys, kind="stable").tolist():
-        turn = turns[labels[index]] = turns.get(labels[index], -1) + 1
-        ranked.append((turn, key_of(seed, labels[index]), index))
+        label = labels[int(index)]
+        turns[label] = turns.get(label, -1) + 1
+        ranked.append((turns[label], key_of(seed, label), int(index)))
     return [index for _, _, index in sorted(ranked)][:count]

@@ -20,7 +20,7 @@ from fgvr.errors import SampleError, UserError
 from fgvr.types import Example
 
 if TYPE_CHECKING:
-    import webdataset
+    from webdataset.writer import TarWriter
 
 TAR_BLOCK = 512
 MAX_NAME = 100  # a longer one would put a block of its own before the data
@@ -33,7 +33,7 @@ GAP = 4096  # bytes between two members that are cheaper read than skipped
 class ShardWriter:
     """Appends samples to one open tar and tells where in it each member lies."""
 
-    def __init__(self, tar: webdataset.TarWriter) -> None:
+    def __init__(self, tar: TarWriter) -> None:
         self._tar = tar
 
     def write(self, key: str, members: Mapping[str, bytes]) -> tuple[MemberEntry, ...]:
@@ -62,7 +62,7 @@ def open_shard_writer(path: Path) -> Iterator[ShardWriter]:
 
     The tar is written beside `path` and renamed into place when the block ends well; otherwise nothing is left.
     """
-    from webdataset import TarWriter
+    from webdataset.writer import TarWriter
 
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")

@@ -72,6 +72,7 @@ class ShardDataModule(LightningDataModule, ABC):
         self.cohorts: list[str] = []
         self.stream: StepLoader[Any] | None = None
         self._eval_loaders: dict[str, list[StepLoader[Any]]] = {}
+        self._processor: Any = None
         self._saved: dict[str, Any] | None = None
 
     @abstractmethod
@@ -93,15 +94,15 @@ class ShardDataModule(LightningDataModule, ABC):
     @property
     def processor(self) -> Any:
         """The model's processor: one set by hand, else that of the module being trained."""
-        if "_processor" in self.__dict__:
-            return self.__dict__["_processor"]
+        if self._processor is not None:
+            return self._processor
         if self.trainer is None:
             raise UserError("without a Trainer a data module needs its processor set: datamodule.processor = ...")
         return self.trainer.lightning_module.processor
 
     @processor.setter
     def processor(self, processor: Any) -> None:
-        self.__dict__["_processor"] = processor
+        self._processor = processor
 
     def prepare_data(self) -> None:
         for entry in self.train:
@@ -117,11 +118,12 @@ class ShardDataModule(LightningDataModule, ABC):
         _ = self.taxonomy
 
     def teardown(self, stage: str) -> None:
-        for loaders in [[self.stream], *self._eval_loaders.values()]:
-            for loader in loaders:
-                if loader is not None:
-                    loader.close()
+        self._end_workers()
         self.stream, self._eval_loaders, self._saved = None, {}, None
+
+    def on_exception(self, exception: BaseException) -> None:
+        # left to the garbage collector, workers are not told to end, and each is waited for in vain
+        self._end_workers()
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
@@ -185,7 +187,7 @@ class ShardDataModule(LightningDataModule, ABC):
         """Raises RuntimeError when the Trainer's place in the epoch and the stream's are not the same."""
         if self.trainer is not None and self.trainer.training:
             loop = self.trainer.fit_loop
-            if loop.epoch_progress.current.ready == loop.epoch_progress.current.processed:
+            if loop.epoch_progress.current.ready == loop.epoch_progress.current.processed:  # pyright: ignore[reportAttributeAccessIssue]
                 # Lightning 2.6 does not count the epoch that follows a resume from an epoch's last step as begun; a
                 # checkpoint from within that epoch would be taken for one of its end, and start it over
                 loop.epoch_progress.increment_ready()
@@ -255,11 +257,17 @@ class ShardDataModule(LightningDataModule, ABC):
             links=links,
         )
 
+    def _end_workers(self) -> None:
+        for loaders in [[self.stream], *self._eval_loaders.values()]:
+            for loader in loaders:
+                if loader is not None:
+                    loader.close()
+
     def _unfinished(self) -> int:
         """1 between a batch's arrival and the end of its step: a checkpoint of that moment must give it again."""
         assert self.trainer is not None
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return progress.ready - progress.processed
+        return progress.ready - progress.processed  # pyright: ignore[reportAttributeAccessIssue]
 
     def _sum_over_ranks(self, counts: list[int]) -> list[int]:
         assert self.trainer is not None

@@ -16,6 +16,7 @@ import shutil
 import stat
 import uuid
 from dataclasses import asdict, dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,7 +50,10 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class CheckpointManifest:
-    """The contents of `manifest.json`, next to a hash of themselves. `step` counts optimiser steps; `fingerprint` says what the run was made of."""
+    """The contents of `manifest.json`, next to a hash of themselves.
+
+    `step` counts optimiser steps; `fingerprint` says what the run was made of.
+    """
 
     step: int
     epoch: int
@@ -113,8 +117,8 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         shutil.rmtree(building, ignore_errors=True)
         free = shutil.disk_usage(path.parent).free / 1e6
         raise UserError(
-            f"The checkpoint {path} could not be written ({error.strerror or error}; {free:.0f} MB are free there). The "
-            "checkpoints already saved are untouched: make room or point run.dir elsewhere, then start again."
+            f"The checkpoint {path} could not be written ({error.strerror or error}; {free:.0f} MB are free there). "
+            "The checkpoints already saved are untouched: make room or point run.dir elsewhere, then start again."
         ) from error
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -295,7 +299,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _open_confined(path: Path, name: str) -> IO[bytes]:
+def _open_confined(path: Path, name: str) -> BufferedReader:
     """Opens a file of the checkpoint only if neither it nor the checkpoint is a link that leads elsewhere."""
     if path.is_symlink() and path.resolve().parent != path.parent.resolve():
         raise DamagedCheckpoint(f"The checkpoint {path} is a link that leads out of its folder and is not followed.")
@@ -310,7 +314,7 @@ def _open_confined(path: Path, name: str) -> IO[bytes]:
     return file
 
 
-def _confirm(path: Path, name: str, file: IO[bytes], record: FileRecord) -> None:
+def _confirm(path: Path, name: str, file: BufferedReader, record: FileRecord) -> None:
     size = os.fstat(file.fileno()).st_size
     if size != record.size:
         raise DamagedCheckpoint(f"The checkpoint {path} is damaged: {name} has {size} bytes instead of {record.size}.")

@@ -29,7 +29,7 @@ def plain(value: Any, where: str = "checkpoint", settings: bool = False) -> Any:
         return value
     if isinstance(value, Container):
         return plain(OmegaConf.to_container(value, resolve=True), where)
-    if settings and is_dataclass(value) and not isinstance(value, type):
+    if settings and is_dataclass(type(value)):
         return {entry.name: plain(getattr(value, entry.name), f"{where}.{entry.name}", True) for entry in fields(value)}
     if isinstance(value, PurePath):
         return str(value)
@@ -46,14 +46,15 @@ def plain(value: Any, where: str = "checkpoint", settings: bool = False) -> Any:
         if hasattr(value, "_metadata"):  # torch keeps the version of each module there
             ordered._metadata = value._metadata  # pyright: ignore[reportAttributeAccessIssue]
         return ordered
-    if type(value) in (list, tuple, set):
-        return type(value)(plain(entry, f"{where}[{index}]", settings) for index, entry in enumerate(value))
+    kind: Any = type(value)
+    if kind in (list, tuple, set):
+        return kind(plain(entry, f"{where}[{index}]", settings) for index, entry in enumerate(value))
     for base in (bool, int, float, str):  # subclasses, numpy's float64 and str_ among them
         if isinstance(value, base):
             return base(value)
-    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+    if kind.__module__ == "numpy" and getattr(value, "shape", None) == ():
         return plain(value.item(), where)
     raise UserError(
         f"A checkpoint holds tensors, numbers, text, lists and dicts only, but {where} is a "
-        f"{type(value).__module__}.{type(value).__qualname__}: return plain data from the state_dict it comes from."
+        f"{kind.__module__}.{kind.__qualname__}: return plain data from the state_dict it comes from."
     )

@@ -1,6 +1,4 @@
 import json
-import shutil
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,17 @@ from fgvr.strategies.checkpoint_io import (
     write_checkpoint,
 )
 
-
 MADE_OF = {"config": {"lr": 1}, "code": {"version": "0"}}
 
 
 def train(
-    run: RunFolder, resume: Path | None = None, data: ToyData | None = None, now: dict[str, Any] = MADE_OF, **settings: Any
+    run: RunFolder,
+    resume: Path | None = None,
+    data: ToyData | None = None,
+    now: dict[str, Any] = MADE_OF,
+    **settings: Any,
 ) -> tuple[ToyModel, RunCheckpoints]:
+    torch.manual_seed(0)
     model = ToyModel(manual=settings.pop("manual", False))
     batches = settings.pop("batches", 7)
     saver = RunCheckpoints(run, {"model": "toy"}, now)
@@ -79,7 +81,7 @@ def test_every_checkpoint_resumes_into_the_same_run(tmp_path: Path, settings: di
 
 
 def test_a_finished_run_goes_on_when_it_is_given_more_steps(tmp_path: Path) -> None:
-    settings = {"max_epochs": -1, "val_check_interval": 3}
+    settings: dict[str, Any] = {"max_epochs": -1, "val_check_interval": 3}
     straight, _ = train(RunFolder(tmp_path / "whole", save_every=4), max_steps=24, **settings)
     run = RunFolder(tmp_path / "short", save_every=4)
     first, _ = train(run, max_steps=17, **settings)
@@ -92,7 +94,7 @@ def test_a_finished_run_goes_on_when_it_is_given_more_steps(tmp_path: Path) -> N
 
 def test_the_last_and_the_best_checkpoints_stay(tmp_path: Path) -> None:
     run = RunFolder(tmp_path, save_every=2, keep=2, best="seen/exact", mode="min")
-    model, saver = train(run)
+    _, saver = train(run)
     record = json.loads((run.checkpoints / "best.json").read_text())
     steps = [read_manifest(path).step for path in checkpoints_in(run.checkpoints)]
     assert steps == sorted({record["step"], *steps[-2:]})

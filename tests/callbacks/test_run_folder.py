@@ -25,7 +25,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def test_an_empty_folder_starts_at_the_beginning(run: RunFolder) -> None:
-    claim(run)
+    claim(run).release()
     assert choose_start(run, MADE_OF) == Start()
 
 
@@ -123,7 +123,7 @@ def test_the_lock_goes_with_the_process_that_held_it(run: RunFolder) -> None:
 def test_what_a_killed_process_left_is_cleared(run: RunFolder) -> None:
     path = save(run, 1)
     (run.checkpoints / ".step-2.ckpt.new-abc").mkdir()
-    claim(run)
+    claim(run).release()
     assert list(run.checkpoints.iterdir()) == [path]
 
 

@@ -7,6 +7,7 @@ from lightning.pytorch.loggers import CSVLogger
 from toy_stream import ToyLearner, ToyStream, toy_trainer, write_set
 
 from fgvr.callbacks.sample_log import drop_rows, read_log
+from fgvr.data.loading import StepLoader
 from fgvr.data.manifest import load_index, load_manifest
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.base import ShardSource
@@ -71,7 +72,7 @@ def test_quarantined_samples_are_logged_named_and_accounted(data, tmp_path, capl
         for line in (tmp_path / "csv" / "lightning_logs" / "version_0" / "metrics.csv").read_text().splitlines()
     ]
     column = {name: [row[index] for row in table[1:] if row[index]] for index, name in enumerate(table[0])}
-    assert (column["data/read"], column["data/quarantined"]) == (["15", "15"], ["1", "1"])
+    assert (column["data/read"], column["data/quarantined"]) == (["15.0", "15.0"], ["1.0", "1.0"])
     assert set(column["data/unseen/quarantined"]) == {"1.0"}
     assert set(column["data/seen/quarantined"]) == {"0.0"}
 
@@ -87,7 +88,9 @@ class LosesOne(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if batch_idx == 1:
-            trainer.datamodule.stream.tally = trainer.datamodule.stream._tally_before
+            stream = trainer.train_dataloader
+            assert isinstance(stream, StepLoader)
+            stream.tally = stream._tally_before
 
 
 def test_an_epoch_that_lost_samples_ends_the_run(data, tmp_path):

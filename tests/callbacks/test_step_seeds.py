@@ -17,8 +17,10 @@ def test_random_numbers_of_a_step_depend_on_its_place_alone() -> None:
     state = torch.get_rng_state(), random.getstate(), np.random.get_state()
     places = [(0, 0, 0, 0), (0, 0, 1, 0), (0, 1, 0, 0), (0, 0, 0, 1), (1, 0, 0, 0)]
     first = [drawn(*place) for place in places]
-    torch.rand(3), random.random(), np.random.rand()
+    _ = torch.rand(3), random.random(), np.random.rand()
     assert [drawn(*place) for place in reversed(places)] == first[::-1]
     for kind in zip(*first, strict=True):
         assert len(set(kind)) == len(places)
-    torch.set_rng_state(state[0]), random.setstate(state[1]), np.random.set_state(state[2])
+    torch.set_rng_state(state[0])
+    random.setstate(state[1])
+    np.random.set_state(state[2])

@@ -97,12 +97,11 @@ def test_unseen_species_are_new_combinations_of_what_seen_species_show(species: 
     seen = [BIRDS[name] for name in aviary.species if name not in aviary.unseen]
     genera = Counter(bird.genus.name for bird in seen)
     assert min(genera.values()) >= 2
-    colours, places = {bird.mark_colour for bird in seen}, {bird.mark_place for bird in seen}
+    marks = {(bird.mark_colour, bird.mark_place) for bird in seen}
     combinations = {(bird.genus.name, bird.mark_colour, bird.mark_place) for bird in seen}
     for bird in map(BIRDS.__getitem__, aviary.unseen):
         assert bird.genus.name in genera
-        assert bird.mark_colour in colours
-        assert bird.mark_place in places
+        assert (bird.mark_colour, bird.mark_place) in marks
         assert (bird.genus.name, bird.mark_colour, bird.mark_place) not in combinations
     families = Counter(BIRDS[name].genus.family for name in aviary.unseen)
     assert len(families) == 8

@@ -53,7 +53,17 @@ def test_neither_colour_nor_place_alone_tells_a_genus_apart() -> None:
 def test_colours_and_places_come_round_equally_often() -> None:
     for counts in (Counter(bird.mark_colour for bird in BIRDS), Counter(bird.mark_place for bird in BIRDS)):
         assert len(counts) == 8
-        assert max(counts.values()) - min(counts.values()) <= 3
+        assert max(counts.values()) - min(counts.values()) <= 5
+
+
+@pytest.mark.parametrize("depth", [3, 4, 5])
+def test_no_mark_gives_the_family_away(depth: int) -> None:
+    wearers: dict[tuple[str, str], set[str]] = {}
+    for genus in genera():
+        for bird in catalogue()[genus.name][:depth]:
+            wearers.setdefault((bird.mark_colour, bird.mark_place), set()).add(genus.family)
+    assert len(wearers) == 16
+    assert min(len(families) for families in wearers.values()) >= 3
 
 
 @pytest.mark.parametrize("genus", genera(), ids=lambda genus: genus.noun)

@@ -17,6 +17,8 @@ from fgvr.data.shards import ShardSet
 from fgvr.errors import SampleError, UserError
 from fgvr.types import Example
 
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory) -> list[ShardSet]:
@@ -108,7 +110,8 @@ def test_state_is_of_batches_trained_on(sets):
     waiting = [0]
     stream = loader(sets, links=LoaderLinks(unfinished=lambda: waiting[0]))
     batches = iter(stream)
-    next(batches), next(batches)
+    next(batches)
+    next(batches)
     waiting[0] = 1  # the second is on its way through the step
     state = stream.state_dict()
     assert (state["step"], state["read"]) == (1, 4)
@@ -147,10 +150,11 @@ def refuse_two(example: Example, rng: random.Random):
 
 
 def test_quarantined_samples_are_named_and_counted_across_resumes(sets):
-    records, state = [], None
-    for _ in range(5):
-        stream = loader(sets, encode=refuse_two, max_bad_share=0.2)
-        if state is not None:
+    records, state = [], {}
+    stream = loader(sets, encode=refuse_two, max_bad_share=0.2)
+    for step in range(5):
+        if step:
+            stream = loader(sets, encode=refuse_two, max_bad_share=0.2)
             stream.load_state_dict(state)
         batch = take(stream, 1)[0]
         records.append(batch.record)
@@ -197,7 +201,7 @@ def with_pid(example: Example, rng: random.Random):
 
 
 def test_killed_worker_is_an_error(sets):
-    stream = loader(sets, encode=with_pid, global_batch=1, workers=1)
+    stream = loader(sets, encode=with_pid, global_batch=1, workers=1, links=LoaderLinks(timeout=3))
     batches = iter(stream)
     os.kill(int(next(batches).uids[0]), signal.SIGKILL)
     with pytest.raises(RuntimeError, match=r"worker.*(killed|exited)"):

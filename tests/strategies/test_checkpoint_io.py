@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import warnings
 from collections import OrderedDict
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from toy_run import ToyData, ToyModel
 
 from fgvr.callbacks.run_folder import RunFolder
 from fgvr.errors import UserError
@@ -300,6 +304,41 @@ def test_sweep_removes_what_dead_processes_left_and_nothing_else(tmp_path: Path)
         shutil.copytree(path, tmp_path / name)
     assert len(sweep(tmp_path)) == 2
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("save_last", [True, "link"])
+def test_lightnings_own_checkpoint_callback_works_with_it(tmp_path: Path, save_last: Any) -> None:
+    def train(resume: Path | None, steps: int) -> ModelCheckpoint:
+        keeper = ModelCheckpoint(
+            tmp_path / "kept",
+            "{step}",
+            monitor="step",
+            mode="max",
+            save_top_k=2,
+            every_n_train_steps=2,
+            save_last=save_last,
+        )
+        trainer = Trainer(
+            max_steps=steps,
+            accelerator="cpu",
+            callbacks=[keeper],
+            plugins=[WholeCheckpointIO()],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(ToyModel(), datamodule=ToyData(), ckpt_path=resume)
+        return keeper
+
+    train(None, 5)
+    assert newest_checkpoint(tmp_path / "kept") is not None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Checkpoint directory")
+        keeper = train(tmp_path / "kept/last.ckpt", 9)
+    names = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    assert {"last.ckpt", "step=6.ckpt", "step=8.ckpt"} <= set(names)
+    assert read_checkpoint(tmp_path / "kept/last.ckpt")["global_step"] == 8
+    assert Path(keeper.best_model_path).name == "step=8.ckpt"
 
 
 def test_a_small_file_is_replaced_whole(tmp_path: Path) -> None:

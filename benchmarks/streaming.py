@@ -1,0 +1,119 @@
+"""Streaming from shards with one worker against a bare loop over the same JPEG files, interleaved in one run.
+
+The bare loop reads a file, decodes it and preprocesses it for the model, and does nothing else. The stream does that too, and besides it
+shuffles, checks every byte against the index, tokenises, packs and hands whole batches to the training process.
+Run: python benchmarks/streaming.py
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from jsonargparse import auto_cli
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from fgvr.data.aviary import Aviary
+from fgvr.data.packing import pack
+from fgvr.data.shards import ShardSet
+from fgvr.data.sources import ImageFolder
+from fgvr.data.tasks import OpenWorld
+from fgvr.datamodules import SFTData, ShardSource
+from fgvr.models import PixelBudget, Processor, TinyQwen
+
+
+def write_photos(folder: Path, count: int, width: int, height: int) -> None:
+    """Drawn birds, enlarged to a camera's shape: detail enough for a JPEG of ordinary size."""
+    aviary = Aviary(species=48, unseen=0, size=256)
+    for index in range(count):
+        species = aviary.species[index % 16]
+        place = folder / "train" / species.replace(" ", "_")
+        place.mkdir(parents=True, exist_ok=True)
+        aviary.draw(species, index).resize((width, height), Image.Resampling.BICUBIC).save(place / f"{index}.jpg", quality=90)
+
+
+def bare_rate(files: list[Path], processor: Processor) -> float:
+    """Photos a second, one after the other."""
+    order = random.Random(0).sample(files, len(files))
+    start = time.perf_counter()
+    for file in order:
+        with Image.open(file) as image:
+            processor.image_processor([image.convert("RGB")], return_tensors="pt")
+    return len(order) / (time.perf_counter() - start)
+
+
+def stream_rate(data: SFTData, batches: int) -> float:
+    """Photos a second through the whole stream, after the worker has started and its first batches are gone."""
+    data.stream = None
+    seen, start = 0, 0.0
+    for number, batch in enumerate(data.train_dataloader()):
+        if number == 2:
+            seen, start = 0, time.perf_counter()
+        seen += batch.examples
+        if number == batches:
+            break
+    rate = seen / (time.perf_counter() - start)
+    data.teardown("fit")
+    return rate
+
+
+def compare(name: str, folder: Path, files: list[Path], pixels: PixelBudget, rounds: int) -> dict[str, float | str]:
+    processor = TinyQwen(str(folder / "manifest.json")).processor(pixels)
+    data = SFTData([ShardSource(folder)], OpenWorld(), batch_size=32, micro_batch_tokens=65536, workers=1)
+    data.processor = processor
+    data.setup("fit")
+    batches = len(ShardSet(folder, "train", ("seen",))) // 32 - 1
+    bare, stream = [], []
+    for _ in range(rounds):
+        bare.append(bare_rate(files, processor))
+        stream.append(stream_rate(data, batches))
+    return {
+        "photos": name,
+        "bare": statistics.median(bare),
+        "stream": statistics.median(stream),
+        "ratio": statistics.median(s / b for s, b in zip(stream, bare, strict=True)),
+    }
+
+
+def main(count: int = 768, width: int = 500, height: int = 375, rounds: int = 5, json_file: Path | None = None) -> None:
+    """Prints one table.
+
+    Args:
+        count: photos of the larger kind.
+        width: in pixels, of the larger kind.
+        height: likewise.
+        rounds: bare loop and stream take turns this often; medians are shown.
+        json_file: where to write the figures too.
+    """
+    torch.set_num_threads(1)
+    results = []
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        write_photos(root / "photos", count, width, height)
+        pack(ImageFolder(root / "photos"), root / "shards", val=0.0, test=0.0)
+        files = sorted((root / "photos").rglob("*.jpg"))
+        results.append(compare(f"{width} x {height}", root / "shards", files, PixelBudget(784, 336 * 336), rounds))
+        aviary = Aviary(species=48, unseen=0, train=24, val=0, test=0)
+        pack(aviary, root / "aviary")
+        small = root / "small"
+        small.mkdir()
+        for record in aviary.records():
+            (small / f"{record.name}.jpg").write_bytes(record.load())  # pyright: ignore[reportAttributeAccessIssue]
+        results.append(compare("Aviary, 84 x 84", root / "aviary", sorted(small.iterdir()), PixelBudget(784, 7056), rounds))
+    table = Table("photos", "bare loop, photos/s", "stream, one worker", "ratio", title="reading, decoding and preprocessing")
+    for row in results:
+        table.add_row(str(row["photos"]), f"{row['bare']:.0f}", f"{row['stream']:.0f}", f"{row['ratio']:.2f}")
+    Console().print(table)
+    if json_file is not None:
+        json_file.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)

@@ -1,0 +1,70 @@
+import os
+import pty
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Trainer
+from toy_run import ToyData, ToyModel
+
+from fgvr.callbacks.progress import Progress, clock
+
+
+def train(tmp_path: Path, progress: Progress, **settings: Any) -> None:
+    trainer = Trainer(
+        accelerator="cpu",
+        default_root_dir=tmp_path,
+        callbacks=[progress],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        **settings,
+    )
+    trainer.fit(ToyModel(), datamodule=ToyData())
+    trainer.validate(ToyModel(), datamodule=ToyData(), verbose=False)
+
+
+def test_a_log_file_gets_a_line_now_and_then(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path, Progress(seconds=0.0), max_epochs=-1, max_steps=9)
+    lines = capfd.readouterr().err.splitlines()
+    steps = [line for line in lines if line.startswith("step ")]
+    assert len(steps) == 9
+    assert re.fullmatch(
+        r"step 5/9 \| loss [\d.]+ \| tokens/s 5,300 \| images/s 31 \| lr \d\.\d\de-\d\d"
+        r" \| 0:00:\d\d passed, 0:00:\d\d left",
+        steps[4],
+    )
+    assert [line for line in lines if line.startswith("validation")][-4:] == [f"validation {n}/4" for n in (1, 2, 3, 4)]
+
+
+def test_a_log_file_is_not_flooded(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path, Progress(seconds=1000.0), max_epochs=2, num_sanity_val_steps=0)
+    steps = [line for line in capfd.readouterr().err.splitlines() if line.startswith("step ")]
+    assert [line.split(" |")[0] for line in steps] == ["step 1/14", "step 14/14"]
+
+
+def test_a_terminal_gets_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leader, follower = pty.openpty()
+    with os.fdopen(follower, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "160")
+        train(tmp_path, Progress(), max_epochs=1)
+        terminal.flush()
+        written = os.read(leader, 100_000).decode()
+    os.close(leader)
+    assert "━" in written
+    assert re.search(r"7/7.*loss", written, re.DOTALL)
+
+
+def test_switched_off_it_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(seconds=0.0)
+    progress.disable()
+    train(tmp_path, progress, max_epochs=1)
+    assert "step" not in capfd.readouterr().err
+
+
+def test_clock() -> None:
+    assert [clock(seconds) for seconds in (0, 59.6, 3725, None)] == ["0:00:00", "0:01:00", "1:02:05", "?"]

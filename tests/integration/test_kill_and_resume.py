@@ -1,0 +1,106 @@
+"""`kill -9` at random moments of a real run: the end is the same, bit for bit, and every sample is read exactly once an epoch."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from fgvr.data.manifest import load_index, load_manifest
+from fgvr.strategies.checkpoint_io import newest_checkpoint, read_checkpoint
+
+STEPS = 40
+ROOT = Path(__file__).parents[2]
+
+
+def small_config(folder: Path) -> Path:
+    """The quickstart with fewer photos, a smaller model and 40 steps: two and a half epochs of 18 batches."""
+    config = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
+    config["model"]["init_args"]["policy"]["backbone"]["init_args"] |= {
+        "vocabulary": str(folder / "aviary" / "manifest.json"), "hidden": 64, "layers": 1, "vision_hidden": 64, "vision_layers": 1,
+    }
+    data = config["data"]["init_args"]
+    data["train"][0]["path"] = str(folder / "aviary")
+    data["train"][0]["source"]["init_args"] = {"species": 48, "unseen": 4, "train": 3, "val": 1, "test": 0, "size": 56}
+    data |= {"batch_size": 8, "eval_examples": 8}
+    config["trainer"] |= {"max_steps": STEPS, "val_check_interval": 13}
+    config["run"] |= {"save_every": 4, "best": "seen/exact"}
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+def start(config: Path, run: Path) -> subprocess.Popen[bytes]:
+    line = [sys.executable, "-m", "fgvr", "fit", "--config", str(config), "--run.dir", str(run)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+
+
+def finish(config: Path, run: Path) -> None:
+    process = start(config, run)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output.decode()
+
+
+def rows(run: Path) -> list[dict]:
+    file = run / "samples.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def kill_after(config: Path, run: Path, steps: int, delay: float) -> int:
+    """Kills the run's whole process group some time after it has taken `steps` steps; returns the steps it had logged."""
+    process = start(config, run)
+    deadline = time.monotonic() + 200
+    while process.poll() is None and len(rows(run)) < steps and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return len(rows(run))
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    newest = newest_checkpoint(run / "checkpoints")
+    assert newest is not None
+    checkpoint = read_checkpoint(newest)
+    assert checkpoint["global_step"] == STEPS
+    return checkpoint["state_dict"]
+
+
+def check_every_sample_once(run: Path, shards: Path) -> None:
+    taken = rows(run)
+    assert [row["step"] for row in taken] == [step % 17 for step in range(STEPS)]
+    every = [entry.key for shard in load_manifest(shards).select("train", ("seen",)) for entry in load_index(shards, shard)]
+    assert len(every) == 132  # 44 seen species x 3: sixteen batches of 8 and one of 4
+    for epoch in (0, 1):
+        seen = Counter(uid for row in taken if row["epoch"] == epoch for uid in row["uids"])
+        assert seen == Counter(every)
+
+
+@pytest.mark.parametrize("kills", [pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(1500)]), 2])
+def test_killed_at_random_the_run_ends_as_if_it_had_not_been(tmp_path: Path, kills: int):
+    config = small_config(tmp_path)
+    finish(config, tmp_path / "whole")
+    dice = random.Random(kills)
+    moments = sorted(dice.randrange(STEPS - 1) for _ in range(kills))
+    for moment in moments:
+        kill_after(config, tmp_path / "killed", moment, dice.random() / 4)
+    finish(config, tmp_path / "killed")
+    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert whole.keys() == killed.keys()
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    check_every_sample_once(tmp_path / "killed", tmp_path / "aviary")
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+    figures = [json.loads((tmp_path / run / "final_metrics.json").read_text()) for run in ("whole", "killed")]
+    assert {k: v for k, v in figures[0].items() if k != "seconds"} == {k: v for k, v in figures[1].items() if k != "seconds"}

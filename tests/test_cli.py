@@ -1,0 +1,234 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_run import same_weights
+
+from fgvr.__main__ import main
+from fgvr.callbacks.run_folder import RunFolder, claim
+from fgvr.strategies.checkpoint_io import checkpoints_in, read_checkpoint
+
+CONFIG = """
+model:
+  class_path: toy_run.ToyModel
+  init_args:
+    lr: 1e-3
+    shape:
+      width: 5
+data:
+  class_path: toy_run.ToyData
+trainer:
+  accelerator: cpu
+  max_epochs: 3
+  log_every_n_steps: 1
+  enable_model_summary: false
+run:
+  dir: {folder}
+  save_every: 4
+  best: seen/exact
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "argv", ["fgvr"])
+    path = tmp_path / "toy.yaml"
+    path.write_text(CONFIG.format(folder=tmp_path / "run"))
+    return path
+
+
+def fit(config: Path, *options: str) -> int:
+    # the sources may be edited while the tests run
+    return main(["fit", "--config", str(config), "--run.allow_changed", "[code]", *options])
+
+
+def figures(config: Path) -> dict[str, Any]:
+    return json.loads((config.parent / "run/final_metrics.json").read_text())
+
+
+def test_a_run_leaves_its_folder_and_says_how_it_went(config: Path, capsys: Any) -> None:
+    assert fit(config) == 0
+    folder = config.parent / "run"
+    assert {"config.yaml", "checkpoints", "tensorboard", "final_metrics.json"} <= {
+        entry.name for entry in folder.iterdir()
+    }
+    assert any(entry.name.startswith("events") for entry in (folder / "tensorboard").iterdir())
+    read = figures(config)
+    assert (read["step"], read["epoch"]) == (21, 3)
+    assert {"seen/exact", "unseen/exact", "seconds", "fgvr"} < set(read)
+    assert "loss" not in read
+    out, err = capsys.readouterr()
+    assert "exact" in out
+    assert "unseen" in out
+    assert "step 21/21 | loss" in err
+    saved = read_checkpoint(checkpoints_in(folder / "checkpoints")[-1])
+    assert saved["fgvr"]["config"]["model"]["init_args"]["lr"] == 1e-3  # PyYAML alone would read a string
+    assert saved["fgvr"]["fingerprint"]["data"] == "toy-a"
+    assert saved["hyper_parameters"] == {"lr": 1e-3, "manual": False}
+
+
+def test_a_complete_run_is_evaluated_and_not_trained_again(config: Path, capsys: Any) -> None:
+    fit(config)
+    before = figures(config)
+    weights = [path.stat().st_mtime_ns for path in checkpoints_in(config.parent / "run/checkpoints")]
+    capsys.readouterr()
+    assert fit(config) == 0
+    assert "is complete (step 21)" in capsys.readouterr().err
+    assert figures(config) == before
+    assert [path.stat().st_mtime_ns for path in checkpoints_in(config.parent / "run/checkpoints")] == weights
+
+
+def test_a_complete_run_can_be_given_more_or_started_again(config: Path, capsys: Any) -> None:
+    fit(config, "--trainer.max_steps=10")
+    assert figures(config)["step"] == 10
+    assert fit(config) == 2
+    assert "config: trainer.max_steps: 10 -> -1" in capsys.readouterr().err
+    assert main(["fit", "--config", str(config), "--run.allow_changed", "[config,code]"]) == 0
+    assert figures(config)["step"] == 21
+    assert fit(config, "--run.fresh", "true", "--trainer.max_steps=5") == 0
+    assert figures(config)["step"] == 5
+    assert json.loads((config.parent / "run-1/final_metrics.json").read_text())["step"] == 21
+
+
+def test_the_saved_config_repeats_the_run(config: Path, tmp_path: Path) -> None:
+    fit(config, "--run.fresh", "true")
+    again = [f"--run.dir={tmp_path / 'again'}"]
+    assert fit(config.parent / "run/config.yaml", *again) == 0
+    ends = [checkpoints_in(tmp_path / name / "checkpoints")[-1] for name in ("run", "again")]
+    assert same_weights(read_checkpoint(ends[0]), read_checkpoint(ends[1]))
+    assert not (tmp_path / "again-1").exists()
+
+
+def test_checkpoints_can_be_evaluated(config: Path, capsys: Any) -> None:
+    line = ["--config", str(config)]
+    assert main(["validate", *line]) == 2
+    assert "no whole checkpoint" in capsys.readouterr().err
+    fit(config)
+    for verb in ("validate", "test"):
+        assert main([verb, *line]) == 0
+        read = json.loads((config.parent / f"run/{verb}_metrics.json").read_text())
+        assert read["seen/exact"] == pytest.approx(figures(config)["seen/exact"])
+    assert main(["validate", *line, "--ckpt_path", "best"]) == 0
+    assert main(["validate", *line, "--model.init_args.shape.width", "7"]) == 2
+    assert "does not fit the model" in capsys.readouterr().err
+
+
+def test_a_users_callbacks_do_not_replace_ours(config: Path) -> None:
+    added = (
+        "trainer:\n  callbacks:\n"
+        "  - class_path: lightning.pytorch.callbacks.EarlyStopping\n"
+        "    init_args: {monitor: seen/exact, stopping_threshold: -1000.0, mode: max}\n"
+        "  - class_path: fgvr.callbacks.progress.Progress\n    init_args: {seconds: 1000.0}\n"
+    )
+    config.write_text(config.read_text().replace("trainer:\n", added))
+    assert fit(config) == 0
+    assert figures(config)["step"] == 7  # stopped early, and that too is an end
+    assert checkpoints_in(config.parent / "run/checkpoints")
+    assert fit(config) == 0
+    assert figures(config)["step"] == 7
+
+
+def test_a_second_run_in_the_folder_is_refused(config: Path, capsys: Any) -> None:
+    lock = claim(RunFolder(config.parent / "run"))
+    assert fit(config) == 2
+    assert f"is being written by process {os.getpid()}" in capsys.readouterr().err
+    lock.release()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (
+            "max_epochs",
+            "max_epoch",
+            "toy.yaml: there is no setting trainer.max_epoch; the nearest is trainer.max_epochs",
+        ),
+        ("lr: 1e-3", "lr: fast", "model: toy_run.ToyModel: lr: must be of type float, got fast"),
+        ("width: 5", "width: 0", "width must be at least 1, got 0: choose a larger one."),
+        ("save_every: 4", "save_every: 0", "run.save_every and run.keep must be at least 1"),
+        ("data:\n  class_path: toy_run.ToyData\n", "", "data is required"),
+        ("  dir:", "  #dir:", "run.dir is required"),
+        ("max_epochs: 3", "max_epochs: 3\n  max_epochs: 4", "found duplicate key max_epochs"),
+        ("max_epochs: 3", "max_epochs: ${nothing}", "Interpolation key 'nothing' not found"),
+        ("max_epochs: 3", "default_root_dir: /tmp/x", "leave trainer.default_root_dir (/tmp/x) out"),
+        ("accelerator: cpu", "accelerator: gpu", "No supported gpu backend found"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_build_nothing(
+    config: Path, capsys: Any, old: str, new: str, sentence: str
+) -> None:
+    config.write_text(config.read_text().replace(old, new))
+    assert fit(config) == 2
+    err = capsys.readouterr().err.strip().splitlines()[-1]
+    assert err.startswith("fgvr: ")
+    assert sentence in err
+    assert not list((config.parent / "run").glob("checkpoints/*"))
+
+
+def test_print_config_prints_what_can_be_read_again(config: Path, capsys: Any, tmp_path: Path) -> None:
+    assert main(["fit", "--config", str(config), "--print_config"]) == 0
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(capsys.readouterr().out)
+    assert "width: 5" in printed.read_text()
+    assert fit(printed, "--trainer.max_steps=2") == 0
+
+
+# Starts the same command again and again, each time in a new process that is killed after a random time, until one
+# ends by itself. Forked from a process that has imported everything, so that a start costs little.
+KILLED_RUNS = """
+import os, random, signal, sys, time
+from fgvr.__main__ import main
+import fgvr.cli, toy_run, torch
+
+torch.set_num_threads(1)
+line, kills = sys.argv[2:], 0
+sys.argv = ["fgvr"]
+rng = random.Random(int(os.environ["SEED"]))
+while True:
+    if (child := os.fork()) == 0:
+        os._exit(main(line))
+    end = time.monotonic() + rng.uniform(0.4, 1.2)
+    done = 0
+    while not done and (kills >= 5 or time.monotonic() < end):
+        time.sleep(0.01)
+        done, status = os.waitpid(child, os.WNOHANG)
+    if done:
+        print(kills)
+        sys.exit(os.waitstatus_to_exitcode(status))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    kills += 1
+"""
+
+
+def test_killed_at_random_moments_the_run_ends_with_the_same_weights(config: Path, tmp_path: Path) -> None:
+    config.write_text(config.read_text().replace("max_epochs: 3", "max_epochs: 10\n  val_check_interval: 3"))
+    ends: dict[str, dict[str, Any]] = {}
+    journals: dict[str, list[str]] = {}
+    for name in ("straight", "killed"):
+        line = ["fit", "--config", str(config), f"--run.dir={tmp_path / name}", "--run.allow_changed=[code,config]"]
+        line += [f"--model.journal={tmp_path / name}.txt", "--run.save_every=3"]
+        if name == "straight":
+            torch.set_num_threads(1)
+            assert main(line) == 0
+        else:
+            command = [sys.executable, "-c", KILLED_RUNS, "x", *line, "--model.pause=0.03"]
+            environment = {
+                **os.environ,
+                "PYTHONPATH": f"{Path(__file__).parents[1]}:{Path(__file__).parent}",
+                "SEED": "1",
+            }
+            run = subprocess.run(command, capture_output=True, text=True, env=environment)
+            assert run.returncode == 0, run.stderr
+            assert int(run.stdout.splitlines()[-1]) >= 3
+            assert "Resuming at step" in run.stderr
+        ends[name] = read_checkpoint(checkpoints_in(tmp_path / name / "checkpoints")[-1])
+        journals[name] = (tmp_path / f"{name}.txt").read_text().splitlines()
+    assert same_weights(ends["straight"], ends["killed"])
+    assert set(journals["killed"]) == set(journals["straight"])  # whatever was done again was done alike
+    assert len(set(journals["straight"])) == len(journals["straight"])

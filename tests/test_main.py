@@ -1,0 +1,118 @@
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fgvr
+from fgvr import __main__ as program
+from fgvr.__main__ import TOOLS, Tool, main
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_overview_names_every_command_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from fgvr.__main__ import main; main(['--help']); main(['--version'])\n"
+        "assert not {'torch', 'lightning', 'transformers'} & set(sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    for name in ("fit", "validate", "test", "predict", *TOOLS):
+        assert f"  {name} " in run.stdout
+    assert f"fgvr {fgvr.__version__}" in run.stdout.splitlines()
+
+
+def test_an_unknown_command_and_a_misplaced_one(capsys: Any) -> None:
+    assert main(["fti"]) == 2
+    assert capsys.readouterr().err == "fgvr: There is no command fti; the nearest is fit.\n"
+    assert main(["--config", "a.yaml", "fit"]) == 2
+    assert "python -m fgvr fit --config a.yaml" in capsys.readouterr().err
+
+
+def test_the_help_of_a_run(capsys: Any) -> None:
+    assert main(["fit", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--run.resume" in out
+    assert "--trainer.max_steps" in out
+
+
+TOOL = """
+from pathlib import Path
+
+from fgvr.errors import UserError
+
+
+def greet(name: str, out: Path, times: int = 1) -> None:
+    \"\"\"Writes a greeting.\"\"\"
+    if name == "nobody":
+        raise UserError("name must be somebody, got nobody: give another.")
+    if name == "bug":
+        raise ValueError("a mistake of ours")
+    if name == "ctrl-c":
+        raise KeyboardInterrupt
+    out.write_text(f"hello {name} " * times)
+"""
+
+
+@pytest.fixture
+def greet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "greeting_tool.py").write_text(TOOL)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(program.TOOLS, "greet", Tool("greeting_tool", "greet", "write a greeting"))
+    return tmp_path / "out.txt"
+
+
+def test_a_tool_is_its_function(greet: Path, tmp_path: Path) -> None:
+    assert main(["greet", "--name", "Ada", "--out", str(greet), "--times=2"]) == 0
+    assert greet.read_text() == "hello Ada hello Ada "
+    (tmp_path / "greet.yaml").write_text(f"name: Bob\nout: {greet}\n")
+    assert main(["greet", "--config", str(tmp_path / "greet.yaml")]) == 0
+    assert greet.read_text() == "hello Bob "
+
+
+def test_errors_of_the_user_are_one_sentence(greet: Path, tmp_path: Path, capsys: Any) -> None:
+    cases = {
+        ("--name", "nobody", "--out", str(greet)): "name must be somebody, got nobody: give another.",
+        ("--name", "A", "--out", str(greet), "--tims", "2"): "--tims: there is no setting tims; the nearest is times.",
+        ("--name", "Ada", "--out", str(greet), "--times", "two"): "times: must be of type int, got two",
+        ("--name", "Ada"): "out is required: give it in the config or as --out.",
+        ("--name", "Ada", "--out", str(tmp_path)): f"{tmp_path}: Is a directory.",
+        ("--config", "nowhere.yaml"): "nowhere.yaml: there is no such file.",
+    }
+    for line, sentence in cases.items():
+        assert main(["greet", *line]) == 2, line
+        assert capsys.readouterr().err == f"fgvr: {sentence}\n"
+
+
+def test_a_bug_keeps_its_traceback(greet: Path) -> None:
+    with pytest.raises(ValueError, match="a mistake of ours"):
+        main(["greet", "--name", "bug", "--out", str(greet)])
+
+
+def test_ctrl_c_in_a_tool(greet: Path, capsys: Any) -> None:
+    assert main(["greet", "--name", "ctrl-c", "--out", str(greet)]) == 130
+    assert capsys.readouterr().err == "fgvr: stopped by Ctrl-C.\n"
+
+
+def test_ctrl_c_in_a_run(tmp_path: Path) -> None:
+    config = "model: {class_path: toy_run.ToyModel, init_args: {pause: 0.05}}\ndata: {class_path: toy_run.ToyData}\n"
+    config += "trainer: {accelerator: cpu, max_epochs: 1000, log_every_n_steps: 1}\n"
+    config += f"run: {{dir: {tmp_path / 'run'}, save_every: 2}}\n"
+    (tmp_path / "toy.yaml").write_text(config)
+    command = [sys.executable, "-m", "fgvr", "fit", "--config", str(tmp_path / "toy.yaml")]
+    environment = {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+    ) as run:
+        end = time.monotonic() + 120
+        while not list(tmp_path.glob("run/checkpoints/step-*")) and time.monotonic() < end and run.poll() is None:
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        err = run.communicate(timeout=60)[1]
+    assert run.returncode == 130, err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == "fgvr: stopped by Ctrl-C. The same command goes on from the last checkpoint."
