@@ -1,7 +1,7 @@
 """Peak memory of the chunked head against the plain one, as the vocabulary grows.
 
-Each figure is of a process of its own: the largest resident size while log-probs and their gradients are computed, less what
-was resident before, less the gradients themselves. Run: python benchmarks/head_memory.py
+Each figure is of a process of its own: the largest resident size while log-probs and their gradients are computed,
+less what was resident before, less the gradients themselves. Run: python benchmarks/head_memory.py
 """
 
 from __future__ import annotations
@@ -36,11 +36,19 @@ def measure(vocabulary: int, chunked: bool) -> float:
     head(hidden[:8], weight[:64], targets[:8] % 64).sum().backward()  # warm-up; leaves both gradients allocated
     before = resident()
     head(hidden, weight, targets).sum().backward()
-    return resident() - before - weight.numel() * 4 / 2**20  # autograd holds a second copy of the weight's gradient while it adds
+    return (
+        resident() - before - weight.numel() * 4 / 2**20
+    )  # autograd holds a second copy of the weight's gradient while it adds
 
 
 def main() -> None:
-    table = Table("vocabulary", "chunked MiB", "plain MiB", "plain / chunked", title=f"head, {ROWS} rows x {WIDTH}, forward and backward")
+    table = Table(
+        "vocabulary",
+        "chunked MiB",
+        "plain MiB",
+        "plain / chunked",
+        title=f"head, {ROWS} rows x {WIDTH}, forward and backward",
+    )
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for vocabulary in VOCABULARIES:
             chunked, plain = (pool.apply(measure, (vocabulary, how)) for how in (True, False))

@@ -1,8 +1,8 @@
-"""What Lightning adds to an SFT step: the quickstart's steps in a Trainer against a bare PyTorch loop, interleaved in one run.
+"""What Lightning adds to an SFT step: a Trainer against a bare PyTorch loop, interleaved in one run.
 
-Both sides take the same batches, read beforehand, from the same weights; the loss at the end must be the same. The Trainer has its
-TensorBoard logger, progress lines and throughput figures as a run has; checkpoints and validation are left out on both sides.
-Run: python benchmarks/lightning_overhead.py
+Both sides take the same batches, read beforehand, from the same weights; the loss at the end must be the same. The
+Trainer has its TensorBoard logger, progress lines and throughput figures as a run has; checkpoints and validation are
+left out on both sides. Run: python benchmarks/lightning_overhead.py
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -47,7 +48,9 @@ class Clock(Callback):
 def bare(policy: Policy, batches: list[SFTBatch]) -> tuple[list[float], float]:
     """The same arithmetic in a plain loop: step times and the last loss."""
     parameters = [parameter for _, parameter in policy.trainable()]
-    optimizer = torch.optim.AdamW(parameters, lr=OPTIMIZER.lr, betas=OPTIMIZER.betas, weight_decay=OPTIMIZER.weight_decay)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=OPTIMIZER.lr, betas=OPTIMIZER.betas, weight_decay=OPTIMIZER.weight_decay
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: OPTIMIZER.scale(step, len(batches)))
     policy.train()
     ends, total = [], 0.0
@@ -68,10 +71,17 @@ def bare(policy: Policy, batches: list[SFTBatch]) -> tuple[list[float], float]:
 def lightning(config: PolicyConfig, batches: list[SFTBatch], folder: Path) -> tuple[list[float], float]:
     module, clock = SFT(config, OPTIMIZER), Clock()
     trainer = Trainer(
-        accelerator="cpu", max_steps=len(batches), default_root_dir=folder, logger=TensorBoardLogger(folder, name="", version=""),
-        callbacks=[clock, Progress()], enable_checkpointing=False, limit_val_batches=0, num_sanity_val_steps=0, log_every_n_steps=10,
+        accelerator="cpu",
+        max_steps=len(batches),
+        default_root_dir=folder,
+        logger=TensorBoardLogger(folder, name="", version=""),
+        callbacks=[clock, Progress()],
+        enable_checkpointing=False,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
         enable_model_summary=False,
-    )  # fmt: skip
+    )
     trainer.fit(module, DataLoader(batches, batch_size=None))  # pyright: ignore[reportArgumentType]
     return clock.ends, float(trainer.callback_metrics["loss"])
 
@@ -102,9 +112,11 @@ def main(steps: int = 40, rounds: int = 4, threads: int = 2, json_file: Path | N
             plain, plain_loss = bare(Policy(config, data.processor), batches)
             framed, framed_loss = lightning(config, batches, root / str(turn))
             losses |= {round(plain_loss, 4), round(framed_loss, 4)}
-            pairs.append(tuple(statistics.median(b - a for a, b in zip(e[5:], e[6:], strict=False)) for e in (plain, framed)))
+            pairs.append(tuple(statistics.median(b - a for a, b in pairwise(e[5:])) for e in (plain, framed)))
     overhead = statistics.median(framed / plain for plain, framed in pairs) - 1
-    table = Table("turn", "bare loop, ms a step", "Trainer", "overhead", title=f"SFT, {len(batches)} steps a turn, medians")
+    table = Table(
+        "turn", "bare loop, ms a step", "Trainer", "overhead", title=f"SFT, {len(batches)} steps a turn, medians"
+    )
     for turn, (plain, framed) in enumerate(pairs):
         table.add_row(str(turn), f"{1e3 * plain:.1f}", f"{1e3 * framed:.1f}", f"{framed / plain - 1:+.1%}")
     Console().print(table, f"overhead {overhead:+.1%}, last losses {sorted(losses)}")

@@ -1,8 +1,8 @@
 """Streaming from shards with one worker against a bare loop over the same JPEG files, interleaved in one run.
 
-The bare loop reads a file, decodes it and preprocesses it for the model, and does nothing else. The stream does that too, and besides it
-shuffles, checks every byte against the index, tokenises, packs and hands whole batches to the training process.
-Run: python benchmarks/streaming.py
+The bare loop reads a file, decodes it and preprocesses it for the model, and does nothing else. The stream does that
+too, and besides it shuffles, checks every byte against the index, tokenises, packs and hands whole batches to the
+training process. Run: python benchmarks/streaming.py
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def write_photos(folder: Path, count: int, width: int, height: int) -> None:
         species = aviary.species[index % 16]
         place = folder / "train" / species.replace(" ", "_")
         place.mkdir(parents=True, exist_ok=True)
-        aviary.draw(species, index).resize((width, height), Image.Resampling.BICUBIC).save(place / f"{index}.jpg", quality=90)
+        aviary.draw(species, index).resize((width, height), Image.Resampling.BICUBIC).save(
+            place / f"{index}.jpg", quality=90
+        )
 
 
 def bare_rate(files: list[Path], processor: Processor) -> float:
@@ -106,8 +108,12 @@ def main(count: int = 768, width: int = 500, height: int = 375, rounds: int = 5,
         small.mkdir()
         for record in aviary.records():
             (small / f"{record.name}.jpg").write_bytes(record.load())  # pyright: ignore[reportAttributeAccessIssue]
-        results.append(compare("Aviary, 84 x 84", root / "aviary", sorted(small.iterdir()), PixelBudget(784, 7056), rounds))
-    table = Table("photos", "bare loop, photos/s", "stream, one worker", "ratio", title="reading, decoding and preprocessing")
+        results.append(
+            compare("Aviary, 84 x 84", root / "aviary", sorted(small.iterdir()), PixelBudget(784, 7056), rounds)
+        )
+    table = Table(
+        "photos", "bare loop, photos/s", "stream, one worker", "ratio", title="reading, decoding and preprocessing"
+    )
     for row in results:
         table.add_row(str(row["photos"]), f"{row['bare']:.0f}", f"{row['stream']:.0f}", f"{row['ratio']:.2f}")
     Console().print(table)

@@ -35,7 +35,8 @@ TOOLS = {
 def main(args: list[str] | None = None) -> int:
     """Returns the exit code: 0, 2 for an error the user can mend, 130 for Ctrl-C; a bug keeps its traceback."""
     args = sys.argv[1:] if args is None else args
-    # Before torch is loaded: its OpenMP threads wait for each other by spinning, which on a CPU shared with anything else makes
+    # Before torch is loaded: its OpenMP threads wait for each other by spinning, which on a CPU shared with anything
+    # else makes
     # a step ten times slower; a short spin costs nothing on an idle one.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:

@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 B = TypeVar("B", bound="TensorBatch")
@@ -102,15 +102,19 @@ class TensorBatch:
 
 @dataclass(frozen=True)
 class ImageInputs(TensorBatch):
-    """Preprocessed images, patches of all images one after the other; `grid_thw` says which belong to which."""
+    """Resized images cut into patches, all images one after the other; `grid_thw` says which belong to which.
 
-    pixel_values: Float[Tensor, "S K"]
+    `patches` are grey values 0 to 255 of a still frame, an eighth of what the model reads: that is worked out on its
+    device.
+    """
+
+    patches: UInt8[Tensor, "S K"]
     grid_thw: Int[Tensor, "I 3"]
 
 
 @dataclass(frozen=True)
 class EncodedPrompt(TensorBatch):
-    """One prompt of P tokens, ready for the model: every image placeholder expanded to the tokens its patches will fill.
+    """One prompt of P tokens, its image placeholders expanded to the tokens that their patches will fill.
 
     `positions` are M-RoPE's (time, height, width).
     """

@@ -92,4 +92,6 @@ def test_no_handler_swallows_everything():
             if isinstance(node, ast.ExceptHandler):
                 names = {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)} if node.type else {"everything"}
                 reraises = any(isinstance(n, ast.Raise) and n.exc is None for n in ast.walk(node))
-                assert reraises or not names & {"Exception", "BaseException", "everything"}, f"{path.name}:{node.lineno}"
+                assert reraises or not names & {"Exception", "BaseException", "everything"}, (
+                    f"{path.name}:{node.lineno}"
+                )

@@ -13,7 +13,7 @@ from fgvr.errors import UserError
 
 @dataclass(frozen=True)
 class Augment:
-    """Mirror with probability `mirror`, crop to a share of the area not below `crop`, scale brightness by up to `brightness`.
+    """Mirror (a probability), crop (the least share of the area that stays), brightness (the largest relative change).
 
     Shares and probabilities in [0, 1]; the defaults change nothing. Raises UserError outside those ranges.
     """

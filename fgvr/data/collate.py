@@ -1,4 +1,4 @@
-"""From examples to tensors: prompts and targets encoded one by one, then packed into micro-batches of a token budget."""
+"""From examples to tensors: encoded one by one, in the worker, then packed into micro-batches of a token budget."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fgvr.data.augment import Augment
 from fgvr.data.images import open_image
+from fgvr.data.loading import joined
 from fgvr.data.tasks import Task
 from fgvr.errors import SampleError, UserError
 from fgvr.kernels.packing import balanced_rows, token_budget_batches
@@ -62,7 +63,8 @@ class SFTEncode:
         length = len(prompt.input_ids) + len(target)
         if length > self.max_tokens:
             raise SampleError(
-                f"a sequence must fit into max_tokens={self.max_tokens}, but {example.uid} has {length} tokens: lower pixels.max or raise it"
+                f"a sequence must fit into max_tokens={self.max_tokens}, but {example.uid} has {length} tokens: "
+                f"lower pixels.max or raise it"
             )
         after = int(prompt.positions.max()) + 1
         spatial = torch.cat([prompt.positions, torch.arange(after, after + len(target)).expand(3, -1)], dim=1)
@@ -94,7 +96,8 @@ class SFTCollate:
     def __post_init__(self) -> None:
         if self.micro_batch_tokens < 1 or self.row_tokens < 1:
             raise UserError(
-                f"micro_batch_tokens and row_tokens must be at least 1, got {self.micro_batch_tokens} and {self.row_tokens}"
+                f"micro_batch_tokens and row_tokens must be at least 1, got {self.micro_batch_tokens} and "
+                f"{self.row_tokens}"
             )
 
     def __call__(self, items: list[Sequenced], record: ReadRecord) -> SFTBatch:
@@ -107,7 +110,7 @@ class SFTCollate:
 
 
 def pack(items: Sequence[Sequenced], rows: Sequence[Sequence[int]], padding_token: int) -> PackedRows:
-    """Sequences side by side in the given rows (indices into `items`); one index a row is ordinary padding, the reference."""
+    """Sequences side by side in rows, given as indices into `items`; one a row is ordinary padding, the reference."""
     width = max(sum(len(items[i].input_ids) for i in row) for row in rows)
     input_ids = torch.full((len(rows), width), padding_token)
     segments = torch.zeros(len(rows), width, dtype=torch.long)
@@ -132,7 +135,7 @@ def pack(items: Sequence[Sequenced], rows: Sequence[Sequence[int]], padding_toke
 
 def join_images(images: Sequence[ImageInputs]) -> ImageInputs:
     """Patches of several prompts, one after the other in the prompts' order."""
-    return ImageInputs(torch.cat([i.pixel_values for i in images]), torch.cat([i.grid_thw for i in images]))
+    return ImageInputs(joined([i.patches for i in images]), torch.cat([i.grid_thw for i in images]))
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ class PromptCollate:
         images = (
             join_images([prompt.images for _, prompt in items])
             if items
-            else ImageInputs(torch.zeros(0, 0), torch.zeros(0, 3, dtype=torch.long))
+            else ImageInputs(torch.zeros(0, 0, dtype=torch.uint8), torch.zeros(0, 3, dtype=torch.long))
         )
         return PromptBatch(
             [example for example, _ in items],

@@ -23,9 +23,9 @@ def normalise(name: str) -> str:
 class Taxonomy:
     """Classes and their paths from the coarsest rank to the finest.
 
-    `paths` maps a label to its path, which ends in the label and may be shorter than `ranks` (a ragged tree). `root` names
-    what everything is ("bird"); it stands above the first rank. `synonyms` maps a node's name to other names for it.
-    Raises UserError when a path is empty, does not end in its label, or gives one name two parents.
+    `paths` maps a label to its path, which ends in the label and may be shorter than `ranks` (a ragged tree). `root`
+    names what everything is ("bird"); it stands above the first rank. `synonyms` maps a node's name to other names
+    for it. Raises UserError when a path is empty, does not end in its label, or gives one name two parents.
     """
 
     paths: Mapping[str, tuple[str, ...]]

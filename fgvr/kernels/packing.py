@@ -35,8 +35,9 @@ def token_budget_batches(lengths: Sequence[int], budget: int) -> list[list[int]]
 def balanced_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
     """Spreads sequences over as few rows of about `row_tokens` as hold them, so evenly that little padding is left.
 
-    Longest first, each to the emptiest row; the rows are then as wide as the fullest. One or two rows fewer are taken when that
-    wastes less. Returns the indices in each row, ascending; never an empty row. Raises ValueError when `row_tokens` is below 1.
+    Longest first, each to the emptiest row; the rows are then as wide as the fullest. One or two rows fewer are taken
+    when that wastes less. Returns the indices in each row, ascending; never an empty row. Raises ValueError when
+    `row_tokens` is below 1.
     """
     if row_tokens < 1:
         raise ValueError(f"row_tokens must be at least 1, got {row_tokens}")
@@ -65,7 +66,7 @@ def _area(lengths: Sequence[int], rows: list[list[int]]) -> int:
 
 
 def block_causal_mask(segments: Int[Tensor, "R T"]) -> Bool[Tensor, "R 1 T T"]:
-    """True where a token may look: at itself and earlier tokens of its own segment. Padding (segment 0) sees only itself."""
+    """True where a token may look: itself and what stands before it in its segment. Padding (0) sees only itself."""
     same = segments[:, :, None] == segments[:, None, :]
     causal = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool, device=segments.device).tril()
     real = (segments > 0)[:, :, None]

@@ -12,10 +12,10 @@ from torch import Tensor
 def mrope_positions(
     input_ids: Int[Tensor, " T"], image_token: int, grids: Sequence[tuple[int, int, int]], merge: int
 ) -> Int[Tensor, "3 T"]:
-    """Text counts up by one on all three axes; an image spans its grid from where the text stopped; then text goes on at max + 1.
+    """Text counts up on all three axes; an image spans its grid from where the text stopped; text goes on at max + 1.
 
-    `grids` are (time, height, width) in patches, `merge` patches by `merge` make one token. Raises ValueError when the run of image
-    tokens does not match the grids: a truncated prompt or a stray placeholder.
+    `grids` are (time, height, width) in patches, `merge` patches by `merge` make one token. Raises ValueError when
+    the run of image tokens does not match the grids: a truncated prompt or a stray placeholder.
     """
     pieces: list[Tensor] = []
     start, at = 0, 0

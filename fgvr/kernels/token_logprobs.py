@@ -24,8 +24,8 @@ def token_logprobs(
     """log softmax(hidden @ weight.T)[targets] in nats, in tiles of `row_chunk` x `vocab_chunk`.
 
     Products and sums are float32 (float64 for float64 inputs) whatever the inputs' precision: rounding a tile before
-    it is summed biases training. Beyond inputs and gradients the memory is a few tiles, whatever V is. An empty N gives an empty,
-    differentiable result. Raises ValueError for chunk sizes below 1.
+    it is summed biases training. Beyond inputs and gradients the memory is a few tiles, whatever V is. An empty N
+    gives an empty, differentiable result. Raises ValueError for chunk sizes below 1.
     """
     if row_chunk < 1 or vocab_chunk < 1:
         raise ValueError(f"chunk sizes must be at least 1, got row_chunk={row_chunk} and vocab_chunk={vocab_chunk}")

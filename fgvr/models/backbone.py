@@ -1,4 +1,4 @@
-"""Where a policy's weights and processor come from: a pretrained checkpoint, or a tiny random model to try things on."""
+"""Where a policy's weights and processor come from: a pretrained checkpoint, or a tiny random model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ CHAT_TEMPLATE = """{%- for message in messages -%}
 class Backbone(ABC):
     """A source of weights, in float32, and of the processor that goes with them.
 
-    `reloadable` says whether the same weights can be had again, so that checkpoints need not hold those that are frozen.
+    `reloadable` says whether the same weights can be had again, so that checkpoints need not hold those that are
+    frozen.
     """
 
     reloadable: bool
@@ -65,7 +66,8 @@ class Backbone(ABC):
 class Pretrained(Backbone):
     """A Qwen2.5-VL or Qwen3-VL checkpoint: a folder, or a hub id where there is a network.
 
-    `revision` pins a hub commit. Raises UserError when the folder or its config is missing, or for another architecture.
+    `revision` pins a hub commit. Raises UserError when the folder or its config is missing, or for another
+    architecture.
     """
 
     reloadable = True
@@ -78,7 +80,8 @@ class Pretrained(Backbone):
             config = AutoConfig.from_pretrained(self.path, revision=self.revision)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"the model must be a checkpoint folder with a config.json or a hub id, got {self.path!r}, which cannot be read: "
+                f"the model must be a checkpoint folder with a config.json or a hub id, got {self.path!r}, which "
+                f"cannot be read: "
                 f"{str(error).splitlines()[0]}"
             ) from error
         if config.model_type not in FAMILIES:
@@ -105,10 +108,11 @@ class Pretrained(Backbone):
 
 
 class TinyQwen(Backbone):
-    """A small random Qwen-VL whose tokenizer is trained on a given vocabulary of names; enough to learn the Aviary on a CPU.
+    """A small random Qwen-VL with a tokenizer trained on given names: enough to learn the Aviary on a CPU.
 
-    `vocabulary` is a file of text to train the tokenizer on: a shard set's manifest.json (its names are taken) or plain lines.
-    `phrases` are further texts it should spell in few tokens, such as the task's question. Sizes are in units; `seed` fixes the weights. Raises UserError for sizes that do not divide.
+    `vocabulary` is a file of text to train the tokenizer on: a shard set's manifest.json (its names are taken) or
+    plain lines. `phrases` are further texts it should spell in few tokens, such as the task's question. Sizes are in
+    units; `seed` fixes the weights. Raises UserError for sizes that do not divide.
     """
 
     reloadable = False

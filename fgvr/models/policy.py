@@ -28,8 +28,9 @@ Part = Literal["vision", "projector", "language"]
 class LoRA:
     """Low-rank adapters (arXiv 2106.09685) on the linear layers; everything else is frozen.
 
-    `alpha / rank` scales the update. `targets` are the last parts of module names. With `exclude_vision` the
-    tower and projector get none. Raises UserError for a rank below 1 and for adapters on the head, which the chunked head does not see.
+    `alpha / rank` scales the update. `targets` are the last parts of module names. With `exclude_vision` the tower
+    and projector get none. Raises UserError for a rank below 1 and for adapters on the head, which the chunked head
+    does not see.
     """
 
     rank: int = 64
@@ -40,11 +41,13 @@ class LoRA:
     def __post_init__(self) -> None:
         if self.rank < 1 or not self.targets:
             raise UserError(
-                f"LoRA needs a rank of at least 1 and some targets, got rank={self.rank} and targets={list(self.targets)}"
+                f"LoRA needs a rank of at least 1 and some targets, got rank={self.rank} and "
+                f"targets={list(self.targets)}"
             )
         if "lm_head" in self.targets or "embed_tokens" in self.targets:
             raise UserError(
-                "LoRA targets must not hold lm_head or embed_tokens: the head is read directly, an adapter on it would never train"
+                "LoRA targets must not hold lm_head or embed_tokens: the head is read directly, an adapter on it "
+                "would never train"
             )
 
 
@@ -62,7 +65,8 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         if set(self.freeze) == {"vision", "projector", "language"} and self.lora is None:
             raise UserError(
-                "something must be left to train, but vision, projector and language are all frozen and there is no LoRA"
+                "something must be left to train, but vision, projector and language are all frozen and there is "
+                "no LoRA"
             )
 
 
@@ -103,12 +107,15 @@ class Policy(nn.Module):
         if self.config.attention == "flash_attention_2":
             if len(rows.input_ids) != 1:
                 raise ValueError(
-                    f"flash attention takes one row per micro-batch, got {len(rows.input_ids)}: set row_tokens to micro_batch_tokens"
+                    f"flash attention takes one row per micro-batch, got {len(rows.input_ids)}: set row_tokens to "
+                    f"micro_batch_tokens"
                 )
             attention: dict[str, Any] = {"attention_mask": None, "position_ids": rows.positions}
         else:
             attention = {"attention_mask": block_causal_mask(rows.segments), "position_ids": rows.positions[1:]}
-        output = self.base.model(input_ids=rows.input_ids, use_cache=False, **attention, **_image_kwargs(rows.images))
+        output = self.base.model(
+            input_ids=rows.input_ids, use_cache=False, **attention, **self._image_kwargs(rows.images)
+        )
         return output.last_hidden_state
 
     @torch.no_grad()
@@ -121,7 +128,7 @@ class Policy(nn.Module):
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
                 mm_token_type_ids=batch.image_tokens,
-                **_image_kwargs(batch.images),
+                **self._image_kwargs(batch.images),
                 do_sample=False,
                 max_new_tokens=max_new_tokens,
                 eos_token_id=self.processor.eos_token_ids,
@@ -132,12 +139,13 @@ class Policy(nn.Module):
             self.train(was_training)
         return [_until_end(row, self.processor.eos_token_ids) for row in ids[:, batch.input_ids.shape[1] :].tolist()]
 
+    def _image_kwargs(self, images: ImageInputs | None) -> dict[str, Tensor]:
+        if images is None:
+            return {}
+        return {"pixel_values": self.processor.pixel_values(images), "image_grid_thw": images.grid_thw}
+
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
-
-
-def _image_kwargs(images: ImageInputs | None) -> dict[str, Tensor]:
-    return {} if images is None else {"pixel_values": images.pixel_values, "image_grid_thw": images.grid_thw}
 
 
 def _until_end(ids: list[int], ends: list[int]) -> list[int]:

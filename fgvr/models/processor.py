@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerBase
 
 from fgvr.errors import SampleError, UserError
@@ -44,7 +46,8 @@ class PixelBudget:
 class Processor:
     """Tokenizer, chat template and image processor of one model.
 
-    Picklable, so that loader workers can carry it. Raises UserError when the tokenizer lacks a chat template or the vision tokens.
+    Picklable, so that loader workers can carry it. Raises UserError when the tokenizer lacks a chat template or the
+    vision tokens.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, image_processor: Any, pixels: PixelBudget) -> None:
@@ -54,7 +57,8 @@ class Processor:
         missing = [token for token in (IMAGE_TOKEN, END_OF_TURN) if token not in vocabulary]
         if missing or not tokenizer.chat_template:
             raise UserError(
-                f"the model's tokenizer must have a chat template and the tokens {missing or 'it has'}: give a Qwen-VL model"
+                f"the model's tokenizer must have a chat template and the tokens {missing or 'it has'}: give a "
+                f"Qwen-VL model"
             )
         self.image_token = vocabulary[IMAGE_TOKEN]
         self.end_of_turn = vocabulary[END_OF_TURN]
@@ -98,14 +102,15 @@ class Processor:
     def encode_prompt(self, messages: Sequence[Mapping[str, Any]], images: Sequence[Image.Image]) -> EncodedPrompt:
         """A chat and its images (upright RGB) as ids, positions and patches, the assistant's turn opened.
 
-        Raises SampleError when the text holds another number of image placeholders than there are images, or when an image's shape
-        cannot be resized into the budget. Nothing is ever truncated: cap the pixels instead.
+        Raises SampleError when the text holds another number of image placeholders than there are images, or when an
+        image's shape cannot be resized into the budget. Nothing is ever truncated: cap the pixels instead.
         """
         text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
         ids = self._template_ids(str(text))
         if ids.count(self.image_token) != len(images):
             raise SampleError(
-                f"a prompt must hold one image placeholder per image, got {ids.count(self.image_token)} for {len(images)} images: "
+                f"a prompt must hold one image placeholder per image, got {ids.count(self.image_token)} for "
+                f"{len(images)} images: "
                 f"take {IMAGE_TOKEN} out of the sample's text"
             )
         inputs, grids = self.encode_images(images)
@@ -118,16 +123,24 @@ class Processor:
 
     def encode_images(self, images: Sequence[Image.Image]) -> tuple[ImageInputs, list[tuple[int, int, int]]]:
         try:
-            encoded = self.image_processor(list(images), return_tensors="pt")
+            encoded = self.image_processor(list(images), do_rescale=False, do_normalize=False, return_tensors="pt")
         except ValueError as error:  # an aspect ratio beyond 200 : 1
             sizes = [image.size for image in images]
             raise SampleError(
                 f"images must have a shape that can be resized, got (width, height) {sizes}: {error}"
             ) from error
-        grid = encoded["image_grid_thw"]
-        return ImageInputs(encoded["pixel_values"].float(), grid), [
+        grid, frames = encoded["image_grid_thw"], self.image_processor.temporal_patch_size
+        patches = encoded["pixel_values"].unflatten(-1, (3, frames, -1))[:, :, 0]  # a still image repeats its frame
+        return ImageInputs(patches.flatten(1).to(torch.uint8), grid), [
             (int(t), int(h), int(w)) for t, h, w in grid.tolist()
         ]
+
+    def pixel_values(self, images: ImageInputs) -> Float[Tensor, "S L"]:
+        """What the vision tower reads, on the patches' device: rescaled, normalised, the still frame repeated."""
+        settings, device = self.image_processor, images.patches.device
+        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (settings.image_mean, settings.image_std))
+        frame = images.patches.unflatten(-1, (3, 1, -1)).double().mul(settings.rescale_factor).float()
+        return ((frame - mean) / std).expand(-1, -1, settings.temporal_patch_size, -1).flatten(1)
 
     def encode_text(self, text: str) -> list[int]:
         """Ids of plain text. Raises SampleError when the text spells a special token."""

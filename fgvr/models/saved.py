@@ -1,4 +1,4 @@
-"""A trained policy on disk: what a checkpoint carries to rebuild it, and the Hugging Face folder that plain transformers opens."""
+"""A trained policy on disk: what a checkpoint carries to rebuild it, and the folder that plain transformers opens."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ class Rebuilt(Backbone):
         values = json.loads(self.card["config"])
         if values.get("model_type") not in FAMILIES:
             raise UserError(
-                f"the model's type must be one of {', '.join(FAMILIES)}, the checkpoint says {values.get('model_type')!r}"
+                f"the model's type must be one of {', '.join(FAMILIES)}, the checkpoint says "
+                f"{values.get('model_type')!r}"
             )
         return AutoConfig.for_model(**values)
 
@@ -93,7 +94,8 @@ def rebuild(card: Mapping[str, Any], state: Mapping[str, Tensor]) -> Policy:
     if lacking or loaded.unexpected_keys:
         raise UserError(
             "a checkpoint must fit the model it describes, but weights such as "
-            f"{(lacking or loaded.unexpected_keys)[:3]} are {'missing' if lacking else 'left over'}: it is damaged or of another version"
+            f"{(lacking or loaded.unexpected_keys)[:3]} are {'missing' if lacking else 'left over'}: it is "
+            f"damaged or of another version"
         )
     return policy.eval()
 
@@ -108,7 +110,8 @@ def write_hf_folder(policy: Policy, folder: Path, adapter: Literal["merge", "kee
     if adapter == "keep":
         if policy.config.lora is None or not policy.config.backbone.reloadable:
             raise UserError(
-                "only the adapter of a pretrained model can be kept apart: this run has none; export with --adapter merge"
+                "only the adapter of a pretrained model can be kept apart: this run has none; export with "
+                "--adapter merge"
             )
         origin = policy.config.backbone.origin()
         peft_config = policy.model.peft_config["default"]
@@ -178,7 +181,8 @@ def compare(
 ) -> Agreement:
     """Logits over prompt and answer, and greedy answers, of the run's model and of the folder as transformers opens it.
 
-    Both are computed in float32 and on their own processor; weights rounded to `dtype` are compared with the run's rounded alike.
+    Both are computed in float32 and on their own processor; weights rounded to `dtype` are compared with the run's
+    rounded alike.
     """
     pixels = policy.config.pixels
     processor = Processor.from_folder(folder, pixels)
@@ -209,7 +213,7 @@ def _answer(
 ) -> tuple[list[int], Tensor]:
     """Greedy ids, and the logits of every place up to the end of the answer."""
     prompt = processor.encode_prompt(chat, [photo])
-    images = {"pixel_values": prompt.images.pixel_values, "image_grid_thw": prompt.images.grid_thw}
+    images = {"pixel_values": processor.pixel_values(prompt.images), "image_grid_thw": prompt.images.grid_thw}
 
     def marked(ids: Tensor) -> dict[str, Tensor]:
         return {"input_ids": ids, "mm_token_type_ids": (ids == processor.image_token).int()}

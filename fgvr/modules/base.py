@@ -1,4 +1,4 @@
-"""What every method shares: the policy, its optimiser and schedule, greedy answers for validation, and what a checkpoint holds."""
+"""What every method shares: the policy, its optimiser and schedule, answers for validation, what a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from fgvr.types import PromptBatch
 class Optimizer:
     """AdamW (arXiv 1711.05101) with linear warm-up, then a constant or cosine rate.
 
-    `warmup` counts optimiser steps. The cosine ends at `floor` x lr at the last step. `max_grad_norm` clips the global norm.
-    A step with a non-finite gradient is skipped and counted; after `max_skipped` in a row the run stops.
+    `warmup` counts optimiser steps. The cosine ends at `floor` x lr at the last step. `max_grad_norm` clips the
+    global norm. A step with a non-finite gradient is skipped and counted; after `max_skipped` in a row the run stops.
     Raises UserError outside the ranges.
     """
 
@@ -45,7 +45,8 @@ class Optimizer:
         ):
             raise UserError(
                 "the optimiser needs lr > 0, warmup >= 0, 0 <= floor <= 1, max_grad_norm > 0 and max_skipped >= 0, got "
-                f"lr={self.lr}, warmup={self.warmup}, floor={self.floor}, max_grad_norm={self.max_grad_norm}, max_skipped={self.max_skipped}"
+                f"lr={self.lr}, warmup={self.warmup}, floor={self.floor}, max_grad_norm={self.max_grad_norm}, "
+                f"max_skipped={self.max_skipped}"
             )
 
     def scale(self, step: int, total: int) -> float:
@@ -59,7 +60,7 @@ class Optimizer:
 
 
 class PolicyModule(LightningModule):
-    """A policy under training, with manual optimisation: one batch is one optimiser step, however many micro-batches it takes.
+    """A policy under training: one batch is one optimiser step, however many micro-batches it takes.
 
     `max_new_tokens` bounds the answers given at validation.
     """
@@ -117,7 +118,8 @@ class PolicyModule(LightningModule):
             optimizer.zero_grad()  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
             if run + 1 > self.optimizer_config.max_skipped:
                 raise UserError(
-                    f"gradients must be finite, but {run + 1} steps in a row were not (the last is {self.global_step}): "
+                    f"gradients must be finite, but {run + 1} steps in a row were not (the last is "
+                    f"{self.global_step}): "
                     "lower the learning rate or look at the data of these steps in samples.jsonl"
                 )
         optimizer.step()  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
@@ -155,6 +157,7 @@ class PolicyModule(LightningModule):
         if unknown or lacking:
             raise UserError(
                 "a checkpoint must hold the weights that this configuration trains, but it "
-                f"lacks {sorted(lacking)[:3]} and has {unknown[:3]} besides: resume with the configuration it was made with"
+                f"lacks {sorted(lacking)[:3]} and has {unknown[:3]} besides: resume with the configuration it was "
+                f"made with"
             )
         checkpoint["state_dict"] = own | state

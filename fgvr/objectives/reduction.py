@@ -1,4 +1,4 @@
-"""Normalisation as data: the weights are worked out once for the global batch; after that a loss is `(weight * x).sum()`.
+"""Normalisation as data: weights for the whole global batch, after which every loss is `(weight * x).sum()`.
 
 Shape legend: N target tokens of one micro-batch, flat.
 """
@@ -23,11 +23,11 @@ def loss_weights(
     world: int = 1,
     length: int | None = None,
 ) -> Float[Tensor, " N"]:
-    """One weight per target token such that summing over all micro-batches and averaging over ranks gives the global mean.
+    """A weight per target token: the weighted sum over all micro-batches, averaged over ranks, is the global mean.
 
-    `sequence` says which sequence each token belongs to (any labels; a sequence is never split between micro-batches).
-    `tokens` and `sequences` count the targets of the whole global batch, summed over ranks. `world` is the number of ranks
-    whose gradients are averaged afterwards; the weights undo that average.
+    `sequence` says which sequence each token belongs to (any labels; a sequence is never split between
+    micro-batches). `tokens` and `sequences` count the targets of the whole global batch, summed over ranks. `world`
+    is the number of ranks whose gradients are averaged afterwards; the weights undo that average.
 
     - "token": every target token of the batch counts alike, world / tokens (DAPO, arXiv 2503.14476, eq. 8).
     - "sequence": every sequence counts alike, world / (sequences * its length) (GRPO, arXiv 2402.03300, eq. 3).

@@ -1,4 +1,4 @@
-"""`python -m fgvr export`: a run's checkpoint as a Hugging Face folder, reopened and compared before it is called done."""
+"""`python -m fgvr export`: a checkpoint as a Hugging Face folder, reopened and compared before it is done."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def export(
     console = Console()
     path = resolve(ckpt)
     if out.exists() and not overwrite:
-        raise UserError(f"the folder to write must not exist yet, but {out} does: choose another, or pass --overwrite true")
+        raise UserError(
+            f"the folder to write must not exist yet, but {out} does: choose another, or pass --overwrite true"
+        )
     if samples < 1:
         raise UserError(f"samples must be at least 1, got {samples}: the folder is never written without a comparison")
     console.print(f"Reading {path}")
@@ -65,7 +67,10 @@ def export(
         agreement = compare(rebuild(card, state), building, adapter, precision, photos, question)
         refuse_disagreement(agreement)
         step, figures = read_manifest(path).step, read_figures(run)
-        write_card(building, Card(card["origin"], dataset, step, adapter, dtype, card["pixels"], card["lora"], figures, agreement))
+        write_card(
+            building,
+            Card(card["origin"], dataset, step, adapter, dtype, card["pixels"], card["lora"], figures, agreement),
+        )
         if out.exists():
             shutil.rmtree(out)
         building.rename(out)
@@ -110,7 +115,7 @@ def read_figures(run: Path) -> dict[str, Any]:
 
 
 def comparison_photos(data: Path | None, config: Mapping[str, Any], samples: int) -> tuple[list[Any], str, str]:
-    """Photos, the run's question and the data set's name. Raises UserError when no shard set with photos can be found."""
+    """Photos, the run's question and the data set's name. Raises UserError when no photos can be found."""
     settings = (config.get("data") or {}).get("init_args") or {}
     question = str(
         ((settings.get("task") or {}).get("init_args") or {}).get("question") or "What is shown in this photo?"
@@ -144,6 +149,7 @@ def refuse_disagreement(agreement: Agreement) -> None:
     if agreement.logits > TOLERANCE or agreement.same_answers < agreement.samples:
         raise UserError(
             f"the reopened folder must answer as the run's model does, but its logits differ by {agreement.logits:.1e} "
-            f"(at most {TOLERANCE:.0e} is allowed) and only {agreement.same_answers} of {agreement.samples} answers are the same: "
+            f"(at most {TOLERANCE:.0e} is allowed) and only {agreement.same_answers} of {agreement.samples} "
+            f"answers are the same: "
             f"nothing was written; report this with your versions of torch and transformers"
         )

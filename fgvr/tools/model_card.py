@@ -72,7 +72,8 @@ def _text(card: Card) -> str:
         [
             "# A fine-grained recogniser",
             "",
-            f"Fine-tuned from {base} on `{card.dataset}`, {card.step} optimiser steps ({lora}), with fgvr {fgvr.__version__}.",
+            f"Fine-tuned from {base} on `{card.dataset}`, {card.step} optimiser steps ({lora}), with fgvr "
+            f"{fgvr.__version__}.",
             "It names what a photo shows, as finely as it was taught to.",
             "",
             "## Results",
@@ -81,7 +82,8 @@ def _text(card: Card) -> str:
             "",
             "## Use",
             "",
-            f"Images are resized to between {card.pixels['min']} and {card.pixels['max']} pixels, the budget it was trained with; the",
+            f"Images are resized to between {card.pixels['min']} and {card.pixels['max']} pixels, the budget it "
+            f"was trained with; the",
             "image processor beside this file holds it. Answers stand between `<answer>` and `</answer>`.",
             "",
             "## Limits",
@@ -94,9 +96,11 @@ def _text(card: Card) -> str:
             "",
             "## Check",
             "",
-            f"Reopened by transformers {version('transformers')} (torch {version('torch')}) and compared with the run's model on "
+            f"Reopened by transformers {version('transformers')} (torch {version('torch')}) and compared with the "
+            f"run's model on "
             f"{agreement.samples} photos, weights in {card.dtype}:",
-            f"largest logit difference {agreement.logits:.2e}, {agreement.same_answers} of {agreement.samples} greedy answers the same.",
+            f"largest logit difference {agreement.logits:.2e}, {agreement.same_answers} of {agreement.samples} "
+            f"greedy answers the same.",
             "",
         ]
     )

@@ -34,7 +34,9 @@ def test_targets_are_the_assistant_s_tokens_and_nothing_else():
     spelt: dict[int, list[int]] = {}
     for sequence, token in zip(rows.target_sequence.tolist(), rows.target_ids.tolist(), strict=True):
         spelt.setdefault(sequence, []).append(token)
-    assert sorted(processor.decode(ids) for ids in spelt.values()) == sorted(f"<answer>{name}</answer>" for name in NAMES)
+    assert sorted(processor.decode(ids) for ids in spelt.values()) == sorted(
+        f"<answer>{name}</answer>" for name in NAMES
+    )
     assert all(ids[-1] == processor.end_of_turn for ids in spelt.values())
     assert batch.target_tokens == len(rows.target_ids)
 
@@ -49,8 +51,8 @@ def test_the_photos_follow_the_sequences_they_belong_to():
     assert sum(patches) // 4 == sum(runs)
     start = 0
     for count in patches:  # each image's patches stand whole, in the order of the rows
-        block = rows.images.pixel_values[start : start + count]
-        assert any(torch.equal(block, item.images.pixel_values) for item in items)
+        block = rows.images.patches[start : start + count]
+        assert any(torch.equal(block, item.images.patches) for item in items)
         start += count
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_stream import collate, encode, write_set
+from toy_stream import Numbers, collate, encode, write_set
 
-from fgvr.data.loading import LoaderLinks, StepLoader
+from fgvr.data.loading import LoaderLinks, StepLoader, joined
 from fgvr.data.order import FixedOrder, ShuffledOrder
 from fgvr.data.shards import ShardSet
 from fgvr.errors import SampleError, UserError
@@ -29,7 +29,14 @@ def sets(tmp_path_factory) -> list[ShardSet]:
 
 def loader(sets, **options) -> StepLoader:
     order = ShuffledOrder(5, tuple(s.shard_sizes for s in sets), (1.0,) * len(sets), window=6)
-    return StepLoader(sets, options.pop("encode", encode), collate, order, options.pop("global_batch", 4), **options)
+    return StepLoader(
+        sets,
+        options.pop("encode", encode),
+        options.pop("collate", collate),
+        order,
+        options.pop("global_batch", 4),
+        **options,
+    )
 
 
 def take(stream, count=None):
@@ -230,3 +237,19 @@ def test_bad_settings_are_refused(sets: list[ShardSet], tmp_path: Path):
     for options in ({"global_batch": 0}, {"workers": -1}, {"max_bad_share": 1.5}):
         with pytest.raises(UserError, match="batch_size of at least 1"):
             loader(sets, **options)
+
+
+def rows_of(example: Example, rng: random.Random) -> torch.Tensor:
+    return torch.full((rng.randrange(4), 3), rng.random())
+
+
+def join_rows(items, record):
+    values = joined(items)
+    return Numbers(values, [str(values.is_shared())], record)
+
+
+def test_joined_is_cat_in_any_process(sets):
+    inside, here = (take(loader(sets, encode=rows_of, collate=join_rows, workers=workers), 3) for workers in (1, 0))
+    for one, other in zip(inside, here, strict=True):
+        assert torch.equal(one.values, other.values)
+        assert (one.uids, other.uids) == (["True"], ["False"])

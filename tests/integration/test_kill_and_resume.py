@@ -1,4 +1,4 @@
-"""`kill -9` at random moments of a real run: the end is the same, bit for bit, and every sample is read exactly once an epoch."""
+"""`kill -9` at random moments of a real run: the same end, bit for bit, and every sample read once an epoch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ def small_config(folder: Path) -> Path:
     """The quickstart with fewer photos, a smaller model and 40 steps: two and a half epochs of 18 batches."""
     config = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
     config["model"]["init_args"]["policy"]["backbone"]["init_args"] |= {
-        "vocabulary": str(folder / "aviary" / "manifest.json"), "hidden": 64, "layers": 1, "vision_hidden": 64, "vision_layers": 1,
+        "vocabulary": str(folder / "aviary" / "manifest.json"),
+        "hidden": 64,
+        "layers": 1,
+        "vision_hidden": 64,
+        "vision_layers": 1,
     }
     data = config["data"]["init_args"]
     data["train"][0]["path"] = str(folder / "aviary")
@@ -43,7 +47,9 @@ def small_config(folder: Path) -> Path:
 def start(config: Path, run: Path) -> subprocess.Popen[bytes]:
     line = [sys.executable, "-m", "fgvr", "fit", "--config", str(config), "--run.dir", str(run)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+    return subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+    )
 
 
 def finish(config: Path, run: Path) -> None:
@@ -59,7 +65,7 @@ def rows(run: Path) -> list[dict]:
 
 
 def kill_after(config: Path, run: Path, steps: int, delay: float) -> int:
-    """Kills the run's whole process group some time after it has taken `steps` steps; returns the steps it had logged."""
+    """Kills the run's process group some time after it has taken `steps` steps; returns the steps it had logged."""
     process = start(config, run)
     deadline = time.monotonic() + 200
     while process.poll() is None and len(rows(run)) < steps and time.monotonic() < deadline:
@@ -81,7 +87,9 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 def check_every_sample_once(run: Path, shards: Path) -> None:
     taken = rows(run)
     assert [row["step"] for row in taken] == [step % 17 for step in range(STEPS)]
-    every = [entry.key for shard in load_manifest(shards).select("train", ("seen",)) for entry in load_index(shards, shard)]
+    every = [
+        entry.key for shard in load_manifest(shards).select("train", ("seen",)) for entry in load_index(shards, shard)
+    ]
     assert len(every) == 132  # 44 seen species x 3: sixteen batches of 8 and one of 4
     for epoch in (0, 1):
         seen = Counter(uid for row in taken if row["epoch"] == epoch for uid in row["uids"])
@@ -103,4 +111,6 @@ def test_killed_at_random_the_run_ends_as_if_it_had_not_been(tmp_path: Path, kil
     check_every_sample_once(tmp_path / "killed", tmp_path / "aviary")
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
     figures = [json.loads((tmp_path / run / "final_metrics.json").read_text()) for run in ("whole", "killed")]
-    assert {k: v for k, v in figures[0].items() if k != "seconds"} == {k: v for k, v in figures[1].items() if k != "seconds"}
+    assert {k: v for k, v in figures[0].items() if k != "seconds"} == {
+        k: v for k, v in figures[1].items() if k != "seconds"
+    }

@@ -67,7 +67,7 @@ def test_log_probs_equal_stock_transformers():
         logits = policy.base(
             input_ids=item.input_ids[None],
             mm_token_type_ids=marks[None],
-            pixel_values=item.images.pixel_values,
+            pixel_values=policy.processor.pixel_values(item.images),
             image_grid_thw=item.images.grid_thw,
         ).logits[0]
         ours = policy(pack([item], [[0]], 0))
@@ -140,7 +140,7 @@ def test_greedy_answers_equal_a_plain_loop_and_hold_no_vision_token():
             logits = policy.base(
                 input_ids=row,
                 mm_token_type_ids=marks,
-                pixel_values=start.images.pixel_values,
+                pixel_values=policy.processor.pixel_values(start.images),
                 image_grid_thw=start.images.grid_thw,
             ).logits[0, -1]
         logits[policy.processor.vision_token_ids] = -torch.inf

@@ -26,14 +26,12 @@ ANSWERS = (
 class Batches(Dataset):
     """Three global batches of five examples; each rank gets every `world`-th, cut by the given token budget."""
 
-    def __init__(self, rank: int, world: int, micro_batch_tokens: int, poison: bool = False):
+    def __init__(self, rank: int, world: int, micro_batch_tokens: int):
         policy = tiny_policy()
         collate = SFTCollate(policy.processor.padding_token, micro_batch_tokens, 128)
         self.batches: list[SFTBatch] = []
         for step in range(3):
             items = [sequenced(policy, answer, seed=7 * step + i) for i, answer in enumerate(ANSWERS)]
-            if poison and step == 1:
-                items[0].images.pixel_values.fill_(torch.nan)
             mine = tuple(range(rank, len(items), world))
             self.batches.append(collate([items[i] for i in mine], ReadRecord(0, step, mine, tuple(map(str, mine)))))
 
@@ -49,9 +47,14 @@ class Fed(SFT):
 
     micro_batch_tokens, poison = 10_000, False
 
+    def take_step(self) -> None:
+        if self.poison and self.global_step == 1:
+            next(p for _, p in self.trained_policy.trainable()).grad.fill_(torch.nan)
+        super().take_step()
+
     def train_dataloader(self):
         return DataLoader(
-            Batches(self.trainer.global_rank, self.trainer.world_size, self.micro_batch_tokens, self.poison),
+            Batches(self.trainer.global_rank, self.trainer.world_size, self.micro_batch_tokens),
             batch_size=None,
         )
 

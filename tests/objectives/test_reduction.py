@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -46,7 +48,7 @@ def test_any_split_into_micro_batches_and_ranks_gives_the_same_sum(lengths, how,
     whole = (loss_weights(sequence, how, **counts) * x).sum()
     edges = sorted({0, len(lengths), *(min(cut, len(lengths)) for cut in cuts)})
     split = torch.zeros((), dtype=torch.float64)
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         inside = (sequence >= first) & (sequence < last)
         split += (
             loss_weights(sequence[inside], how, world=world, **counts) * x[inside]

@@ -79,7 +79,7 @@ def test_plain_transformers_gives_the_run_s_logits(tmp_path: Path, shards: Path)
     chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
     prompt = policy.processor.encode_prompt(chat, [photo(120, 64, seed=9)])
     marks = (prompt.input_ids == policy.processor.image_token).int()
-    images = {"pixel_values": prompt.images.pixel_values, "image_grid_thw": prompt.images.grid_thw}
+    images = {"pixel_values": policy.processor.pixel_values(prompt.images), "image_grid_thw": prompt.images.grid_thw}
     with torch.no_grad():
         ours = policy.base(input_ids=prompt.input_ids[None], mm_token_type_ids=marks[None], **images).logits[0]
     torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)

@@ -1,0 +1,86 @@
+import pickle
+
+import pytest
+import torch
+from conftest import QUESTION, photo, tiny_backbone, tiny_policy
+from transformers.models.qwen2_vl import Qwen2VLImageProcessorPil
+
+from fgvr.errors import SampleError, UserError
+from fgvr.models import PixelBudget, Pretrained, Processor, TinyQwen
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_pixel_values_are_those_of_the_library_s_processor(family):
+    processor = tiny_policy(family).processor
+    pictures = [photo(100, 70), photo(61, 200, seed=1)]
+    settings = processor.image_processor
+    whole = Qwen2VLImageProcessorPil(
+        patch_size=settings.patch_size, image_mean=settings.image_mean, image_std=settings.image_std, size=settings.size
+    )(pictures, return_tensors="pt")
+    images, grids = processor.encode_images(pictures)
+    torch.testing.assert_close(processor.pixel_values(images), whole["pixel_values"], rtol=1e-6, atol=1e-6)
+    assert grids == [tuple(row) for row in whole["image_grid_thw"].tolist()]
+
+
+def test_images_stay_within_the_pixel_budget():
+    processor = tiny_backbone().processor(PixelBudget(28 * 28 * 4, 28 * 28 * 9))
+    for size in ((30, 30), (900, 400), (60, 300)):
+        _, ((_, height, width),) = processor.encode_images([photo(*size)])
+        assert height * width * 14 * 14 <= 28 * 28 * 9
+
+
+def test_a_budget_upside_down_is_refused():
+    with pytest.raises(UserError, match="min <= max"):
+        PixelBudget(100, 10)
+
+
+def test_placeholders_and_images_must_agree():
+    processor = tiny_policy().processor
+    for content in (
+        [{"type": "text", "text": "<|image_pad|>?"}],
+        [{"type": "image"}, {"type": "text", "text": "<|image_pad|>"}],
+    ):
+        with pytest.raises(SampleError, match="one image placeholder per image"):
+            processor.encode_prompt([{"role": "user", "content": content}], [photo()][: len(content) - 1])
+
+
+def test_a_completion_ends_at_its_first_end_token():
+    processor = tiny_policy().processor
+    ids = processor.encode_text("Jade Owl")
+    assert processor.decode([*ids, processor.end_of_turn, *ids]) == "Jade Owl"
+    assert len(processor.eos_token_ids) == 2
+
+
+def test_workers_can_carry_it():
+    processor = tiny_policy().processor
+    processor.encode_text("warm")
+    twin = pickle.loads(pickle.dumps(processor))
+    assert twin.encode_text("Jade Owl") == processor.encode_text("Jade Owl")
+
+
+def test_a_saved_processor_reads_back_with_its_budget(tmp_path):
+    processor = tiny_backbone().processor(PixelBudget(1000, 9000))
+    processor.save(tmp_path)
+    twin = Processor.from_folder(tmp_path, PixelBudget(1000, 9000))
+    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
+    one, other = (p.encode_prompt(chat, [photo()]) for p in (processor, twin))
+    assert torch.equal(one.input_ids, other.input_ids)
+    assert torch.equal(one.images.patches, other.images.patches)
+
+
+def test_the_same_words_give_the_same_tokenizer():
+    words = [f"<answer>{a} {b}</answer>" for a in ("Azure", "Amber", "Jade") for b in ("Finch", "Heron", "Owl")]
+    first, second = (TinyQwen(words).processor(PixelBudget()).tokenizer.get_vocab() for _ in range(2))
+    assert first == second
+
+
+def test_sources_that_cannot_be_read_are_refused_with_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="checkpoint folder with a config"):
+        Pretrained(str(tmp_path / "nowhere")).config()
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="must be one of qwen2_5_vl"):
+        Pretrained(str(tmp_path)).config()
+    with pytest.raises(UserError, match="vocabulary must be a file"):
+        TinyQwen(str(tmp_path / "none.json")).processor(PixelBudget())
+    with pytest.raises(UserError, match="multiple of"):
+        TinyQwen(["a"], hidden=100)

@@ -1,0 +1,74 @@
+"""What the README tells a newcomer to type is typed here."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import photo
+from PIL import Image
+
+from fgvr.data.aviary import Aviary
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+
+
+def run(line: str, folder: Path) -> str:
+    words = shlex.split(line)
+    if words[:1] == ["python"]:
+        words[0] = sys.executable
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_test_command_is_what_ci_runs():
+    ci = (ROOT / ".ci" / "run").read_text()
+    install, tests = next(block for block in BLOCKS if "pytest" in block).strip().split(" && ")
+    assert install.replace("pip install", "pip install -q") in ci
+    assert f"\n{tests}\n" in ci
+
+
+def test_the_first_command_installs_and_trains_the_quickstart():
+    assert BLOCKS[0].strip() == "pip install -e . && python -m fgvr fit --config configs/quickstart.yaml"
+
+
+def test_every_file_the_readme_names_is_there():
+    for name in re.findall(r"\((assets/[^)]+|[A-Z]+\.md)\)|`(configs/[\w/]+\.yaml|fgvr/[\w/]+\.py)`", README):
+        path = "".join(name)
+        assert (ROOT / path).is_file(), path
+
+
+def test_a_folder_of_photos_packs_trains_and_exports_with_the_three_commands(tmp_path: Path):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    aviary = Aviary(species=48, unseen=0, size=96)
+    suffixes = ("jpg", "PNG", "webp")
+    for number, species in enumerate(aviary.species[::12]):
+        folder = tmp_path / "photos" / species
+        folder.mkdir(parents=True)
+        for index in range(12):
+            picture = aviary.draw(species, index).resize((120, 80), Image.Resampling.BICUBIC)
+            picture.save(folder / f"{number}-{index}.{suffixes[index % 3]}")
+    packed, fitted, exported = next(block for block in BLOCKS if "--source ImageFolder" in block).strip().splitlines()
+    run(packed, tmp_path)
+    manifest = json.loads((tmp_path / "data" / "photos" / "manifest.json").read_text())
+    assert sum(sum(labels.values()) for labels in manifest["counts"].values()) == 48
+    run(fitted + " --trainer.max_steps 12 --trainer.val_check_interval 12", tmp_path)
+    figures = json.loads((tmp_path / "runs" / "photos" / "final_metrics.json").read_text())
+    assert figures["step"] == 12
+    assert figures["seen/n"] == 8  # a fifth of twelve, for each of four classes
+    run(exported, tmp_path)
+    assert (tmp_path / "exports" / "photos" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "assets").glob("*.png")), ids=lambda path: path.name)
+def test_pictures_are_pictures(picture: Path):
+    with Image.open(picture) as image:
+        assert image.width > photo().width
