@@ -24,7 +24,7 @@ RUNS = {
     "fit": "train, or go on training, and evaluate the final weights",
     "validate": "evaluate a checkpoint of a run on the validation data",
     "test": "evaluate a checkpoint of a run on the test data",
-    "predict": "run a checkpoint over data without labels",
+    "predict": "let a checkpoint of a run name photos without labels",
 }
 TOOLS = {
     "shards": Tool("fgvr.tools.shards", "shards", "pack labelled photos into shards"),

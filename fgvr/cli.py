@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from fgvr.callbacks.checkpoints import RunCheckpoints
 from fgvr.callbacks.final_metrics import LastFigures, print_figures, write_figures
 from fgvr.callbacks.fingerprint import code_fingerprint, config_fingerprint
+from fgvr.callbacks.predictions import Predictions
 from fgvr.callbacks.progress import Progress
 from fgvr.callbacks.run_folder import RunFolder, Start, choose_start, claim, evaluation_checkpoint
 from fgvr.callbacks.sample_log import SampleLog
@@ -165,7 +166,7 @@ class FGVRCLI(LightningCLI):
         self._report("test_metrics.json")
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule | None = None, **_: Any) -> None:
-        """Runs the module's predict_step; what becomes of its answers is up to the config's callbacks."""
+        """Lets a checkpoint answer the photos in `data.predict`; `Predictions` writes what it says."""
         with _without_training_state():
             self.trainer.predict(model, datamodule=datamodule, ckpt_path=self._checkpoint, return_predictions=False)
 
@@ -182,6 +183,8 @@ class FGVRCLI(LightningCLI):
         forced: list[Callback] = [self.figures]
         if settings.enable_progress_bar is not False:
             forced.append(Progress())
+        if self.verb == "predict" and isinstance(self.datamodule, ShardDataModule):
+            forced.append(Predictions())
         if self._trains:
             if isinstance(self.datamodule, ShardDataModule):
                 forced.append(SampleLog())

@@ -5,6 +5,7 @@ Shape legend: R rows, T row length in tokens, N target tokens, I images, S patch
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from typing import Any, TypeVar
@@ -49,7 +50,8 @@ class Example:
 
     `images[0]` is the photo itself; further images (a positive, a negative, more views) follow it.
     `path` runs from the coarsest rank to the label itself. `cohort` says on which side of the class split the label
-    stands ("seen" | "unseen", "base" | "novel"). `extra` holds per-task fields (response, options).
+    stands ("seen" | "unseen", "base" | "novel"). `extra` holds per-task fields (response, options). A photo that nobody
+    has labelled has the empty label, path and cohort.
     """
 
     uid: str
@@ -86,7 +88,7 @@ class TensorBatch:
     def pin_memory(self: B) -> B:
         return self._map(lambda tensor: tensor.pin_memory())
 
-    def _map(self: B, move: Any) -> B:
+    def _map(self: B, move: Callable[[Tensor], Tensor]) -> B:
         changes: dict[str, Any] = {}
         for entry in fields(self):  # pyright: ignore[reportArgumentType]
             value = getattr(self, entry.name)

@@ -15,7 +15,16 @@ Changeable = Literal["config", "data", "code"]
 
 # These change how fast a run goes or what it prints, never what it learns.
 WITHOUT_EFFECT = frozenset(
-    {"workers", "num_workers", "prefetch", "prefetch_factor", "pin_memory", "persistent_workers", "eval_batch_size"}
+    {
+        "workers",
+        "num_workers",
+        "prefetch",
+        "prefetch_factor",
+        "pin_memory",
+        "persistent_workers",
+        "eval_batch_size",
+        "predict",
+    }
 )
 TRAINER_KEYS = frozenset(
     {

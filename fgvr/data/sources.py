@@ -80,7 +80,7 @@ class ImageFolder(Source):
     def _files(self) -> list[tuple[str, Path | Refusal]]:
         """Every file that counts, by its name relative to the root, sorted; NFC, so that all systems agree."""
         found: list[tuple[str, Path | Refusal]] = []
-        for path, reason in _walk(self.root, self.root.resolve()):
+        for path, reason in walk(self.root, self.root.resolve()):
             name = printable(path.relative_to(self.root).as_posix())
             found.append((name, path if reason is None else Refusal(name, name, reason)))
         if not found:
@@ -287,7 +287,7 @@ class CSV(Source):
         return None
 
 
-def _walk(folder: Path, base: Path) -> Iterator[tuple[Path, str | None]]:
+def walk(folder: Path, base: Path) -> Iterator[tuple[Path, str | None]]:
     """Files below a folder with the reason to refuse each, or None. Linked folders are not entered."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -299,7 +299,7 @@ def _walk(folder: Path, base: Path) -> Iterator[tuple[Path, str | None]]:
         if entry.name.startswith(".") or entry.name.casefold() in NOT_DATA_NAMES:
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(path, base)
+            yield from walk(path, base)
         elif entry.is_symlink() and not path.resolve().is_relative_to(base):
             yield path, "it is a link that climbs out of the root"
         elif entry.is_dir():

@@ -66,6 +66,7 @@ class Task(ABC):
     think: bool
     question: str
     names: Names | None = None
+    needs_label = False  # True when the question itself is made from the label
 
     def bind(self: T, taxonomy: Taxonomy) -> T:
         """A copy that knows the taxonomy. Raises UserError when a class name could not be written as an answer."""
@@ -207,6 +208,8 @@ class ClosedWorld(Task):
     `parse` turns a letter or a synonym into the option's name. A reply that names no single option ("A, B", "A or B",
     a name not shown) is returned as it was written, for the judge to find wrong.
     """
+
+    needs_label = True
 
     def __init__(
         self,

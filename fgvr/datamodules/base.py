@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 
-from fgvr.data.loading import Collate, Encode, LoaderLinks, StepLoader
+from fgvr.data.loading import Collate, Encode, LoaderLinks, SampleSet, StepLoader
 from fgvr.data.manifest import MANIFEST, load_manifest
 from fgvr.data.order import WINDOW, FixedOrder, ShuffledOrder, key_of, spread_over_classes
 from fgvr.data.packing import pack
+from fgvr.data.photos import Photos, photos_for
 from fgvr.data.plan import PackOptions
 from fgvr.data.records import COHORTS, Source
 from fgvr.data.shards import ShardSet
@@ -43,7 +44,8 @@ class ShardDataModule(LightningDataModule, ABC):
     of `train`), one loader per cohort, named in `cohorts` in the loaders' order. `batch_size` counts examples per
     optimiser step over all ranks, `eval_batch_size` examples per rank and step. `eval_examples` caps each cohort,
     evenly over its classes. `epoch_length` and the weights are those of `ShuffledOrder`. The order depends on `seed`
-    and these, never on `workers` or the number of ranks. Raises UserError when the sets' taxonomies disagree.
+    and these, never on `workers` or the number of ranks. `predict` is what to name: a folder of photos without labels,
+    or one photo. Raises UserError when the sets' taxonomies disagree, or when there is nothing to predict.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class ShardDataModule(LightningDataModule, ABC):
         epoch_length: int | None = None,
         max_bad_share: float = 0.001,
         window: int = WINDOW,
+        predict: Path | None = None,
     ) -> None:
         super().__init__()
         # a shard set lies where every node sees it, so one process of the whole job packs it
@@ -68,10 +71,11 @@ class ShardDataModule(LightningDataModule, ABC):
         self.train, self.task, self.val = list(train), task, val
         self.batch_size, self.eval_batch_size, self.eval_examples = batch_size, eval_batch_size, eval_examples
         self.workers, self.seed, self.epoch_length = workers, seed, epoch_length
-        self.max_bad_share, self.window = max_bad_share, window
+        self.max_bad_share, self.window, self.predict = max_bad_share, window, predict
         self.cohorts: list[str] = []
         self.stream: StepLoader[Any] | None = None
         self._eval_loaders: dict[str, list[StepLoader[Any]]] = {}
+        self._photos: Photos | None = None
         self._processor: Any = None
         self._saved: dict[str, Any] | None = None
 
@@ -85,11 +89,11 @@ class ShardDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def eval_encode(self) -> Encode[Any]:
-        """As `train_encode`, for validation and test."""
+        """As `train_encode`, for validation, test and photos without labels."""
 
     @abstractmethod
     def eval_collate(self) -> Collate[Any]:
-        """As `train_collate`, for validation and test."""
+        """As `train_collate`, for validation, test and photos without labels."""
 
     @property
     def processor(self) -> Any:
@@ -111,6 +115,9 @@ class ShardDataModule(LightningDataModule, ABC):
                 pack(entry.source, Path(entry.path), **asdict(options))
 
     def setup(self, stage: str) -> None:
+        if stage == "predict":
+            _ = self.photos, self.taxonomy  # neither needs a split of the shard sets
+            return
         split = "test" if stage == "test" else "val"
         self.cohorts = [cohort for cohort in sorted(COHORTS) if self._eval_folders(split, cohort)]
         if stage == "fit":
@@ -120,6 +127,7 @@ class ShardDataModule(LightningDataModule, ABC):
     def teardown(self, stage: str) -> None:
         self._end_workers()
         self.stream, self._eval_loaders, self._saved = None, {}, None
+        self._photos = None  # the folder may hold others next time
 
     def on_exception(self, exception: BaseException) -> None:
         # left to the garbage collector, workers are not told to end, and each is waited for in vain
@@ -147,6 +155,13 @@ class ShardDataModule(LightningDataModule, ABC):
         )
 
     @property
+    def photos(self) -> Photos:
+        """The photos to predict, listed once a run. Raises UserError when there are none, or the task needs labels."""
+        if self._photos is None:
+            self._photos = photos_for(self.task, self.predict)
+        return self._photos
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in one epoch, on any number of ranks."""
         return -(-len(self.order) // self.batch_size)
@@ -159,7 +174,12 @@ class ShardDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> StepLoader[Any]:
         if self.stream is None:
             self.stream = self._loader(
-                self.train_sets, self.train_encode(), self.train_collate(), self.order, self.batch_size
+                self.train_sets,
+                self.train_encode(),
+                self.train_collate(),
+                self.order,
+                self.batch_size,
+                self.max_bad_share,
             )
             if self._saved is not None:
                 self.stream.load_state_dict(self._saved)
@@ -172,6 +192,14 @@ class ShardDataModule(LightningDataModule, ABC):
 
     def test_dataloader(self) -> list[StepLoader[Any]]:
         return self._eval("test")
+
+    def predict_dataloader(self) -> StepLoader[Any]:
+        if "predict" not in self._eval_loaders:
+            order = FixedOrder(tuple((0, number) for number in range(len(self.photos))))
+            # each bad photo gets its row in the end, so there may be any number of them
+            loader = self._eval_loader([self.photos], order, max_bad_share=1.0)
+            self._eval_loaders["predict"] = [loader]
+        return self._eval_loaders["predict"][0]
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.stream is None else self.stream.state_dict()
@@ -221,17 +249,20 @@ class ShardDataModule(LightningDataModule, ABC):
         places = [(n, sample) for n, shard_set in enumerate(sets) for sample in range(len(shard_set))]
         labels = [label for shard_set in sets for label in shard_set.labels()]
         chosen = spread_over_classes(labels, self.eval_examples, key_of(self.seed, split, cohort))
-        order = FixedOrder(tuple(places[index] for index in chosen))
+        return self._eval_loader(sets, FixedOrder(tuple(places[index] for index in chosen)), self.max_bad_share)
+
+    def _eval_loader(self, sets: Sequence[SampleSet], order: FixedOrder, max_bad_share: float) -> StepLoader[Any]:
         batch = self.eval_batch_size * (self.trainer.world_size if self.trainer is not None else 1)
-        return self._loader(sets, self.eval_encode(), self.eval_collate(), order, batch, repeat=True)
+        return self._loader(sets, self.eval_encode(), self.eval_collate(), order, batch, max_bad_share, repeat=True)
 
     def _loader(
         self,
-        sets: Sequence[ShardSet],
+        sets: Sequence[SampleSet],
         encode: Encode[Any],
         collate: Collate[Any],
         order: ShuffledOrder | FixedOrder,
         global_batch: int,
+        max_bad_share: float,
         repeat: bool = False,
     ) -> StepLoader[Any]:
         trainer = self.trainer
@@ -252,7 +283,7 @@ class ShardDataModule(LightningDataModule, ABC):
             rank=trainer.global_rank if trainer is not None else 0,
             world=trainer.world_size if trainer is not None else 1,
             workers=self.workers,
-            max_bad_share=self.max_bad_share,
+            max_bad_share=max_bad_share,
             repeat=repeat,
             links=links,
         )

@@ -35,6 +35,7 @@ class SFTData(ShardDataModule):
         epoch_length: int | None = None,
         max_bad_share: float = 0.001,
         window: int = WINDOW,
+        predict: Path | None = None,
     ) -> None:
         super().__init__(
             train,
@@ -48,6 +49,7 @@ class SFTData(ShardDataModule):
             epoch_length,
             max_bad_share,
             window,
+            predict,
         )
         self.micro_batch_tokens, self.row_tokens, self.augment = micro_batch_tokens, row_tokens, augment
 

@@ -150,8 +150,10 @@ class TinyQwen(Backbone):
 
     def processor(self, pixels: PixelBudget) -> Processor:
         patch = 14 if self.family == "qwen2_5_vl" else 16
-        mean_std = {} if patch == 14 else {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-        return Processor(self._tokenizer(), Qwen2VLImageProcessorPil(patch_size=patch, **mean_std), pixels)
+        settings: dict[str, Any] = {"patch_size": patch}
+        if self.family == "qwen3_vl":
+            settings |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+        return Processor(self._tokenizer(), Qwen2VLImageProcessorPil(**settings), pixels)
 
     def origin(self) -> dict[str, str]:
         return {"name": "a random tiny " + self.family, "revision": f"seed {self.seed}", "license": "apache-2.0"}
@@ -191,7 +193,7 @@ class TinyQwen(Backbone):
         )
 
     def _config(self, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
-        ids = dict(zip(SPECIAL_TOKENS, tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS), strict=True))  # pyright: ignore[reportArgumentType]
+        ids = tokenizer.get_vocab()
         head = self.hidden // self.heads
         text: dict[str, Any] = {
             "vocab_size": len(tokenizer),
@@ -220,7 +222,7 @@ class TinyQwen(Backbone):
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,
         }
-        shared = {
+        shared: dict[str, Any] = {
             f"{name}_token_id": ids[f"<|{token}|>"] for name, token in (("image", "image_pad"), ("video", "video_pad"))
         }
         shared |= {"vision_start_token_id": ids["<|vision_start|>"], "vision_end_token_id": ids["<|vision_end|>"]}

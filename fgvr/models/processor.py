@@ -96,8 +96,8 @@ class Processor:
     @property
     def eos_token_ids(self) -> list[int]:
         """Every id that ends a completion: the end of the turn and the tokenizer's own end of text."""
-        ids = {self.end_of_turn, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
-        return sorted(int(i) for i in ids if isinstance(i, int))
+        ids = [self.end_of_turn, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id]
+        return sorted({token for token in ids if isinstance(token, int)})
 
     def encode_prompt(self, messages: Sequence[Mapping[str, Any]], images: Sequence[Image.Image]) -> EncodedPrompt:
         """A chat and its images (upright RGB) as ids, positions and patches, the assistant's turn opened.
@@ -105,7 +105,8 @@ class Processor:
         Raises SampleError when the text holds another number of image placeholders than there are images, or when an
         image's shape cannot be resized into the budget. Nothing is ever truncated: cap the pixels instead.
         """
-        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        chat: list[Any] = list(messages)
+        text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         ids = self._template_ids(str(text))
         if ids.count(self.image_token) != len(images):
             raise SampleError(

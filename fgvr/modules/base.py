@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from torch import Tensor
 
 from fgvr.errors import UserError
 from fgvr.models import Policy, PolicyConfig, Processor
@@ -65,12 +66,15 @@ class PolicyModule(LightningModule):
     `max_new_tokens` bounds the answers given at validation.
     """
 
+    policy: Policy | None
+    skipped: Tensor  # steps skipped for a non-finite gradient: in all, and in a row up to now
+
     def __init__(self, policy: PolicyConfig, optimizer: Optimizer, max_new_tokens: int = 64) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.policy_config, self.optimizer_config, self.max_new_tokens = policy, optimizer, max_new_tokens
-        self.policy: Policy | None = None
-        self.register_buffer("skipped", torch.zeros(2, dtype=torch.long))  # steps skipped in all, and in a row
+        self.policy = None
+        self.register_buffer("skipped", torch.zeros(2, dtype=torch.long))
 
     @cached_property
     def processor(self) -> Processor:
@@ -108,25 +112,25 @@ class PolicyModule(LightningModule):
 
     def take_step(self) -> None:
         """Clips, steps and schedules; a non-finite gradient skips the update on every rank alike and is counted."""
-        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        optimizer: Any = self.optimizers()
+        scheduler: Any = self.lr_schedulers()
         parameters = [parameter for _, parameter in self.trained_policy.trainable()]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_config.max_grad_norm)
         total, run = self.skipped.tolist()
         finite = bool(norm.isfinite())
         self.skipped.copy_(torch.tensor([total + (not finite), 0 if finite else run + 1]))
         if not finite:
-            optimizer.zero_grad()  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+            optimizer.zero_grad()
             if run + 1 > self.optimizer_config.max_skipped:
                 raise UserError(
-                    f"gradients must be finite, but {run + 1} steps in a row were not (the last is "
-                    f"{self.global_step}): "
-                    "lower the learning rate or look at the data of these steps in samples.jsonl"
+                    f"gradients must be finite, but {run + 1} steps in a row were not (the last is {self.global_step}): "
+                    "lower the learning rate, or look in samples.jsonl at the data of these steps"
                 )
-        optimizer.step()  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
-        optimizer.zero_grad()  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
-        scheduler.step()  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess, reportCallIssue]
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
         self.log_dict({"train/grad_norm": norm, "train/skipped_steps": self.skipped[0].float()})
-        self.log("lr", optimizer.param_groups[0]["lr"], prog_bar=True)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+        self.log("lr", optimizer.param_groups[0]["lr"], prog_bar=True)
 
     def validation_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> list[str]:
         """Greedy completions, one per example, for the callback that judges them."""

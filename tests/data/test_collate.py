@@ -46,6 +46,7 @@ def test_the_photos_follow_the_sequences_they_belong_to():
     encode = SFTEncode(processor, task(), 500, Augment())
     items = [encode(example(NAMES[0], seed, width=84 + 28 * seed), random.Random(0)) for seed in range(3)]
     (rows,) = SFTCollate(processor.padding_token, 10_000, 150)(items, RECORD).micro_batches
+    assert rows.images is not None
     patches = rows.images.grid_thw.prod(-1).tolist()
     runs = (rows.input_ids == processor.image_token).sum(1).tolist()
     assert sum(patches) // 4 == sum(runs)

@@ -61,6 +61,7 @@ def test_half_precision_inputs_are_summed_in_float32():
     assert fast.dtype == torch.float32
     torch.testing.assert_close(fast, token_logprobs_reference(hidden, weight, targets), rtol=1e-5, atol=1e-5)
     fast.sum().backward()
+    assert hidden.grad is not None
     assert hidden.grad.dtype == torch.bfloat16
 
 
@@ -77,6 +78,7 @@ def test_extreme_logits_stay_finite():
     out = token_logprobs(hidden, torch.tensor([[1.0], [-1.0]]), torch.tensor([1]), vocab_chunk=1)
     out.sum().backward()
     torch.testing.assert_close(out, torch.tensor([-2e4]))
+    assert hidden.grad is not None
     assert bool(hidden.grad.isfinite().all())
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from conftest import sequenced, tiny_backbone, tiny_policy
@@ -49,7 +51,8 @@ class Fed(SFT):
 
     def take_step(self) -> None:
         if self.poison and self.global_step == 1:
-            next(p for _, p in self.trained_policy.trainable()).grad.fill_(torch.nan)
+            (first, *_) = (p.grad for _, p in self.trained_policy.trainable() if p.grad is not None)
+            first.fill_(torch.nan)
         super().take_step()
 
     def train_dataloader(self):
@@ -59,7 +62,7 @@ class Fed(SFT):
         )
 
 
-def fit(module: LightningModule, **options) -> dict[str, torch.Tensor]:
+def fit(module: LightningModule, **options: Any) -> dict[str, torch.Tensor]:
     trainer = Trainer(
         accelerator="cpu",
         max_steps=3,
@@ -68,7 +71,7 @@ def fit(module: LightningModule, **options) -> dict[str, torch.Tensor]:
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        **({"devices": 1} | options),
+        **{"devices": 1, **options},
     )
     trainer.fit(module)
     return {name: value.clone() for name, value in module.state_dict().items()}

@@ -1,0 +1,156 @@
+"""What a model says of photos without labels, as a table with a row for every photo given."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from fgvr.data.manifest import write_whole
+from fgvr.data.names import Names
+from fgvr.data.tasks import Task
+from fgvr.data.taxonomy import Taxonomy
+from fgvr.datamodules.base import ShardDataModule
+from fgvr.errors import UserError
+from fgvr.types import PromptBatch
+
+FILE = "predictions.csv"
+FIRST, LAST = ("file", "answer"), ("completion", "error")
+# a spreadsheet takes a cell that begins so for a formula; the second four are full-width
+FORMULA = tuple("=+-@＝＋－＠\t\r\n'")
+NAMED = 20  # unusable photos that the log names
+NOT_ASKED = "it was not asked about: leave limit_predict_batches and fast_dev_run out of the trainer"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What became of one photo: a completion, with the answer read in it ("" for none), or the error that kept it."""
+
+    file: str
+    answer: str = ""
+    completion: str = ""
+    error: str = ""
+
+
+class Predictions(Callback):
+    """Writes predictions.csv into the Trainer's root folder from the completions that `predict_step` returns.
+
+    Its columns are those of `as_csv`, its rows the data module's `photos`, in their order, from all ranks. Photos that
+    could not be used are named in the log too. Raises UserError without a `ShardDataModule`.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Prediction] = {}
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        _data(trainer)
+        self.rows = {}
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: PromptBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if not isinstance(outputs, list):
+            raise ValueError(f"predict_step must return the list of completions, got {type(outputs).__name__}")
+        self.rows |= predictions(_data(trainer).task, batch, outputs)
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data, found = _data(trainer), _gathered(self.rows)
+        self.rows = {}
+        if not trainer.is_global_zero:
+            return
+        rows = [found.get(n) or Prediction(name, error=NOT_ASKED) for n, name in enumerate(data.photos.names)]
+        file = Path(trainer.default_root_dir) / FILE
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, as_csv(rows, data.taxonomy))
+        _tell(rows, data.taxonomy, file)
+
+
+def predictions(task: Task, batch: PromptBatch, completions: Sequence[str]) -> dict[int, Prediction]:
+    """The batch's photos by their places in the epoch's order. Raises ValueError unless each has its completion."""
+    examples, unusable = batch.examples, dict(batch.record.quarantined)
+    if len(examples) != len(completions):
+        raise ValueError(
+            f"there must be one completion per example, got {len(completions)} for {len(examples)} examples"
+        )
+    rows = {uid: Prediction(uid, error=reason) for uid, reason in unusable.items()}
+    for example, text in zip(examples, completions, strict=True):
+        answer = task.parse(text, example)
+        rows[example.uid] = Prediction(example.uid, answer.text if answer else "", text)
+    return {place: rows[uid] for place, uid in zip(batch.record.positions, batch.record.uids, strict=True)}
+
+
+def as_csv(rows: Sequence[Prediction], taxonomy: Taxonomy) -> bytes:
+    """UTF-8 with the columns file, answer, one per rank, completion and error; every cell in quotation marks.
+
+    Under a rank stands the name of the taxonomy's node that the answer means, or of its ancestor at that rank; nothing
+    where the answer means no node, or one above that rank. A cell that a spreadsheet would run as a formula, or that
+    begins with an apostrophe, gets an apostrophe before it: a first apostrophe is never part of the text.
+    """
+    names, stream = Names(taxonomy), io.StringIO()
+    table = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    ranks = [f"{rank} (rank)" if rank in (*FIRST, *LAST) else rank for rank in taxonomy.ranks]
+    table.writerow([*FIRST, *ranks, *LAST])
+    for row in rows:
+        cells = asdict(row)
+        node = names.find(row.answer)
+        path = [(taxonomy.at_rank(node, rank) if node is not None else None) or "" for rank in taxonomy.ranks]
+        table.writerow(map(_harmless, [*(cells[key] for key in FIRST), *path, *(cells[key] for key in LAST)]))
+    # A lone surrogate cannot be written as UTF-8.
+    return stream.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULA) or cell.lstrip().startswith(FORMULA) else cell
+
+
+def _tell(rows: Sequence[Prediction], taxonomy: Taxonomy, file: Path) -> None:
+    unusable = [row for row in rows if row.error]
+    for row in unusable[:NAMED]:
+        log.warning("not used: %s (%s)", row.file, row.error)
+    if len(unusable) > NAMED:
+        log.warning("not used: %d more, named in %s", len(unusable) - NAMED, file)
+    names = Names(taxonomy)
+    known = sum(names.find(row.answer) is not None for row in rows)
+    answered = sum(bool(row.answer) for row in rows)
+    log.info(
+        "Of %d photos, %d got a name of the taxonomy, %d another answer, %d none that can be read, and %d could not be "
+        "used: see %s.",
+        len(rows),
+        known,
+        answered - known,
+        len(rows) - answered - len(unusable),
+        len(unusable),
+        file,
+    )
+
+
+def _data(trainer: Trainer) -> ShardDataModule:
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, ShardDataModule):
+        raise UserError(
+            "Predictions needs a data module with photos, task and taxonomy (fgvr.datamodules): pass one to the Trainer"
+        )
+    return data
+
+
+def _gathered(rows: Mapping[int, Prediction]) -> dict[int, Prediction]:
+    """The rows of all processes. A collective call."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return dict(rows)
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, dict(rows))
+    return {place: row for part in parts for place, row in part.items()}
