@@ -47,16 +47,16 @@ def _accumulator(hidden: Tensor) -> torch.dtype:
 
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cuda")
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int, columns: int) -> Tensor:
         dtype, chosen, total = _accumulator(hidden), [], []
-        for h, t in zip(hidden.split(rows), targets.split(rows), strict=True):
-            h = h.to(dtype)
-            running = torch.full_like(t, -torch.inf, dtype=dtype)
-            for w in weight.split(columns):
-                running = torch.logaddexp(running, (h @ w.to(dtype).T).logsumexp(-1))
-            total.append(running)
-            chosen.append((h * weight[t].to(dtype)).sum(-1))
+        with torch.autocast(hidden.device.type, enabled=False):  # which would round the products
+            for h, t in zip(hidden.split(rows), targets.split(rows), strict=True):
+                h = h.to(dtype)
+                running = torch.full_like(t, -torch.inf, dtype=dtype)
+                for w in weight.split(columns):
+                    running = torch.logaddexp(running, (h @ w.to(dtype).T).logsumexp(-1))
+                total.append(running)
+                chosen.append((h * weight[t].to(dtype)).sum(-1))
         log_total = torch.cat(total) if total else hidden.new_zeros(0, dtype=dtype)
         ctx.save_for_backward(hidden, weight, targets, log_total)
         ctx.chunks = rows, columns
@@ -64,30 +64,26 @@ class _TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @torch.amp.custom_bwd(device_type="cuda")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, targets, log_total = ctx.saved_tensors
         rows, columns = ctx.chunks
         dtype = _accumulator(hidden)
         d_hidden = torch.zeros_like(hidden, dtype=dtype) if ctx.needs_input_grad[0] else None
         d_weight = torch.zeros_like(weight, dtype=dtype) if ctx.needs_input_grad[1] else None
-        for r in range(0, len(hidden), rows):
-            at = slice(r, r + rows)
-            h, t, g = hidden[at].to(dtype), targets[at], grad[at].to(dtype)
-            for c in range(0, len(weight), columns):
-                w = weight[c : c + columns].to(dtype)
-                # d logp / d logits = onehot(target) - softmax
-                d_logits = -g[:, None] * (h @ w.T - log_total[at, None]).exp()
-                inside = (t >= c) & (t < c + len(w))
-                d_logits[inside, t[inside] - c] += g[inside]
-                if d_hidden is not None:
-                    d_hidden[at] += d_logits @ w
-                if d_weight is not None:
-                    d_weight[c : c + columns] += d_logits.T @ h
-        return (
-            None if d_hidden is None else d_hidden.to(hidden.dtype),
-            None if d_weight is None else d_weight.to(weight.dtype),
-            None,
-            None,
-            None,
-        )
+        with torch.autocast(hidden.device.type, enabled=False):
+            for r in range(0, len(hidden), rows):
+                at = slice(r, r + rows)
+                h, t, g = hidden[at].to(dtype), targets[at], grad[at].to(dtype)
+                for c in range(0, len(weight), columns):
+                    w = weight[c : c + columns].to(dtype)
+                    # d logp / d logits = onehot(target) - softmax
+                    d_logits = -g[:, None] * (h @ w.T - log_total[at, None]).exp()
+                    inside = (t >= c) & (t < c + len(w))
+                    d_logits[inside, t[inside] - c] += g[inside]
+                    if d_hidden is not None:
+                        d_hidden[at] += d_logits @ w
+                    if d_weight is not None:
+                        d_weight[c : c + columns] += d_logits.T @ h
+        d_hidden = None if d_hidden is None else d_hidden.to(hidden.dtype)
+        d_weight = None if d_weight is None else d_weight.to(weight.dtype)
+        return d_hidden, d_weight, None, None, None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
@@ -20,6 +23,7 @@ from transformers import (
     Qwen3VLConfig,
 )
 from transformers.models.qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.utils import cached_file
 
 from fgvr.errors import UserError
 from fgvr.models.processor import VISION_TOKENS, PixelBudget, Processor
@@ -60,14 +64,13 @@ class Backbone(ABC):
 
     @abstractmethod
     def origin(self) -> dict[str, str]:
-        """Name, revision and licence for the model card; an empty string for what is unknown."""
+        """Where the weights are from: name, path to load them again, revision, digest, licence; empty where unknown."""
 
 
 class Pretrained(Backbone):
     """A Qwen2.5-VL or Qwen3-VL checkpoint: a folder, or a hub id where there is a network.
 
-    `revision` pins a hub commit. Raises UserError when the folder or its config is missing, or for another
-    architecture.
+    `revision` pins a hub commit. Raises UserError when it cannot be read, is of another architecture or lacks weights.
     """
 
     reloadable = True
@@ -76,14 +79,8 @@ class Pretrained(Backbone):
         self.path, self.revision = path, revision
 
     def config(self) -> PretrainedConfig:
-        try:
+        with self._readable("config.json"):
             config = AutoConfig.from_pretrained(self.path, revision=self.revision)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"the model must be a checkpoint folder with a config.json or a hub id, got {self.path!r}, which "
-                f"cannot be read: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
         if config.model_type not in FAMILIES:
             raise UserError(
                 f"the model's type must be one of {', '.join(FAMILIES)}, got {config.model_type!r} in {self.path!r}"
@@ -92,19 +89,85 @@ class Pretrained(Backbone):
 
     def build(self, attention: Attention) -> PreTrainedModel:
         self.config()
-        return AutoModelForImageTextToText.from_pretrained(
-            self.path, revision=self.revision, dtype=torch.float32, attn_implementation=attention
-        )
+        with self._readable("weights"):
+            model, found = AutoModelForImageTextToText.from_pretrained(
+                self.path,
+                revision=self.revision,
+                dtype=torch.float32,
+                attn_implementation=attention,
+                output_loading_info=True,
+            )
+        lacking = sorted({*found["missing_keys"], *map(str, found["mismatched_keys"])})
+        if lacking:
+            raise UserError(
+                f"the checkpoint {self.path!r} must hold every weight of the model, but {len(lacking)} are missing or "
+                f"of another shape, such as {lacking[:3]}: they would start from random values; get a whole copy"
+            )
+        return model
 
     def processor(self, pixels: PixelBudget) -> Processor:
         self.config()
-        return Processor.from_folder(self.path, pixels, revision=self.revision)
+        with self._readable("tokenizer and image processor"):
+            return Processor.from_folder(self.path, pixels, revision=self.revision)
 
     def origin(self) -> dict[str, str]:
-        card = Path(self.path) / "README.md"
-        text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-        licence = next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("license:")), "")
-        return {"name": self.path, "revision": self.revision or "", "license": licence}
+        folder = Path(self.path)
+        if folder.is_dir():
+            found = {
+                "name": folder.name,
+                "path": str(folder.resolve()),
+                "digest": folder_digest(folder),
+                "revision": "",
+            }
+            card = folder / "README.md"
+        else:
+            commit = getattr(self.config(), "_commit_hash", None) or self.revision or ""
+            found = {"name": self.path, "path": self.path, "digest": commit, "revision": commit}
+            cached = cached_file(
+                self.path, "README.md", revision=self.revision, _raise_exceptions_for_missing_entries=False
+            )
+            card = Path(cached) if cached else None
+        return found | {"license": _licence(card)}
+
+    @contextmanager
+    def _readable(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except ImportError as error:
+            if "flash" not in str(error).lower():
+                raise
+            raise UserError(
+                "attention flash_attention_2 needs flash-attn: pip install 'fgvr[flash]', or set policy.attention "
+                "to sdpa"
+            ) from error
+        except UserError:
+            raise
+        except (OSError, ValueError, SafetensorError) as error:
+            raise UserError(
+                f"the model must be a checkpoint folder with a config.json or a hub id, but the {what} of "
+                f"{self.path!r} "
+                f"cannot be read: {str(error).splitlines()[0]}"
+            ) from error
+
+
+def folder_digest(folder: Path) -> str:
+    """Tells two checkpoints apart: names, sizes and both ends (1 MiB each) of the weight files, and config.json."""
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("*.safetensors"), folder / "config.json"]):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size} ".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(2**20))
+            stream.seek(max(0, size - 2**20))
+            digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def _licence(card: Path | None) -> str:
+    if card is None or not card.is_file():
+        return ""
+    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("license:")), "")
 
 
 class TinyQwen(Backbone):
@@ -156,7 +219,7 @@ class TinyQwen(Backbone):
         return Processor(self._tokenizer(), Qwen2VLImageProcessorPil(**settings), pixels)
 
     def origin(self) -> dict[str, str]:
-        return {"name": "a random tiny " + self.family, "revision": f"seed {self.seed}", "license": "apache-2.0"}
+        return {"name": f"tiny random {self.family}", "path": "", "revision": "", "digest": "", "license": "apache-2.0"}
 
     def _texts(self) -> list[str]:
         if not isinstance(self.vocabulary, str):
@@ -240,8 +303,13 @@ class TinyQwen(Backbone):
 
 def names_in_manifest(text: str) -> list[str]:
     """The names of a manifest's taxonomy, as training text for a tokenizer. Raises UserError when it holds none."""
-    taxonomy = json.loads(text).get("taxonomy", {})
-    names = sorted({name for path in taxonomy.get("paths", {}).values() for name in path})
+    try:
+        taxonomy = json.loads(text)["taxonomy"]
+        names = sorted({name for path in taxonomy["paths"].values() for name in path})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"a manifest used as vocabulary must be json with a taxonomy, but it cannot be read: {error}"
+        ) from error
     if not names:
         raise UserError("a manifest used as vocabulary must hold a taxonomy with names, but this one holds none")
     return [form for name in names for form in (name, f"<answer>{name}</answer>")]

@@ -68,6 +68,10 @@ class PolicyConfig:
                 "something must be left to train, but vision, projector and language are all frozen and there is "
                 "no LoRA"
             )
+        if self.lora is not None and not self.lora.exclude_vision and "vision" in self.freeze:
+            raise UserError(
+                "the vision tower must be either frozen or given adapters: set lora.exclude_vision or unfreeze it"
+            )
 
 
 class Policy(nn.Module):
@@ -88,9 +92,8 @@ class Policy(nn.Module):
             model.gradient_checkpointing_enable({"use_reentrant": False})
         if config.lora is not None:
             model = get_peft_model(model, _peft_config(config.lora))  # pyright: ignore[reportArgumentType]
-            if config.gradient_checkpointing:
-                model.enable_input_require_grads()
         self.model: Any = model
+        self.train()  # a loaded model comes in evaluation mode, in which nothing is checkpointed
 
     @property
     def base(self) -> Any:

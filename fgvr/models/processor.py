@@ -50,8 +50,11 @@ class Processor:
     vision tokens.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_processor: Any, pixels: PixelBudget) -> None:
-        self.tokenizer, self.image_processor, self.pixels = tokenizer, image_processor, pixels
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_processor: Any, pixels: PixelBudget | None) -> None:
+        self.tokenizer, self.image_processor = tokenizer, image_processor
+        if pixels is None:
+            pixels = PixelBudget(image_processor.size["shortest_edge"], image_processor.size["longest_edge"])
+        self.pixels = pixels
         image_processor.size = {"shortest_edge": pixels.min, "longest_edge": pixels.max}
         vocabulary = tokenizer.get_vocab()
         missing = [token for token in (IMAGE_TOKEN, END_OF_TURN) if token not in vocabulary]
@@ -73,8 +76,8 @@ class Processor:
         self._template_ids = lru_cache(maxsize=4096)(self._tokenise)
 
     @classmethod
-    def from_folder(cls, folder: Path | str, pixels: PixelBudget, **options: Any) -> Processor:
-        """Reads what `save` (or any Qwen-VL checkpoint) holds; a hub id works too where there is a network."""
+    def from_folder(cls, folder: Path | str, pixels: PixelBudget | None, **options: Any) -> Processor:
+        """Reads what `save` (or any Qwen-VL checkpoint) holds, its pixel budget too when none is given."""
         tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
         return cls(tokenizer, AutoImageProcessor.from_pretrained(str(folder), backend="pil", **options), pixels)
 

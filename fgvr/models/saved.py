@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -20,6 +21,7 @@ from fgvr.errors import UserError
 from fgvr.models.backbone import FAMILIES, Attention, Backbone, Pretrained
 from fgvr.models.policy import LoRA, Policy, PolicyConfig
 from fgvr.models.processor import PixelBudget, Processor
+from fgvr.types import EncodedPrompt
 
 PROCESSOR_CLASSES = {"qwen2_5_vl": "Qwen2_5_VLProcessor", "qwen3_vl": "Qwen3VLProcessor"}
 VIDEO_PROCESSORS = {"qwen2_5_vl": "Qwen2VLVideoProcessor", "qwen3_vl": "Qwen3VLVideoProcessor"}
@@ -38,9 +40,22 @@ def policy_card(policy: Policy) -> dict[str, Any]:
         "pixels": asdict(config.pixels),
         "lora": lora,
         "attention": config.attention,
+        "trained": [name for name, _ in policy.trainable()],
         "reloadable": config.backbone.reloadable,
         "origin": config.backbone.origin(),
     }
+
+
+def card_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """What two policy cards disagree on that would make one's weights nonsense under the other, (then, now) for each."""
+
+    def essence(card: Mapping[str, Any]) -> dict[str, str]:
+        words = hashlib.sha256(card["processor"].get("tokenizer.json", "").encode()).hexdigest()
+        pixels = f"{card['pixels']['min']} to {card['pixels']['max']}"
+        return {"tokenizer": words[:12], "pixels": pixels, "base weights": card["origin"].get("digest", "")[:12]}
+
+    old, new = essence(then), essence(now)
+    return {name: (old[name], new[name]) for name in old if old[name] != new[name]}
 
 
 class Rebuilt(Backbone):
@@ -64,8 +79,7 @@ class Rebuilt(Backbone):
 
     def build(self, attention: Attention) -> PreTrainedModel:
         if self.reloadable:
-            origin = self.card["origin"]
-            return Pretrained(origin["name"], origin["revision"] or None).build(attention)
+            return self._base().build(attention)
         return AutoModelForImageTextToText.from_config(
             self.config(), dtype=torch.float32, attn_implementation=attention
         )
@@ -79,6 +93,16 @@ class Rebuilt(Backbone):
     def origin(self) -> dict[str, str]:
         return dict(self.card["origin"])
 
+    def _base(self) -> Pretrained:
+        then = self.card["origin"]
+        base = Pretrained(then["path"], then["revision"] or None)
+        if base.origin()["digest"] != then["digest"]:
+            raise UserError(
+                f"the base model must be the one the run began with, but {then['path']} holds other weights now: "
+                "put the old ones back"
+            )
+        return base
+
 
 def rebuild(card: Mapping[str, Any], state: Mapping[str, Tensor]) -> Policy:
     """The policy of a checkpoint, on the CPU in float32, in evaluation mode.
@@ -90,12 +114,13 @@ def rebuild(card: Mapping[str, Any], state: Mapping[str, Tensor]) -> Policy:
     backbone = Rebuilt(card)
     policy = Policy(PolicyConfig(backbone, pixels, lora=lora), backbone.processor(pixels))
     loaded = policy.load_state_dict(dict(state), strict=False)
-    lacking = [] if backbone.reloadable else loaded.missing_keys
+    needed = set(card["trained"]) if backbone.reloadable else set(policy.state_dict())
+    lacking = sorted(needed & set(loaded.missing_keys))
     if lacking or loaded.unexpected_keys:
         raise UserError(
             "a checkpoint must fit the model it describes, but weights such as "
-            f"{(lacking or loaded.unexpected_keys)[:3]} are {'missing' if lacking else 'left over'}: it is "
-            f"damaged or of another version"
+            f"{(lacking or loaded.unexpected_keys)[:3]} are {'missing' if lacking else 'left over'}: it is damaged or "
+            "of another version"
         )
     return policy.eval()
 
@@ -115,7 +140,7 @@ def write_hf_folder(policy: Policy, folder: Path, adapter: Literal["merge", "kee
             )
         origin = policy.config.backbone.origin()
         peft_config = policy.model.peft_config["default"]
-        peft_config.base_model_name_or_path, peft_config.revision = origin["name"], origin["revision"] or None
+        peft_config.base_model_name_or_path, peft_config.revision = origin["path"], origin["revision"] or None
         policy.model.save_pretrained(str(folder))
     else:
         model = policy.model.merge_and_unload() if policy.config.lora is not None else policy.model
@@ -131,7 +156,11 @@ def write_hf_folder(policy: Policy, folder: Path, adapter: Literal["merge", "kee
 def _generation_config(policy: Policy) -> GenerationConfig:
     processor = policy.processor
     return GenerationConfig(
-        eos_token_id=processor.eos_token_ids, pad_token_id=processor.padding_token, do_sample=False, max_new_tokens=512
+        eos_token_id=processor.eos_token_ids,
+        pad_token_id=processor.padding_token,
+        suppress_tokens=processor.vision_token_ids,  # an image token in an answer would ask for an image
+        do_sample=False,
+        max_new_tokens=512,
     )
 
 
@@ -145,7 +174,7 @@ def _name_processor(folder: Path, name: str) -> None:
 def _video_processor(policy: Policy, folder: Path, name: str) -> None:
     """The combined processor class asks for a video processor too: the base's own where there is one."""
     target = folder / "video_preprocessor_config.json"
-    base = Path(policy.config.backbone.origin()["name"]) / target.name
+    base = Path(policy.config.backbone.origin()["path"] or "nowhere") / target.name
     if base.is_file():
         shutil.copyfile(base, target)
         return
@@ -160,71 +189,86 @@ def _video_processor(policy: Policy, folder: Path, name: str) -> None:
     )
 
 
+Question = tuple[list[dict[str, Any]], list[Image.Image]]  # a chat and its photos
+
+
 @dataclass(frozen=True)
 class Agreement:
-    """How a reopened folder compares with the run's model: largest logit difference (nats) and equal greedy answers."""
+    """How a reopened folder compares with the run's model on some questions.
 
-    logits: float
+    `reopened` is the largest logit difference between the folder as transformers opens it and the weights as they were
+    written; `written` the one between those and the run's model as it was trained, before adapters were merged and
+    weights rounded. `same_answers` counts greedy answers of the folder that are the run's own.
+    """
+
+    reopened: float
+    written: float
     same_answers: int
     samples: int
-    answers: tuple[str, ...]
 
 
 def compare(
-    policy: Policy,
+    run: Policy,
     folder: Path,
     adapter: Literal["merge", "keep"],
     dtype: torch.dtype,
-    photos: Sequence[Image.Image],
-    question: str,
-    max_new_tokens: int = 32,
+    questions: Sequence[Question],
+    max_new_tokens: int = 64,
 ) -> Agreement:
-    """Logits over prompt and answer, and greedy answers, of the run's model and of the folder as transformers opens it.
+    """Asks the run's model and the folder the same questions; logits over prompt and answer, computed in float32.
 
-    Both are computed in float32 and on their own processor; weights rounded to `dtype` are compared with the run's
-    rounded alike.
+    The folder is asked through its own tokenizer, image processor and pixel budget. `run` is merged on the way.
     """
-    pixels = policy.config.pixels
-    processor = Processor.from_folder(folder, pixels)
-    if adapter == "keep":
-        origin = policy.config.backbone.origin()
-        base = Pretrained(origin["name"], origin["revision"] or None).build("sdpa")
-        reopened: Any = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()  # pyright: ignore[reportCallIssue]
-    else:
-        reopened = AutoModelForImageTextToText.from_pretrained(str(folder), dtype=torch.float32)
-    merged = policy.model.merge_and_unload() if policy.config.lora is not None else policy.model
-    for parameter in merged.parameters():  # not the buffers: rotary frequencies stay exact
+    trained = [_answer(run.base, run.processor, question, max_new_tokens) for question in questions]
+    written = run.model.merge_and_unload() if run.config.lora is not None else run.model
+    for parameter in written.parameters():  # not the buffers: rotary frequencies stay exact
         parameter.data = parameter.data.to(dtype).float()
-    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
-    worst, same, answers = 0.0, 0, []
-    for photo in photos:
-        ids, logits = _answer(merged.eval(), policy.processor, chat, photo, max_new_tokens)
-        other_ids, other_logits = _answer(reopened.eval(), processor, chat, photo, max_new_tokens)
-        same += ids == other_ids
-        answers.append(policy.processor.decode(ids))
-        shared = min(len(logits), len(other_logits))
-        worst = max(worst, float((logits[:shared] - other_logits[:shared]).abs().max()))
-    return Agreement(worst, same, len(photos), tuple(answers))
+    processor, reopened = Processor.from_folder(folder, None), _reopen(run, folder, adapter).eval()
+    differs = {"reopened": 0.0, "written": 0.0}
+    same = 0
+    for question, (ids, logits) in zip(questions, trained, strict=True):
+        own = _logits(written, run.processor, question, ids)
+        theirs = _logits(reopened, processor, question, ids)
+        differs["reopened"] = max(differs["reopened"], float((theirs - own).abs().max()))
+        differs["written"] = max(differs["written"], float((own - logits).abs().max()))
+        same += ids == _answer(reopened, processor, question, max_new_tokens)[0]
+    return Agreement(**differs, same_answers=same, samples=len(questions))
+
+
+def _reopen(run: Policy, folder: Path, adapter: Literal["merge", "keep"]) -> Any:
+    if adapter == "merge":
+        return AutoModelForImageTextToText.from_pretrained(str(folder), dtype=torch.float32)
+    base = run.config.backbone.build("sdpa")
+    return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()  # pyright: ignore[reportCallIssue]
 
 
 @torch.no_grad()
-def _answer(
-    model: Any, processor: Processor, chat: list[Any], photo: Image.Image, tokens: int
-) -> tuple[list[int], Tensor]:
+def _answer(model: Any, processor: Processor, question: Question, tokens: int) -> tuple[list[int], Tensor]:
     """Greedy ids, and the logits of every place up to the end of the answer."""
-    prompt = processor.encode_prompt(chat, [photo])
-    images = {"pixel_values": processor.pixel_values(prompt.images), "image_grid_thw": prompt.images.grid_thw}
-
-    def marked(ids: Tensor) -> dict[str, Tensor]:
-        return {"input_ids": ids, "mm_token_type_ids": (ids == processor.image_token).int()}
-
+    prompt = processor.encode_prompt(*question)
     ids = model.generate(
-        **marked(prompt.input_ids[None]),
-        **images,
+        **_inputs(processor, prompt, prompt.input_ids),
         do_sample=False,
         max_new_tokens=tokens,
         eos_token_id=processor.eos_token_ids,
         pad_token_id=processor.padding_token,
         suppress_tokens=processor.vision_token_ids,
     )
-    return ids[0, len(prompt.input_ids) :].tolist(), model(**marked(ids), **images).logits[0].float()
+    answer = ids[0, len(prompt.input_ids) :].tolist()
+    return answer, _logits(model, processor, question, answer)
+
+
+@torch.no_grad()
+def _logits(model: Any, processor: Processor, question: Question, answer: list[int]) -> Tensor:
+    prompt = processor.encode_prompt(*question)
+    ids = torch.cat([prompt.input_ids, torch.tensor(answer, dtype=torch.long)])
+    return model(**_inputs(processor, prompt, ids)).logits[0].float()
+
+
+def _inputs(processor: Processor, prompt: EncodedPrompt, ids: Tensor) -> dict[str, Tensor]:
+    return {
+        "input_ids": ids[None],
+        "mm_token_type_ids": (ids[None] == processor.image_token).int(),
+        "pixel_values": processor.pixel_values(prompt.images),
+        "image_grid_thw": prompt.images.grid_thw,
+    }

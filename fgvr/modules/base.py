@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fgvr.errors import UserError
 from fgvr.models import Policy, PolicyConfig, Processor
-from fgvr.models.saved import policy_card
+from fgvr.models.saved import card_differences, policy_card
 from fgvr.types import PromptBatch
 
 
@@ -123,7 +123,7 @@ class PolicyModule(LightningModule):
             optimizer.zero_grad()
             if run + 1 > self.optimizer_config.max_skipped:
                 raise UserError(
-                    f"gradients must be finite, but {run + 1} steps in a row were not (the last is {self.global_step}): "
+                    f"gradients must be finite, but {run + 1} steps in a row, up to {self.global_step}, had others: "
                     "lower the learning rate, or look in samples.jsonl at the data of these steps"
                 )
         optimizer.step()
@@ -148,20 +148,30 @@ class PolicyModule(LightningModule):
         """Leaves out frozen weights that the backbone can give again, and adds what rebuilding the policy takes."""
         policy = self.trained_policy
         if policy.config.backbone.reloadable:
-            kept = {f"policy.{name}" for name, _ in policy.trainable()}
+            # under every name a parameter goes by: a head may share its weight with the embeddings
+            named = policy.named_parameters(remove_duplicate=False)
+            kept = {f"policy.{name}" for name, parameter in named if parameter.requires_grad}
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {k: v for k, v in state.items() if k in kept or not k.startswith("policy.")}
         checkpoint["fgvr_policy"] = policy_card(policy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # Frozen weights that were left out are those configure_model() has just loaded.
+        """Refuses a checkpoint of another model, tokenizer or base, and in evaluation of another pixel budget."""
         state, own = checkpoint["state_dict"], self.state_dict()
         unknown = sorted(set(state) - set(own))
         lacking = {f"policy.{name}" for name, _ in self.trained_policy.trainable()} - set(state)
         if unknown or lacking:
             raise UserError(
-                "a checkpoint must hold the weights that this configuration trains, but it "
-                f"lacks {sorted(lacking)[:3]} and has {unknown[:3]} besides: resume with the configuration it was "
-                f"made with"
+                "a checkpoint must hold the weights that this configuration trains, but it lacks "
+                f"{sorted(lacking)[:3]} and has {unknown[:3]} besides: resume with the configuration it was made with"
             )
+        differing = card_differences(checkpoint["fgvr_policy"], policy_card(self.trained_policy))
+        if self.trainer.state.fn == "fit":  # there the run's fingerprint speaks of settings
+            differing.pop("pixels", None)
+        if differing:
+            raise UserError(
+                "a checkpoint must meet the tokenizer, the pixel budget and the base weights it was made with, but "
+                + "; ".join(f"{name} differs ({then} then, {now} now)" for name, (then, now) in differing.items())
+            )
+        # Frozen weights that were left out are those configure_model() has just loaded.
         checkpoint["state_dict"] = own | state

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.loops.utilities import _block_parallel_sync_behavior
 from torch import Tensor
 
+from fgvr.errors import UserError
 from fgvr.models import PolicyConfig
 from fgvr.modules.base import Optimizer, PolicyModule
 from fgvr.objectives import loss_weights
@@ -26,6 +27,29 @@ class SFT(PolicyModule):
     def __init__(self, policy: PolicyConfig, optimizer: Optimizer = Optimizer(), max_new_tokens: int = 64) -> None:  # noqa: B008 - frozen
         super().__init__(policy, optimizer, max_new_tokens)
         self._clock = time.monotonic()
+
+    def setup(self, stage: str) -> None:
+        """Refuses, before the model is built, what flash attention cannot do."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if stage != "fit" or self.policy_config.attention != "flash_attention_2":
+            return
+        rows, budget = getattr(data, "row_tokens", None), getattr(data, "micro_batch_tokens", None)
+        if rows is not None and rows < budget:
+            raise UserError(
+                f"flash attention takes one row per micro-batch: set data.row_tokens ({rows}) to "
+                f"micro_batch_tokens ({budget})"
+            )
+        if not str(self.trainer.precision).startswith("bf16"):
+            raise UserError(
+                f"flash attention computes in bfloat16: set trainer.precision to bf16-mixed, got "
+                f"{self.trainer.precision}"
+            )
+
+    def on_train_start(self) -> None:
+        self._clock = time.monotonic()
+
+    def on_validation_end(self) -> None:
+        self._clock = time.monotonic()  # what validation took is no part of the training's speed
 
     def training_step(self, batch: SFTBatch, batch_idx: int) -> Tensor:
         tokens, examples, micro_batches = self._global_counts(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,18 +11,23 @@ from typing import Any, Literal
 
 import torch
 import yaml
+from jsonargparse import ArgumentParser
 from rich.console import Console
 from torch import Tensor
 
 from fgvr.data.images import open_image
 from fgvr.data.manifest import load_manifest
 from fgvr.data.shards import ShardSet
+from fgvr.data.tasks import OpenWorld, Task
+from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
-from fgvr.models.saved import Agreement, compare, rebuild, write_hf_folder
+from fgvr.models.saved import Agreement, Question, compare, rebuild, write_hf_folder
 from fgvr.strategies.checkpoint_io import newest_checkpoint, read_checkpoint, read_manifest
 from fgvr.tools.model_card import Card, write_card
+from fgvr.types import Example
 
-TOLERANCE = 1e-5  # nats of logit difference between the run's model and the reopened folder
+TOLERANCE = 1e-5  # largest logit difference between the folder as reopened and the weights as written
+MERGING = 1e-3  # the same between the weights written in float32 and the run's, which merging adapters may change
 
 
 def export(
@@ -45,17 +51,14 @@ def export(
         overwrite: replace `out` if it exists.
     """
     console = Console()
-    path = resolve(ckpt)
-    if out.exists() and not overwrite:
-        raise UserError(
-            f"the folder to write must not exist yet, but {out} does: choose another, or pass --overwrite true"
-        )
+    path, out = resolve(ckpt), out.resolve()
+    refuse_to_overwrite(out, overwrite)
     if samples < 1:
         raise UserError(f"samples must be at least 1, got {samples}: the folder is never written without a comparison")
     console.print(f"Reading {path}")
     card, state = read_policy(path)
-    run = path.parent.parent
-    photos, question, dataset = comparison_photos(data, read_config(run), samples)
+    run, step = path.parent.parent, read_manifest(path).step
+    questions, dataset = comparison(data, read_config(run), samples)
 
     building = out.with_name(f".{out.name}.building")
     shutil.rmtree(building, ignore_errors=True)
@@ -63,23 +66,40 @@ def export(
     try:
         precision = torch.bfloat16 if dtype == "bfloat16" else torch.float32
         write_hf_folder(rebuild(card, state), building, adapter, precision)
-        console.print(f"Reopening the folder and comparing it with the run's model on {len(photos)} photos")
-        agreement = compare(rebuild(card, state), building, adapter, precision, photos, question)
-        refuse_disagreement(agreement)
-        step, figures = read_manifest(path).step, read_figures(run)
-        write_card(
-            building,
-            Card(card["origin"], dataset, step, adapter, dtype, card["pixels"], card["lora"], figures, agreement),
-        )
-        if out.exists():
-            shutil.rmtree(out)
-        building.rename(out)
+        console.print(f"Reopening the folder and asking it and the run's model {len(questions)} questions")
+        agreement = compare(rebuild(card, state), building, adapter, precision, questions)
+        refuse_disagreement(agreement, dtype)
+        write_card(building, Card(card, dataset, step, adapter, dtype, figures_of(run, step), agreement))
+        put_in_place(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     console.print(
-        f"Wrote {out}: the logits differ from the run's by at most {agreement.logits:.1e}, "
-        f"{agreement.same_answers} of {agreement.samples} greedy answers are the same"
+        f"Wrote {out}: reopened, its logits differ by at most {agreement.reopened:.1e} from the weights written and "
+        f"those by {agreement.written:.1e} from the run's; {agreement.same_answers} of {agreement.samples} greedy "
+        "answers are the same"
     )
+
+
+def refuse_to_overwrite(out: Path, overwrite: bool) -> None:
+    """Raises UserError when `out` is there already, unless it is an export and may be overwritten."""
+    if not out.exists():
+        return
+    if not overwrite:
+        raise UserError(
+            f"the folder to write must not exist yet, but {out} does: choose another, or pass --overwrite true"
+        )
+    if not any((out / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise UserError(f"only an earlier export is overwritten, but {out} holds no model: choose another folder")
+
+
+def put_in_place(building: Path, out: Path) -> None:
+    """Gives the finished folder its name; an export that stood there goes last."""
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    building.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def read_policy(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -104,52 +124,80 @@ def resolve(ckpt: Path) -> Path:
 
 
 def read_config(run: Path) -> dict[str, Any]:
+    """A run's settings; empty where there are none. Raises UserError for a file that cannot be read."""
     file = run / "config.yaml"
-    loaded = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    try:
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{file} must be the run's settings in yaml, but it cannot be read: {error}") from error
     return loaded if isinstance(loaded, dict) else {}
 
 
-def read_figures(run: Path) -> dict[str, Any]:
+def figures_of(run: Path, step: int) -> dict[str, Any]:
+    """The run's final figures, if they are of this very step."""
     file = run / "final_metrics.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        figures = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{file} must be the run's figures in json, but it cannot be read: {error}") from error
+    return figures if isinstance(figures, dict) and figures.get("step") == step else {}
 
 
-def comparison_photos(data: Path | None, config: Mapping[str, Any], samples: int) -> tuple[list[Any], str, str]:
-    """Photos, the run's question and the data set's name. Raises UserError when no photos can be found."""
+def comparison(data: Path | None, config: Mapping[str, Any], samples: int) -> tuple[list[Question], str]:
+    """The run's own questions about photos of its data, and the data set's name.
+
+    Raises UserError when no photos can be found.
+    """
     settings = (config.get("data") or {}).get("init_args") or {}
-    question = str(
-        ((settings.get("task") or {}).get("init_args") or {}).get("question") or "What is shown in this photo?"
-    )
-    paths = [
-        Path(entry["path"]) for entry in settings.get("train") or [] if isinstance(entry, dict) and "path" in entry
-    ]
+    entries = [entry for entry in settings.get("train") or [] if isinstance(entry, dict) and "path" in entry]
+    paths = [Path(entry["path"]) for entry in entries]
     folder = data or next((path for path in paths if (path / "manifest.json").is_file()), None)
     if folder is None:
         raise UserError("the comparison needs photos, but the run's shard set is not here: name one with --data FOLDER")
     manifest = load_manifest(folder)
-    cohorts = tuple(sorted(set(manifest.cohorts.values())))
-    photos: list[Any] = []
-    for split in ("test", "val", "train"):
-        if not manifest.select(split, cohorts):
-            continue
-        shards = ShardSet(folder, split, cohorts)
-        for index in range(0, len(shards), max(1, len(shards) // samples)):
-            example = shards.read(index)
-            photos.append(open_image(example.images[0], example.uid))
-            if len(photos) == samples:
-                return photos, question, manifest.dataset
-    if not photos:
+    task = task_of(settings).bind(Taxonomy.from_dict(manifest.taxonomy))
+    questions: list[Question] = []
+    for example in spread(folder, tuple(sorted(set(manifest.cohorts.values()))), samples):
+        rng = random.Random(example.uid)
+        shown = task.prepare(example, rng)
+        photos = [open_image(image, example.uid) for image in task.images(shown)]
+        questions.append((task.messages(shown, rng), photos))
+    if not questions:
         raise UserError(
             f"the comparison needs photos, but {folder} holds none: name another shard set with --data FOLDER"
         )
-    return photos, question, manifest.dataset
+    return questions, manifest.dataset
 
 
-def refuse_disagreement(agreement: Agreement) -> None:
-    if agreement.logits > TOLERANCE or agreement.same_answers < agreement.samples:
+def task_of(settings: Mapping[str, Any]) -> Task:
+    """The task that a run's data settings name; plain naming where they name none."""
+    if not settings.get("task"):
+        return OpenWorld()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--task", type=Task)
+    return parser.instantiate(parser.parse_object({"task": settings["task"]})).task
+
+
+def spread(folder: Path, cohorts: tuple[str, ...], samples: int) -> list[Example]:
+    """Examples evenly spread over a shard set, photos that were not trained on first."""
+    chosen: list[Example] = []
+    for split in ("test", "val", "train"):
+        if load_manifest(folder).select(split, cohorts):
+            shards = ShardSet(folder, split, cohorts)
+            numbers = range(0, len(shards), max(1, len(shards) // samples))
+            chosen += [shards.read(number) for number in numbers[: samples - len(chosen)]]
+    return chosen
+
+
+def refuse_disagreement(agreement: Agreement, dtype: str) -> None:
+    """Raises UserError unless the folder gives back what was written and, in float32, answers as the run does."""
+    rounded = dtype == "bfloat16"  # rounding changes the weights, and now and then an answer: the card says how much
+    close = agreement.reopened <= TOLERANCE and (rounded or agreement.written <= MERGING)
+    if not close or (agreement.same_answers < agreement.samples and not rounded):
         raise UserError(
-            f"the reopened folder must answer as the run's model does, but its logits differ by {agreement.logits:.1e} "
-            f"(at most {TOLERANCE:.0e} is allowed) and only {agreement.same_answers} of {agreement.samples} "
-            f"answers are the same: "
-            f"nothing was written; report this with your versions of torch and transformers"
+            f"the reopened folder must answer as the run's model does, but its logits differ by "
+            f"{agreement.reopened:.1e} "
+            f"from what was written (at most {TOLERANCE:.0e}) and those by {agreement.written:.1e} from the run's, and "
+            f"{agreement.same_answers} of {agreement.samples} answers are the same: nothing was written; report this "
+            "with your versions of torch and transformers"
         )

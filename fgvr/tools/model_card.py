@@ -18,15 +18,13 @@ UNKNOWN_LICENCE = "other"
 
 @dataclass(frozen=True)
 class Card:
-    """What the card tells. `figures` are the run's final metrics, `step` its optimiser step."""
+    """What the card tells. `policy` describes the model, `figures` are those of optimiser step `step`, perhaps none."""
 
-    origin: Mapping[str, str]
+    policy: Mapping[str, Any]
     dataset: str
     step: int
     adapter: str
     dtype: str
-    pixels: Mapping[str, int]
-    lora: Mapping[str, Any] | None
     figures: Mapping[str, Any]
     agreement: Agreement
 
@@ -39,12 +37,15 @@ def write_card(folder: Path, card: Card) -> None:
 def _metadata(card: Card) -> str:
     kept = card.adapter == "keep"
     scores = {name: value for name, value in card.figures.items() if "/" in name and isinstance(value, int | float)}
+    origin = card.policy["origin"]
     data: dict[str, Any] = {
-        "license": card.origin.get("license") or UNKNOWN_LICENCE,
+        "license": origin["license"] or UNKNOWN_LICENCE,
         "library_name": "peft" if kept else "transformers",
         "pipeline_tag": "image-text-to-text",
-        "base_model": card.origin.get("name", ""),
-        "base_model_relation": "adapter" if kept else "finetune",
+    }
+    if origin["path"] and origin["path"] == origin["name"]:  # a hub id; a folder of this machine is nobody's base model
+        data |= {"base_model": origin["name"], "base_model_relation": "adapter" if kept else "finetune"}
+    data |= {
         "datasets": [card.dataset],
         "language": ["en"],
         "tags": ["fine-grained-visual-recognition", "fgvr"],
@@ -54,14 +55,13 @@ def _metadata(card: Card) -> str:
 
 
 def _text(card: Card) -> str:
-    name, revision = card.origin.get("name", "an unnamed base"), card.origin.get("revision")
+    origin, lora = card.policy["origin"], card.policy["lora"]
+    name, revision, pixels = origin["name"], origin["revision"], card.policy["pixels"]
     base = f"`{name}`" + (f" at `{revision}`" if revision else "")
-    licence = card.origin.get("license") or "not stated by the base: look it up before you use or share this model"
-    lora = (
-        "all weights that were not frozen"
-        if card.lora is None
-        else f"LoRA, rank {card.lora['rank']}, alpha {card.lora['alpha']:g}"
-    )
+    licence = origin["license"] or "not stated by the base: look it up before you use or share this model"
+    trained = "all weights that were not frozen"
+    if lora is not None:
+        trained = f"LoRA, rank {lora['rank']}, alpha {lora['alpha']:g}"
     rows = [
         f"| {key} | {value:.4f} |" if isinstance(value, float) else f"| {key} | {value} |"
         for key, value in sorted(card.figures.items())
@@ -72,19 +72,19 @@ def _text(card: Card) -> str:
         [
             "# A fine-grained recogniser",
             "",
-            f"Fine-tuned from {base} on `{card.dataset}`, {card.step} optimiser steps ({lora}), with fgvr "
-            f"{fgvr.__version__}.",
+            f"Fine-tuned from {base} on `{card.dataset}`, {card.step} optimiser steps ({trained}),",
+            f"with fgvr {fgvr.__version__}.",
             "It names what a photo shows, as finely as it was taught to.",
             "",
             "## Results",
             "",
-            *(["| figure | value |", "|---|---|", *rows] if rows else ["This run has no final figures yet."]),
+            *(["| figure | value |", "|---|---|", *rows] if rows else ["The run has no final figures of this step."]),
             "",
             "## Use",
             "",
-            f"Images are resized to between {card.pixels['min']} and {card.pixels['max']} pixels, the budget it "
-            f"was trained with; the",
-            "image processor beside this file holds it. Answers stand between `<answer>` and `</answer>`.",
+            f"Images are resized to between {pixels['min']} and {pixels['max']} pixels, the budget it was trained "
+            f"with;",
+            "the image processor beside this file holds it. Answers stand between `<answer>` and `</answer>`.",
             "",
             "## Limits",
             "",
@@ -96,11 +96,12 @@ def _text(card: Card) -> str:
             "",
             "## Check",
             "",
-            f"Reopened by transformers {version('transformers')} (torch {version('torch')}) and compared with the "
-            f"run's model on "
-            f"{agreement.samples} photos, weights in {card.dtype}:",
-            f"largest logit difference {agreement.logits:.2e}, {agreement.same_answers} of {agreement.samples} "
-            f"greedy answers the same.",
+            f"Reopened by transformers {version('transformers')} (torch {version('torch')}), weights in "
+            f"{card.dtype}, and",
+            f"asked {agreement.samples} of the run's own questions. Largest logit difference from the weights as "
+            f"written:",
+            f"{agreement.reopened:.2e}; of those from the run's model as trained: {agreement.written:.2e}.",
+            f"{agreement.same_answers} of {agreement.samples} greedy answers are the run's.",
             "",
         ]
     )

@@ -65,6 +65,16 @@ def test_half_precision_inputs_are_summed_in_float32():
     assert hidden.grad.dtype == torch.bfloat16
 
 
+def test_autocast_does_not_round_the_products():
+    hidden, weight, targets = make(6, 64, 503, torch.float32)
+    plain = token_logprobs(hidden, weight, targets, vocab_chunk=100)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = token_logprobs(hidden, weight, targets, vocab_chunk=100)
+        gradients = torch.autograd.grad(mixed.sum(), (hidden, weight))  # the backward pass too is inside
+    torch.testing.assert_close(mixed, plain, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(gradients, torch.autograd.grad(plain.sum(), (hidden, weight)), rtol=1e-6, atol=1e-6)
+
+
 def test_an_empty_selection_is_differentiable():
     hidden, weight, _ = make(0, 3, 5)
     out = token_logprobs(hidden, weight, torch.zeros(0, dtype=torch.long))

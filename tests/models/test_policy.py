@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from fgvr.data.collate import PromptCollate, pack
 from fgvr.errors import UserError
 from fgvr.kernels.token_logprobs import token_logprobs_reference
-from fgvr.models import LoRA, PolicyConfig
+from fgvr.models import LoRA, Policy, PolicyConfig, Pretrained
+from fgvr.models.saved import policy_card, rebuild
 from fgvr.types import Example, PackedRows, ReadRecord
 
 TARGETS = (
@@ -105,11 +106,47 @@ def test_lora_trains_adapters_outside_the_tower_only():
     assert all("lora_" in name and "visual" not in name for name in names)
 
 
+def test_a_pretrained_model_checkpoints_its_layers(tmp_path):
+    first = tiny_policy()
+    first.base.save_pretrained(tmp_path)
+    first.processor.save(tmp_path)
+    backbone = Pretrained(str(tmp_path))
+    config = PolicyConfig(backbone, first.processor.pixels, lora=LoRA(rank=2), gradient_checkpointing=True)
+    policy = Policy(config, first.processor)
+    runs: list[int] = []
+    policy.base.model.language_model.layers[0].input_layernorm.register_forward_pre_hook(lambda *_: runs.append(1))
+    policy(pack([sequenced(policy, TARGETS[0])], [[0]], 0)).sum().backward()
+    assert len(runs) == 2  # once forward, once again in the backward pass
+    assert not any(p.grad is not None for name, p in policy.named_parameters() if "visual" in name)
+
+
+@pytest.mark.parametrize("options", [{}, {"lora": LoRA(rank=2, alpha=4.0)}])
+def test_tied_weights_survive_a_checkpoint_that_leaves_frozen_ones_out(tmp_path, options):
+    first = tiny_policy()
+    first.base.config.tie_word_embeddings = True
+    first.base.tie_weights()
+    first.base.save_pretrained(tmp_path)
+    first.processor.save(tmp_path)
+    config = PolicyConfig(Pretrained(str(tmp_path)), first.processor.pixels, freeze=("vision",), **options)
+    policy = Policy(config, first.processor)
+    assert policy.base.lm_head.weight is policy.base.get_input_embeddings().weight
+    with torch.no_grad():
+        for _, parameter in policy.trainable():
+            parameter += 0.01
+    kept = {name for name, parameter in policy.named_parameters(remove_duplicate=False) if parameter.requires_grad}
+    state = {name: value.clone() for name, value in policy.state_dict().items() if name in kept}
+    twin = rebuild(policy_card(policy), state)
+    rows = pack([sequenced(policy, TARGETS[0])], [[0]], 0)
+    torch.testing.assert_close(twin(rows), policy(rows), rtol=1e-5, atol=1e-5)
+
+
 def test_lora_on_the_head_is_refused():
     with pytest.raises(UserError, match="lm_head"):
         LoRA(targets=("lm_head",))
     with pytest.raises(UserError, match="something must be left"):
         PolicyConfig(tiny_backbone(), freeze=("vision", "projector", "language"))
+    with pytest.raises(UserError, match="either frozen or given adapters"):
+        PolicyConfig(tiny_backbone(), freeze=("vision",), lora=LoRA(exclude_vision=False))
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])

@@ -3,6 +3,7 @@ import pickle
 import pytest
 import torch
 from conftest import QUESTION, photo, tiny_backbone, tiny_policy
+from safetensors.torch import load_file, save_file
 from transformers.models.qwen2_vl import Qwen2VLImageProcessorPil
 
 from fgvr.errors import SampleError, UserError
@@ -74,12 +75,34 @@ def test_the_same_words_give_the_same_tokenizer():
     assert first == second
 
 
+def test_a_checkpoint_that_lacks_a_weight_is_refused(tmp_path):
+    tiny_policy().base.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = next(name for name in weights if "up_proj" in name)
+    save_file(
+        {k: v for k, v in weights.items() if k != name}, tmp_path / "model.safetensors", metadata={"format": "pt"}
+    )
+    with pytest.raises(UserError, match="1 are missing"):
+        Pretrained(str(tmp_path)).build("sdpa")
+
+
 def test_sources_that_cannot_be_read_are_refused_with_a_sentence(tmp_path):
     with pytest.raises(UserError, match="checkpoint folder with a config"):
         Pretrained(str(tmp_path / "nowhere")).config()
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="must be one of qwen2_5_vl"):
         Pretrained(str(tmp_path)).config()
+    processor = tiny_policy().processor
+    tiny_policy().base.save_pretrained(tmp_path / "no_tokenizer")
+    with pytest.raises(UserError, match="tokenizer and image processor of"):
+        Pretrained(str(tmp_path / "no_tokenizer")).processor(processor.pixels)
+    weights = tmp_path / "no_tokenizer" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(UserError, match="the weights of"):
+        Pretrained(str(tmp_path / "no_tokenizer")).build("sdpa")
+    (tmp_path / "torn.json").write_text('{"taxonomy": ')
+    with pytest.raises(UserError, match="cannot be read"):
+        TinyQwen(str(tmp_path / "torn.json")).processor(PixelBudget())
     with pytest.raises(UserError, match="vocabulary must be a file"):
         TinyQwen(str(tmp_path / "none.json")).processor(PixelBudget())
     with pytest.raises(UserError, match="multiple of"):

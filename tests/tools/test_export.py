@@ -17,6 +17,7 @@ from fgvr.models.saved import compare, policy_card, rebuild
 from fgvr.strategies.checkpoint_io import write_checkpoint
 from fgvr.tools.export import export
 
+CHAT = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
 # what a stranger runs: transformers alone, from the photo's pixels to logits
 STRANGER = """
 import json, sys, torch
@@ -56,9 +57,12 @@ def write_run(policy: Policy, shards: Path, run: Path) -> Path:
         state = {name: value for name, value in state.items() if name in kept}
     checkpoint = {"state_dict": state, "fgvr_policy": policy_card(policy), "global_step": 3, "epoch": 0}
     write_checkpoint(checkpoint, run / "checkpoints" / "step=3.ckpt")
-    data = {"train": [{"path": str(shards)}], "task": {"init_args": {"question": "What is it?"}}}
+    data = {
+        "train": [{"path": str(shards)}],
+        "task": {"class_path": "fgvr.data.tasks.OpenWorld", "init_args": {"question": "What is it?"}},
+    }
     (run / "config.yaml").write_text(yaml.safe_dump({"data": {"init_args": data}}))
-    (run / "final_metrics.json").write_text(json.dumps({"seen/exact": 0.5, "fgvr": "0"}))
+    (run / "final_metrics.json").write_text(json.dumps({"seen/exact": 0.5, "step": 3, "fgvr": "0"}))
     return run
 
 
@@ -76,8 +80,7 @@ def test_plain_transformers_gives_the_run_s_logits(tmp_path: Path, shards: Path)
     photo(120, 64, seed=9).save(picture)
     subprocess.run([sys.executable, "-c", STRANGER, str(tmp_path / "out"), str(picture)], check=True, cwd=tmp_path)
     theirs = torch.load(f"{picture}.logits", weights_only=True)
-    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
-    prompt = policy.processor.encode_prompt(chat, [photo(120, 64, seed=9)])
+    prompt = policy.processor.encode_prompt(CHAT, [photo(120, 64, seed=9)])
     marks = (prompt.input_ids == policy.processor.image_token).int()
     images = {"pixel_values": policy.processor.pixel_values(prompt.images), "image_grid_thw": prompt.images.grid_thw}
     with torch.no_grad():
@@ -109,7 +112,8 @@ def test_the_folder_follows_the_hub_s_conventions(tmp_path: Path, shards: Path):
     assert card["pipeline_tag"] == "image-text-to-text"
     assert card["metrics"] == ["seen/exact"]
     assert "| seen/exact | 0.5000 |" in text
-    assert "8 of 8 greedy answers the same" in text
+    assert "8 of 8 greedy answers are the run's" in text
+    assert generation["suppress_tokens"]
 
 
 @pytest.mark.parametrize("adapter", ["merge", "keep"])
@@ -144,10 +148,64 @@ def test_a_folder_that_answers_differently_is_noticed(tmp_path: Path, shards: Pa
     weights = load_file(file)
     weights["lm_head.weight"] = weights["lm_head.weight"] * 1.01
     save_file(weights, file, metadata={"format": "pt"})
-    agreement = compare(
-        rebuild(policy_card(policy), policy.state_dict()), tmp_path / "out", "merge", torch.float32, [photo()], "What?"
-    )
-    assert agreement.logits > 1e-4
+    run = rebuild(policy_card(policy), policy.state_dict())
+    agreement = compare(run, tmp_path / "out", "merge", torch.float32, [(CHAT, [photo()])])
+    assert agreement.reopened > 1e-4
+    assert agreement.written == 0
+
+
+def test_another_pixel_budget_in_the_folder_is_noticed(tmp_path: Path, shards: Path):
+    policy = noisy(tiny_policy())
+    export(write_run(policy, shards, tmp_path / "run"), tmp_path / "out", samples=2)
+    file = tmp_path / "out" / "preprocessor_config.json"
+    values = json.loads(file.read_text())
+    values["size"] = {"shortest_edge": 784, "longest_edge": 784}
+    file.write_text(json.dumps(values))
+    run = rebuild(policy_card(policy), policy.state_dict())
+    with pytest.raises(RuntimeError):  # another number of image tokens: the logits are not even of one shape
+        compare(run, tmp_path / "out", "merge", torch.float32, [(CHAT, [photo()])])
+
+
+def test_figures_of_another_step_do_not_reach_the_card(tmp_path: Path, shards: Path):
+    run = write_run(noisy(tiny_policy()), shards, tmp_path / "run")
+    (run / "final_metrics.json").write_text(json.dumps({"seen/exact": 0.5, "step": 4}))
+    export(run, tmp_path / "out", samples=1)
+    assert "no final figures of this step" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_overwriting_takes_an_export_and_nothing_else(tmp_path: Path, shards: Path):
+    run = write_run(noisy(tiny_policy()), shards, tmp_path / "run")
+    export(run, tmp_path / "out", samples=1)
+    export(run, tmp_path / "out", samples=1, overwrite=True)
+    (tmp_path / "precious").mkdir()
+    with pytest.raises(UserError, match="holds no model"):
+        export(run, tmp_path / "precious", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photos", "precious", "run", "shards"]
+
+
+def test_weights_that_were_trained_must_be_in_the_checkpoint(tmp_path: Path):
+    base = tiny_policy()
+    base.base.save_pretrained(tmp_path / "base")
+    base.processor.save(tmp_path / "base")
+    backbone = Pretrained(str(tmp_path / "base"))
+    policy = Policy(PolicyConfig(backbone, PixelBudget(784, 7056)), backbone.processor(PixelBudget(784, 7056)))
+    state = dict(policy.state_dict())
+    state.pop("model.lm_head.weight")
+    with pytest.raises(UserError, match="are missing"):
+        rebuild(policy_card(policy), state)
+
+
+def test_a_base_that_changed_since_is_refused(tmp_path: Path):
+    base = tiny_policy()
+    base.base.save_pretrained(tmp_path / "base")
+    base.processor.save(tmp_path / "base")
+    backbone = Pretrained(str(tmp_path / "base"))
+    config = PolicyConfig(backbone, PixelBudget(784, 7056), lora=LoRA(rank=2, alpha=4.0))
+    policy = Policy(config, backbone.processor(config.pixels))
+    card, state = policy_card(policy), policy.state_dict()
+    noisy(base).base.save_pretrained(tmp_path / "base")
+    with pytest.raises(UserError, match="holds other weights now"):
+        rebuild(card, state)
 
 
 def test_refusals_are_sentences_and_leave_nothing_behind(tmp_path: Path, shards: Path):
