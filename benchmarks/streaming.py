@@ -22,6 +22,7 @@ from rich.table import Table
 
 from fgvr.data.aviary import Aviary
 from fgvr.data.packing import pack
+from fgvr.data.plan import PackOptions
 from fgvr.data.shards import ShardSet
 from fgvr.data.sources import ImageFolder
 from fgvr.data.tasks import OpenWorld
@@ -99,7 +100,7 @@ def main(count: int = 768, width: int = 500, height: int = 375, rounds: int = 5,
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         write_photos(root / "photos", count, width, height)
-        pack(ImageFolder(root / "photos"), root / "shards", val=0.0, test=0.0)
+        pack(ImageFolder(root / "photos"), root / "shards", PackOptions(val=0.0, test=0.0))
         files = sorted((root / "photos").rglob("*.jpg"))
         results.append(compare(f"{width} x {height}", root / "shards", files, PixelBudget(784, 336 * 336), rounds))
         aviary = Aviary(species=48, unseen=0, train=24, val=0, test=0)

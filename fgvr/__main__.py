@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -33,23 +34,26 @@ TOOLS = {
 
 
 def main(args: list[str] | None = None) -> int:
-    """Returns the exit code: 0, 2 for an error the user can mend, 130 for Ctrl-C; a bug keeps its traceback."""
+    """Returns 0, 2 for an error the user can mend, 130 for Ctrl-C, 143 for SIGTERM; a bug keeps its traceback."""
     args = sys.argv[1:] if args is None else args
-    # Before torch is loaded: its OpenMP threads wait for each other by spinning, which on a CPU shared with anything
-    # else makes
-    # a step ten times slower; a short spin costs nothing on an idle one.
+    # Before torch is loaded: on a shared CPU its threads, which wait by spinning, make a step ten times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         return _run(args)
     except UserError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:
-        return _interrupted(args)
+        return _stopped(args, "Ctrl-C", 130)
     except SystemExit as leave:
         if isinstance(leave.__context__, KeyboardInterrupt):  # lightning turns Ctrl-C into exit 1
-            return _interrupted(args)
+            return _stopped(args, "Ctrl-C", 130)
         return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what = error.filename or "The output"
+            return _refuse(
+                f"{what} must find room, but the disk is full ({error.strerror}): make room, then start again."
+            )
         if error.filename is None:
             raise
         return _refuse(f"{error.filename}: {error.strerror}.")
@@ -68,8 +72,8 @@ def _run(args: list[str]) -> int:
         rest = " ".join(arg for arg in args if arg != verb)
         raise UserError(f"The command comes first: python -m fgvr {verb or 'COMMAND'} {rest}.")
     if command in RUNS:
-        _run_lightning(args)
-    elif command in TOOLS:
+        return _run_lightning(args)
+    if command in TOOLS:
         _run_tool(command, args[1:])
     else:
         import difflib
@@ -80,8 +84,9 @@ def _run(args: list[str]) -> int:
     return 0
 
 
-def _run_lightning(args: list[str]) -> None:
+def _run_lightning(args: list[str]) -> int:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from fgvr.cli import run_cli
 
@@ -89,6 +94,9 @@ def _run_lightning(args: list[str]) -> None:
         run_cli(args)
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
+    except SIGTERMException:  # a SystemExit without a code
+        return _stopped(args, "SIGTERM", 143)
+    return 0
 
 
 def _run_tool(command: str, args: list[str]) -> None:
@@ -136,10 +144,10 @@ def _refuse(message: str) -> int:
     return 2
 
 
-def _interrupted(args: list[str]) -> int:
+def _stopped(args: list[str], by: str, code: int) -> int:
     again = " The same command goes on from the last checkpoint." if args[:1] == ["fit"] else ""
-    print(f"fgvr: stopped by Ctrl-C.{again}", file=sys.stderr)
-    return 130
+    print(f"fgvr: stopped by {by}.{again}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

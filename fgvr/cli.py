@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pydoc
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError
 from lightning.fabric.plugins import CheckpointIO
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -25,13 +27,23 @@ from fgvr.callbacks.final_metrics import LastFigures, print_figures, write_figur
 from fgvr.callbacks.fingerprint import code_fingerprint, config_fingerprint
 from fgvr.callbacks.predictions import Predictions
 from fgvr.callbacks.progress import Progress
-from fgvr.callbacks.run_folder import RunFolder, Start, choose_start, claim, evaluation_checkpoint
+from fgvr.callbacks.run_folder import (
+    RunFolder,
+    SameStart,
+    Start,
+    choose_start,
+    claim,
+    evaluation_checkpoint,
+    final_figures,
+    set_later_aside,
+)
 from fgvr.callbacks.sample_log import SampleLog
 from fgvr.callbacks.step_seeds import StepSeeds
 from fgvr.cli_help import explain
+from fgvr.data.manifest import write_whole
 from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import UserError
-from fgvr.strategies.checkpoint_io import WholeCheckpointIO, write_whole
+from fgvr.strategies.checkpoint_io import WholeCheckpointIO
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +53,7 @@ VERBS = {
     "test": {"model", "dataloaders", "datamodule", "verbose", "weights_only"},
     "predict": {"model", "dataloaders", "datamodule", "return_predictions", "weights_only"},
 }
+PRECISIONS = ("None", "32-true", "32", "bf16-mixed")
 
 
 class FGVRCLI(LightningCLI):
@@ -97,9 +110,12 @@ class FGVRCLI(LightningCLI):
         config.trainer.default_root_dir = str(self.run.dir)
         self.fingerprint = {"config": config_fingerprint(self.plain_config), "code": code_fingerprint()}
         if self.verb == "fit":
-            if rank_zero_only.rank == 0:
+            _refuse_settings(self.plain_config)
+            if _leads():
                 self.stack.callback(claim(self.run).release)
             self.start = choose_start(self.run, self.fingerprint)
+            if _leads():
+                set_later_aside(self.run, self.start)
         else:
             self.start = Start(evaluation_checkpoint(self.run, config.ckpt_path))
 
@@ -139,7 +155,7 @@ class FGVRCLI(LightningCLI):
             )
             with _without_training_state():
                 self.trainer.validate(model, datamodule=datamodule, ckpt_path=self._checkpoint, verbose=False)
-            self._finish(json.loads(self.run.metrics_file.read_text()))
+            self._finish(final_figures(self.run) or {})
             return
         if self.trainer.is_global_zero:
             write_whole(self.run.dir / "config.yaml", OmegaConf.to_yaml(self._config_to_repeat()).encode())
@@ -180,7 +196,7 @@ class FGVRCLI(LightningCLI):
 
     def _forced(self, settings: Any) -> list[Callback]:
         """Callbacks of every run, whatever the config's own list says."""
-        forced: list[Callback] = [self.figures]
+        forced: list[Callback] = [SameStart(self.start), self.figures]
         if settings.enable_progress_bar is not False:
             forced.append(Progress())
         if self.verb == "predict" and isinstance(self.datamodule, ShardDataModule):
@@ -196,8 +212,8 @@ class FGVRCLI(LightningCLI):
         return forced
 
     def _tensorboard(self) -> TensorBoardLogger:
-        step = self.start.manifest.step if self.start.manifest else None
-        # the curves after the checkpoint are drawn again
+        # the curves after the checkpoint, or all of a run that was stopped before its first one, are drawn again
+        step = self.start.manifest.step if self.start.manifest else 0
         return TensorBoardLogger(self.run.dir, name="tensorboard", version="", purge_step=step)
 
     def _config_to_repeat(self) -> dict[str, Any]:
@@ -238,7 +254,7 @@ def run_cli(args: list[str]) -> None:
     root = logging.getLogger("fgvr")
     handler = logging.StreamHandler(sys.stderr)
     root.addHandler(handler)
-    root.setLevel(logging.INFO if rank_zero_only.rank == 0 else logging.ERROR)
+    root.setLevel(logging.INFO if _leads() else logging.ERROR)
     advertisement = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     advertisement.addFilter(_no_advertisement)
     try:
@@ -247,6 +263,30 @@ def run_cli(args: list[str]) -> None:
     finally:
         root.removeHandler(handler)
         advertisement.removeFilter(_no_advertisement)
+
+
+def _leads() -> bool:
+    """Whether this is the one process of the run that may change its folder; asked before the processes have met."""
+    return rank_zero_only.rank == 0 and LightningEnvironment().node_rank() == 0
+
+
+def _refuse_settings(config: dict[str, Any]) -> None:
+    """Raises UserError for what the trainer could be told but a training here could not keep to."""
+    trainer = config["trainer"]
+    if str(trainer.get("precision")) not in PRECISIONS:
+        raise UserError(
+            f"trainer.precision must be 32-true or bf16-mixed, got {trainer['precision']}: choose bf16-mixed for speed "
+            "(the weights are kept in float32 and 16-mixed would clip its gradients while they are scaled)."
+        )
+    data = pydoc.locate(config["data"]["class_path"])
+    if not isinstance(data, type) or not issubclass(data, ShardDataModule):
+        return
+    for key, defaults in (("limit_train_batches", ("None", "1.0")), ("overfit_batches", ("None", "0.0", "0"))):
+        if str(trainer.get(key)) not in defaults:  # as text, because 1.0 is everything and 1 is a single batch
+            raise UserError(
+                f"trainer.{key} must be left out with {data.__name__}, got {trainer[key]}: the stream counts its own "
+                "batches, so shorten an epoch with data.init_args.epoch_length instead."
+            )
 
 
 def users_own(error: BaseException) -> BaseException:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_run import same_weights
 
 from fgvr.__main__ import main
@@ -157,6 +159,7 @@ def test_a_second_run_in_the_folder_is_refused(config: Path, capsys: Any) -> Non
         ("max_epochs: 3", "max_epochs: ${nothing}", "Interpolation key 'nothing' not found"),
         ("max_epochs: 3", "default_root_dir: /tmp/x", "leave trainer.default_root_dir (/tmp/x) out"),
         ("accelerator: cpu", "accelerator: gpu", "No supported gpu backend found"),
+        ("max_epochs: 3", "precision: 16-mixed", "must be 32-true or bf16-mixed, got 16-mixed: choose bf16-mixed"),
     ],
 )
 def test_mistakes_are_one_sentence_and_build_nothing(
@@ -168,6 +171,47 @@ def test_mistakes_are_one_sentence_and_build_nothing(
     assert err.startswith("fgvr: ")
     assert sentence in err
     assert not list((config.parent / "run").glob("checkpoints/*"))
+
+
+STREAM = """
+data:
+  class_path: fgvr.datamodules.SFTData
+  init_args:
+    train: [{{path: {folder}}}]
+    task: {{class_path: fgvr.data.tasks.OpenWorld, init_args: {{question: Which?}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    "setting", ["limit_train_batches: 5", "limit_train_batches: 1", "limit_train_batches: 0.5", "overfit_batches: 1"]
+)
+def test_a_stream_is_not_cut_short_by_the_trainer(config: Path, capsys: Any, setting: str) -> None:
+    text = config.read_text().replace("max_epochs: 3", f"max_epochs: 1\n  {setting}")
+    config.write_text(text)
+    stream = STREAM.format(folder=config.parent)
+    config.write_text(text.replace("\ndata:\n  class_path: toy_run.ToyData\n", stream))
+    capsys.readouterr()
+    assert fit(config) == 2
+    key, value = setting.split(": ")
+    sentence = f"fgvr: trainer.{key} must be left out with SFTData, got {value}: "
+    err = capsys.readouterr().err
+    assert err.startswith(sentence)
+    assert "data.init_args.epoch_length" in err
+    assert not (config.parent / "run").exists()
+
+
+def test_other_data_may_be_cut_short_and_bfloat16_is_no_mistake(config: Path) -> None:
+    assert fit(config, "--trainer.limit_train_batches=2", "--trainer.precision=bf16-mixed") == 0
+    assert figures(config)["step"] == 6
+
+
+def test_curves_of_a_run_without_a_checkpoint_are_drawn_once(config: Path) -> None:
+    fit(config, "--trainer.max_steps=5")
+    shutil.rmtree(config.parent / "run/checkpoints")
+    (config.parent / "run/final_metrics.json").unlink()
+    fit(config, "--trainer.max_steps=4")
+    curves = EventAccumulator(str(config.parent / "run/tensorboard")).Reload()
+    assert [point.step for point in curves.Scalars("loss")] == [0, 1, 2, 3]
 
 
 def test_print_config_prints_what_can_be_read_again(config: Path, capsys: Any, tmp_path: Path) -> None:

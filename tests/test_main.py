@@ -88,6 +88,12 @@ def test_errors_of_the_user_are_one_sentence(greet: Path, tmp_path: Path, capsys
         assert capsys.readouterr().err == f"fgvr: {sentence}\n"
 
 
+def test_a_full_disk_is_one_sentence(greet: Path, capsys: Any) -> None:
+    assert main(["greet", "--name", "Ada", "--out", "/dev/full"]) == 2
+    sentence = "The output must find room, but the disk is full (No space left on device)"
+    assert capsys.readouterr().err == f"fgvr: {sentence}: make room, then start again.\n"
+
+
 def test_a_bug_keeps_its_traceback(greet: Path) -> None:
     with pytest.raises(ValueError, match="a mistake of ours"):
         main(["greet", "--name", "bug", "--out", str(greet)])
@@ -98,7 +104,8 @@ def test_ctrl_c_in_a_tool(greet: Path, capsys: Any) -> None:
     assert capsys.readouterr().err == "fgvr: stopped by Ctrl-C.\n"
 
 
-def test_ctrl_c_in_a_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)])
+def test_a_run_that_is_stopped_says_so(tmp_path: Path, sent: signal.Signals, name: str, code: int) -> None:
     config = "model: {class_path: toy_run.ToyModel, init_args: {pause: 0.05}}\ndata: {class_path: toy_run.ToyData}\n"
     config += "trainer: {accelerator: cpu, max_epochs: 1000, log_every_n_steps: 1}\n"
     config += f"run: {{dir: {tmp_path / 'run'}, save_every: 2}}\n"
@@ -111,8 +118,8 @@ def test_ctrl_c_in_a_run(tmp_path: Path) -> None:
         end = time.monotonic() + 120
         while not list(tmp_path.glob("run/checkpoints/step-*")) and time.monotonic() < end and run.poll() is None:
             time.sleep(0.05)
-        run.send_signal(signal.SIGINT)
+        run.send_signal(sent)
         err = run.communicate(timeout=60)[1]
-    assert run.returncode == 130, err
+    assert run.returncode == code, err
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == "fgvr: stopped by Ctrl-C. The same command goes on from the last checkpoint."
+    assert err.splitlines()[-1] == f"fgvr: stopped by {name}. The same command goes on from the last checkpoint."

@@ -17,8 +17,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 import fgvr
 from fgvr.callbacks.fingerprint import refuse_changes
 from fgvr.callbacks.run_folder import RunFolder
+from fgvr.data.manifest import write_whole
 from fgvr.errors import UserError
-from fgvr.strategies.checkpoint_io import SUFFIX, checkpoints_in, read_manifest, write_whole
+from fgvr.strategies.checkpoint_io import SUFFIX, checkpoints_in, read_manifest
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fgvr
-from fgvr.strategies.checkpoint_io import write_whole
+from fgvr.data.manifest import write_whole
 
 
 class LastFigures(Callback):

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from fgvr.callbacks.gather import of_all_ranks
 from fgvr.callbacks.pictures import answer_grid, class_table, confusion_table, verdict_bars
 from fgvr.data.manifest import write_whole
 from fgvr.data.tasks import Task
@@ -160,11 +160,7 @@ def _as_row(cohort: str, entry: Judged) -> dict[str, str | None]:
 
 def _gathered(answers: list[dict[str, str | None]]) -> list[dict[str, str | None]]:
     """The answers of all processes, in an order that does not depend on who had which. A collective call."""
-    if dist.is_available() and dist.is_initialized():
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, answers)
-        answers = [row for part in parts for row in part]
-    return sorted(answers, key=lambda row: (str(row["cohort"]), str(row["dataset"]), str(row["uid"])))
+    return sorted(of_all_ranks(answers), key=lambda row: (str(row["cohort"]), str(row["dataset"]), str(row["uid"])))
 
 
 def _hash(uid: str) -> bytes:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from fgvr.callbacks.gather import of_all_ranks
 from fgvr.data.manifest import write_whole
 from fgvr.data.names import Names
 from fgvr.data.tasks import Task
@@ -68,7 +68,7 @@ class Predictions(Callback):
         self.rows |= predictions(_data(trainer).task, batch, outputs)
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data, found = _data(trainer), _gathered(self.rows)
+        data, found = _data(trainer), dict(of_all_ranks(list(self.rows.items())))
         self.rows = {}
         if not trainer.is_global_zero:
             return
@@ -145,12 +145,3 @@ def _data(trainer: Trainer) -> ShardDataModule:
             "Predictions needs a data module with photos, task and taxonomy (fgvr.datamodules): pass one to the Trainer"
         )
     return data
-
-
-def _gathered(rows: Mapping[int, Prediction]) -> dict[int, Prediction]:
-    """The rows of all processes. A collective call."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return dict(rows)
-    parts: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, dict(rows))
-    return {place: row for part in parts for place, row in part.items()}

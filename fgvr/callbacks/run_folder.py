@@ -5,6 +5,7 @@ runs/NAME/config.yaml  checkpoints/step-00000100.ckpt/  checkpoints/best.json  t
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -13,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fgvr.callbacks.fingerprint import Changeable, refuse_changes
 from fgvr.errors import UserError
@@ -27,6 +30,8 @@ from fgvr.strategies.checkpoint_io import (
 )
 
 log = logging.getLogger(__name__)
+
+CANNOT_LOCK = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,27 @@ class Start:
     manifest: CheckpointManifest | None = None
     complete: bool = False
 
+    def __str__(self) -> str:
+        where = "at the beginning" if self.checkpoint is None else f"from {self.checkpoint.name}"
+        return f"{where} to evaluate a complete run" if self.complete else where
+
+
+class SameStart(Callback):
+    """Raises UserError in every process of a run unless all of them found the same place to start from."""
+
+    def __init__(self, start: Start) -> None:
+        self.start = start
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        own = str(self.start)
+        first = trainer.strategy.broadcast(own)
+        if not trainer.strategy.reduce_boolean_decision(own == first):
+            other = f"process {trainer.global_rank} {own}" if own != first else "another one does not"
+            raise UserError(
+                f"All processes of a run must start alike, but process 0 starts {first} and {other}: "
+                "see that every machine has the same run.dir in view, then start again."
+            )
+
 
 class RunLock:
     """Held by the one process that may write to the folder; the system drops it when that process ends, however."""
@@ -88,13 +114,22 @@ class RunLock:
         self._file: IO[str] = (folder / ".lock").open("a+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
             self._file.close()
             raise UserError(
                 f"{folder} is being written by {holder}: wait for it to end, or choose another run.dir."
             ) from None
+        except OSError as error:
+            if error.errno not in CANNOT_LOCK:
+                self._file.close()
+                raise
+            log.warning(
+                "%s is on a file system that cannot lock files (%s): see to it that no other run writes to it.",
+                folder,
+                error.strerror,
+            )
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {os.uname().nodename}")
         self._file.flush()
@@ -123,13 +158,17 @@ def claim(run: RunFolder) -> RunLock:
             log.info("Removed %s, left half-written by a process that was stopped.", path)
     except OSError as error:
         raise UserError(
-            f"The run folder {run.dir} must be writable ({error.strerror}: {error.filename}): choose another run.dir."
+            f"The run folder {run.dir} must be writable ({error.strerror}: {error.filename or run.dir}): "
+            "choose another run.dir."
         ) from error
     return lock
 
 
 def choose_start(run: RunFolder, fingerprint: Mapping[str, Any]) -> Start:
-    """Finds the checkpoint to go on from and refuses it when `fingerprint` differs in a way that is not allowed."""
+    """Finds the checkpoint to go on from and refuses it when `fingerprint` differs in a way that is not allowed.
+
+    Changes nothing in the folder: every process of a run asks, and all must get the same answer.
+    """
     if run.fresh:
         return Start()
     if run.resume == "never":
@@ -151,6 +190,29 @@ def choose_start(run: RunFolder, fingerprint: Mapping[str, Any]) -> Start:
     if not complete:
         log.info("Resuming at step %d from %s.", manifest.step, path)
     return Start(path, manifest, complete)
+
+
+def set_later_aside(run: RunFolder, start: Start) -> None:
+    """When the run goes back to a named checkpoint of its own, moves the later ones away; for the one that writes."""
+    if start.checkpoint is None or start.manifest is None or run.fresh or run.resume in ("auto", "never"):
+        return
+    if start.checkpoint.resolve().parent != run.checkpoints.resolve() or start.checkpoint != Path(run.resume):
+        return
+    later = [path for path in checkpoints_in(run.checkpoints) if read_manifest(path).step > start.manifest.step]
+    if later:
+        aside = _free_name(run.checkpoints / "set-aside")
+        aside.mkdir()
+        for path in later:
+            path.rename(aside / path.name)
+        log.info("Going back to %s; the %d later checkpoints were moved to %s.", start.checkpoint, len(later), aside)
+
+
+def final_figures(run: RunFolder) -> dict[str, Any] | None:
+    """What a run wrote when it was complete, None before that; raises UserError when the file is damaged."""
+    if not run.metrics_file.exists():
+        return None
+    remedy = "remove it, and the same command evaluates the final weights again"
+    return _read_object(run.metrics_file, "step", int, remedy)
 
 
 def evaluation_checkpoint(run: RunFolder, given: str | None) -> Path | None:
@@ -179,7 +241,7 @@ def best_checkpoint(folder: Path) -> Path:
     record = folder / "best.json"
     if not record.is_file():
         raise UserError(f"{folder} has no best.json: set run.best to a validation figure before training.")
-    path = folder / str(json.loads(record.read_text())["checkpoint"])
+    path = folder / _read_object(record, "checkpoint", str, "give --ckpt_path the path of a checkpoint")["checkpoint"]
     verify_checkpoint(path)
     return path
 
@@ -192,14 +254,6 @@ def _named_start(run: RunFolder) -> Path | None:
         if own is not None:
             log.info("%s has checkpoints of its own, so the run goes on from these, not from %s.", run.dir, path)
         return own or path
-    step = read_manifest(path).step
-    later = [other for other in checkpoints_in(run.checkpoints) if read_manifest(other).step > step]
-    if later:
-        aside = _free_name(run.checkpoints / "set-aside")
-        aside.mkdir()
-        for other in later:
-            other.rename(aside / other.name)
-        log.info("Going back to %s; the %d later checkpoints were moved to %s.", path, len(later), aside)
     return path
 
 
@@ -213,15 +267,23 @@ def _refuse_all_damaged(run: RunFolder) -> None:
 
 
 def _is_complete(run: RunFolder, manifest: CheckpointManifest, fingerprint: Mapping[str, Any]) -> bool:
-    if not run.metrics_file.is_file():
-        return False
-    try:
-        ended_at = json.loads(run.metrics_file.read_text())["step"]
-    except (ValueError, KeyError, TypeError):
+    figures = final_figures(run)
+    if figures is None:
         return False
     limits = ("trainer.max_steps", "trainer.max_epochs")
     then, now = manifest.fingerprint.get("config", {}), fingerprint.get("config", {})
-    return ended_at == manifest.step and all(then.get(key) == now.get(key) for key in limits)
+    return figures["step"] == manifest.step and all(then.get(key) == now.get(key) for key in limits)
+
+
+def _read_object(file: Path, key: str, kind: type, remedy: str) -> dict[str, Any]:
+    """A JSON object of which `key` at least is there and of the type it must be."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} must be readable JSON, but it is damaged ({error}): {remedy}.") from error
+    if not isinstance(content, dict) or not isinstance(content.get(key), kind):
+        raise UserError(f"{file} must hold an object with a {key}, but it does not: {remedy}.")
+    return content
 
 
 def _free_name(path: Path) -> Path:

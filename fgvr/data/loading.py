@@ -18,6 +18,7 @@ from fgvr.types import Example, ReadRecord
 
 T = TypeVar("T")
 NAMED = 20  # quarantined samples that a tally remembers by name
+AGREE_EVERY = 50  # steps after which several ranks add up what they quarantined: a sum over ranks costs time
 
 Encode = Callable[[Example, random.Random], T]
 Collate = Callable[[list[T], ReadRecord], Any]
@@ -104,8 +105,10 @@ class StepLoader(Generic[T]):
     only. `collate(items, record)` gets an empty list when nothing is left of a share.
 
     Starting an iteration goes on at the saved place, or opens the next epoch when the last one was begun; with
-    `repeat`, every iteration is the whole of epoch 0 (evaluation). Raises UserError as soon as this rank's quarantined
-    samples exceed `max_bad_share` of the epoch; RuntimeError when a worker dies or is silent for too long.
+    `repeat`, every iteration is the whole of epoch 0 (evaluation). Raises UserError when the quarantined samples of all
+    ranks exceed `max_bad_share` of the epoch: a rank that is alone looks at every step, several add theirs up every
+    `AGREE_EVERY` steps and at the epoch's end and stop together, so that none is left waiting for another. Raises
+    RuntimeError when a worker dies or is silent for too long.
     """
 
     sets: Sequence[SampleSet]
@@ -163,12 +166,12 @@ class StepLoader(Generic[T]):
         epoch, step, tally = self.epoch, self.step - behind, self._tally_before if behind else self.tally
         if step == len(self):
             epoch, step, tally = epoch + 1, 0, Tally()
-        read, quarantined = self.links.total([tally.read, tally.quarantined])
+        summed = self._summed(tally)
         return {
             "epoch": epoch,
             "step": step,
-            "read": read,
-            "quarantined": quarantined,
+            "read": summed.read,
+            "quarantined": summed.quarantined,
             "named": [list(pair) for pair in tally.named],
             "global_batch": self.global_batch,
             "order": self.order.fingerprint,
@@ -191,15 +194,19 @@ class StepLoader(Generic[T]):
     def account(self) -> Tally:
         """The finished epoch's sums over all ranks; every rank must call it after the last batch.
 
+        A returned tally says that every position of the epoch's order was either read, its length and crc32 being those
+        of the shard's index, or quarantined: the steps came one after the other, and their counts add up. The order
+        is made from the number of samples in each shard, so this says nothing of a sample that no position stands for:
+        that there is none at weight 1 is what `each_once` checks before training.
+
         Raises UserError unless read + quarantined = planned, or when too many were quarantined.
         """
-        read, quarantined = self.links.total([self.tally.read, self.tally.quarantined])
-        if read + quarantined != len(self.order):
+        tally = self._summed(self.tally)
+        if tally.read + tally.quarantined != len(self.order):
             raise UserError(
-                f"epoch {self.epoch} must give each of its {len(self.order)} samples once, but {read} were read and "
-                f"{quarantined} quarantined: the run stops, since it did not train on what it was given"
+                f"epoch {self.epoch} must give each of its {len(self.order)} samples once, but {tally.read} were read "
+                f"and {tally.quarantined} quarantined: the run stops, since it did not train on what it was given"
             )
-        tally = Tally(read, quarantined, self.tally.named)
         self._refuse_if_bad(tally)
         return tally
 
@@ -218,13 +225,21 @@ class StepLoader(Generic[T]):
                 )
             self._tally_before, self.tally = self.tally, self.tally.plus(record)
             self.step, self._begun = self.step + 1, True
-            self._refuse_if_bad(self.tally)
+            # every rank takes every step, if only an empty share of it, so all of them sum at the same ones
+            due = self.world == 1 or self.step % AGREE_EVERY == 0 or self.step == len(self)
+            if due and self.max_bad_share < 1:
+                self._refuse_if_bad(self._summed(self.tally))
             yield batch
+
+    def _summed(self, tally: Tally) -> Tally:
+        """The counts of all ranks, with this rank's names. A collective call."""
+        read, quarantined = self.links.total([tally.read, tally.quarantined])
+        return Tally(read, quarantined, tally.named)
 
     def _refuse_if_bad(self, tally: Tally) -> None:
         planned = len(self.order)
         if tally.quarantined > self.max_bad_share * planned:
-            named = "; ".join(f"{uid} ({reason})" for uid, reason in tally.named[:5])
+            named = "; ".join(f"{uid} ({reason})" for uid, reason in tally.named[:5]) or "other ranks name them"
             raise UserError(
                 f"at most {self.max_bad_share:.2%} of the samples may be unusable, but {tally.quarantined} of the "
                 f"{planned} of epoch {self.epoch} are: {named}. Mend or pack these again, or raise max_bad_share"

@@ -157,6 +157,15 @@ def _cycle(key: int, shards: tuple[int, ...], window: int) -> Ints:
     return shuffled(key, shards, window)
 
 
+def each_once(order: ShuffledOrder, epoch: int = 0) -> bool:
+    """Whether an epoch holds every sample of every set exactly once."""
+    sets, samples = order.epoch(epoch)
+    if len(samples) != sum(order.sizes):
+        return False
+    places = np.array([0, *itertools.accumulate(order.sizes)])[sets] + samples
+    return bool((np.bincount(places, minlength=len(places)) == 1).all())
+
+
 @dataclass(frozen=True)
 class FixedOrder:
     """The same places, in the same order, in every epoch: `places` are (set, sample)."""

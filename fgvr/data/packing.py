@@ -33,7 +33,7 @@ from fgvr.data.manifest import (
     save_manifest,
     write_whole,
 )
-from fgvr.data.plan import ClassSplit, Item, PackOptions, Plan, PlannedShard, make_plan
+from fgvr.data.plan import Item, PackOptions, Plan, PlannedShard, make_plan
 from fgvr.data.records import Source
 from fgvr.data.shards import open_shard_writer
 from fgvr.errors import SampleError, UserError
@@ -47,14 +47,8 @@ logger = logging.getLogger(__name__)
 def pack(
     source: Source,
     out: Path,
+    options: PackOptions = PackOptions(),  # noqa: B008  (frozen)
     *,
-    seed: int = 0,
-    unseen: int | float = 0,
-    class_split: ClassSplit = "seen-unseen",
-    k_shot: int | None = None,
-    val: float = 0.1,
-    test: float = 0.1,
-    samples_per_shard: int = 1000,
     max_bad_share: float = 0.001,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -62,15 +56,12 @@ def pack(
 ) -> Manifest:
     """Packs a source into `out`; killed at any moment and run again, it goes on and ends with the same bytes.
 
-    `unseen` holds out a share of the classes (0.2) or a number of them (16); base-novel takes the second half of the
-    sorted labels instead. `k_shot` keeps that many training pictures of each class. `val` and `test` are shares of each
-    class, for pictures to which the source gives no split. `progress` is told pictures done and pictures planned, `say`
-    gets sentences. Raises UserError when more than `max_bad_share` of the samples are refused (the folder then holds
-    the shards and a manifest that says so), and when `out` holds something else, unless `overwrite`.
+    `progress` is told pictures done and pictures planned, `say` gets sentences. Raises UserError when more than
+    `max_bad_share` of the samples are refused (the folder then holds the shards and a manifest that says so), and when
+    `out` holds something else, unless `overwrite`.
     """
     if not 0 <= max_bad_share <= 1:
         raise UserError(f"max_bad_share must be a share between 0 and 1, got {max_bad_share}")
-    options = PackOptions(seed, unseen, class_split, k_shot, val, test, samples_per_shard)
     out = Path(out)
     if source.walked is not None and out.resolve().is_relative_to(source.walked.resolve()):
         raise UserError(

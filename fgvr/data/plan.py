@@ -22,7 +22,13 @@ HELD_OUT = ("unseen", "novel")
 
 @dataclass(frozen=True)
 class PackOptions:
-    """What decides the contents of a shard set, besides its source. See `fgvr.data.packing.pack` for each."""
+    """What decides the contents of a shard set, besides its source. Raises UserError for a value out of range.
+
+    `seed` draws the class split, the picture split, the few-shot subset and the order. `unseen` holds out a share of
+    the classes (0.2) or a number of them (16); `class_split` base-novel takes the second half of the sorted labels
+    instead. `k_shot` keeps that many training pictures of each class. `val` and `test` are shares of each class, for
+    pictures to which the source gives no split. `samples_per_shard` are the pictures in one tar.
+    """
 
     seed: int = 0
     unseen: int | float = 0

@@ -30,11 +30,15 @@ from fgvr.data.records import (
 from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 
-__all__ = ["CSV", "ImageFolder", "Record", "Refusal", "Source"]
+__all__ = ["CSV", "ImageFolder", "Record", "Refusal", "Source", "SourceGone"]
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 NOT_DATA = {".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml"}
 NOT_DATA_NAMES = {"thumbs.db", "desktop.ini"}
+
+
+class SourceGone(UserError):
+    """The pictures are not where the source was told to look: none of them can be read, whatever its other settings."""
 
 
 class ImageFolder(Source):
@@ -45,7 +49,8 @@ class ImageFolder(Source):
     root/taxonomy.yaml where there is one); a folder may then go by any spelling or synonym of a class in it. `ranks`
     names the folder levels, the class level last. `splits` says whether the top folders are splits; by default they are
     when all of them are called so. Hidden files and text files are passed over; any other file that is not an image is
-    refused, and so are links out of the root.
+    refused, and so are links out of the root. Nothing is looked for before it is asked for: a run on shards that are
+    there already needs no pictures.
     """
 
     def __init__(
@@ -57,8 +62,6 @@ class ImageFolder(Source):
         dataset: str | None = None,
     ) -> None:
         self.root = Path(root)
-        if not self.root.is_dir():
-            raise UserError(f"root must be a folder of pictures, but {self.root} is not a folder: give its path")
         self.walked = self.root
         beside = self.root / "taxonomy.yaml"
         self.taxonomy_file = Path(taxonomy) if taxonomy is not None else beside if beside.is_file() else None
@@ -79,12 +82,14 @@ class ImageFolder(Source):
     @cached_property
     def _files(self) -> list[tuple[str, Path | Refusal]]:
         """Every file that counts, by its name relative to the root, sorted; NFC, so that all systems agree."""
+        if not self.root.is_dir():
+            raise SourceGone(f"root must be a folder of pictures, but {self.root} is not a folder: give its path")
         found: list[tuple[str, Path | Refusal]] = []
         for path, reason in walk(self.root, self.root.resolve()):
             name = printable(path.relative_to(self.root).as_posix())
             found.append((name, path if reason is None else Refusal(name, name, reason)))
         if not found:
-            raise UserError(f"root must hold pictures in class folders, but {self.root} holds none: check the path")
+            raise SourceGone(f"root must hold pictures in class folders, but {self.root} holds none: check the path")
         return sorted(found, key=lambda item: item[0])
 
     @cached_property
@@ -174,8 +179,6 @@ class CSV(Source):
         dataset: str | None = None,
     ) -> None:
         self.file = Path(file)
-        if not self.file.is_file():
-            raise UserError(f"file must be a csv file, but {self.file} is not a file: give its path")
         self.root = Path(root) if root is not None else self.file.parent
         self.taxonomy_file = Path(taxonomy) if taxonomy is not None else None
         self.ranks = ranks
@@ -195,6 +198,8 @@ class CSV(Source):
     @cached_property
     def _table(self) -> tuple[dict[str, int], list[tuple[int, list[str]]]]:
         """The place of each column, and the rows with the number of the line on which each ends."""
+        if not self.file.is_file():
+            raise SourceGone(f"file must be a csv file, but {self.file} is not a file: give its path")
         try:
             with self.file.open(encoding="utf-8-sig", newline="") as stream:
                 reader = csv.reader(stream, strict=True)

@@ -25,7 +25,8 @@ class Taxonomy:
 
     `paths` maps a label to its path, which ends in the label and may be shorter than `ranks` (a ragged tree). `root`
     names what everything is ("bird"); it stands above the first rank. `synonyms` maps a node's name to other names
-    for it. Raises UserError when a path is empty, does not end in its label, or gives one name two parents.
+    for it. Raises UserError when a path is empty, does not end in its label, or gives one name two parents, and when
+    two nodes or synonyms of two nodes are one name after `normalise`: no answer could tell them apart.
     """
 
     paths: Mapping[str, tuple[str, ...]]
@@ -49,6 +50,29 @@ class Taxonomy:
                     raise UserError(
                         f"every taxonomy name must have one parent, but {child!r} stands under both "
                         f"{parents.get(child, '(the root)')!r} and {parent!r}: rename one of them"
+                    )
+        self._refuse_names_alike()
+
+    def _refuse_names_alike(self) -> None:
+        named: dict[str, str] = {}
+        for node in self.lineage:
+            if (other := named.setdefault(normalise(node), node)) != node:
+                raise UserError(
+                    f"two names of a taxonomy must differ in their letters or digits, whatever their case, but "
+                    f"{other!r} and {node!r} do not: rename one of them, or make them one"
+                )
+        claimed: dict[str, str] = {}
+        for node, others in self.synonyms.items():
+            if node not in self.lineage:
+                raise UserError(
+                    f"synonyms must belong to names of the taxonomy, but {node!r} is none (it has {list(others)}): "
+                    "mend the name, or leave them out"
+                )
+            for synonym in others:
+                if (other := claimed.setdefault(normalise(synonym), node)) != node:
+                    raise UserError(
+                        f"a synonym must belong to one name of the taxonomy, but {synonym!r} is given to {other!r} "
+                        f"and to {node!r}: leave it out of one of them"
                     )
 
     @classmethod
@@ -97,12 +121,16 @@ class Taxonomy:
         return self.by_normalised_name.get(normalise(name))
 
     def at_rank(self, node: str, rank: str) -> str | None:
-        """The node's ancestor (or itself) at a rank, or None when the node stands above that rank."""
+        """The node's ancestor (or itself) at a rank, or None when the node has none there.
+
+        The names of a path stand at the first ranks, in order. A class stands at the finest rank too, however short
+        its path is.
+        """
         if rank not in self.ranks:
             raise UserError(f"rank must be one of {list(self.ranks)}, got {rank!r}")
+        if node in self.paths and rank == self.ranks[-1]:
+            return node
         path, depth = self.lineage[node], self.ranks.index(rank)
-        if node in self.paths and len(path) < len(self.ranks):  # a ragged path ends at the finest rank
-            depth = min(depth, len(path) - 1) if rank == self.ranks[-1] else depth
         return path[depth] if depth < len(path) else None
 
     def is_ancestor(self, ancestor: str, node: str) -> bool:
@@ -114,7 +142,10 @@ class Taxonomy:
         return len(self.lineage[node]) - len(self.lineage[ancestor])
 
     def merged(self, others: Sequence[Taxonomy]) -> Taxonomy:
-        """One taxonomy of several shard sets. Raises UserError when they disagree on ranks or on a path."""
+        """One taxonomy of several shard sets, with the synonyms of all.
+
+        Raises UserError when they disagree on ranks, root or a path, or when what they make together is refused.
+        """
         paths, synonyms = dict(self.paths), dict(self.synonyms)
         for other in others:
             if (other.ranks, other.root) != (self.ranks, self.root):
@@ -125,5 +156,6 @@ class Taxonomy:
             for label, path in other.paths.items():
                 if paths.setdefault(label, path) != path:
                     raise UserError(f"{label!r} has two paths, {paths[label]} and {path}: make the shard sets agree")
-            synonyms |= other.synonyms
+            for name, more in other.synonyms.items():
+                synonyms[name] = tuple(dict.fromkeys((*synonyms.get(name, ()), *more)))
         return Taxonomy(paths, self.ranks, self.root, synonyms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from fgvr.data.loading import Collate, Encode, LoaderLinks, SampleSet, StepLoader
-from fgvr.data.manifest import MANIFEST, load_manifest
-from fgvr.data.order import WINDOW, FixedOrder, ShuffledOrder, key_of, spread_over_classes
-from fgvr.data.packing import pack
+from fgvr.data.manifest import load_manifest
+from fgvr.data.order import WINDOW, FixedOrder, ShuffledOrder, each_once, key_of, spread_over_classes
+from fgvr.data.packed import pack_or_compare
 from fgvr.data.photos import Photos, photos_for
 from fgvr.data.plan import PackOptions
 from fgvr.data.records import COHORTS, Source
@@ -29,7 +29,11 @@ TRAINED_COHORTS = ("seen", "base")
 
 @dataclass(frozen=True)
 class ShardSource:
-    """A shard set to train on, its weight in the mixture, and how to pack it when the folder holds none yet."""
+    """A shard set to train on, its weight in the mixture, and how to pack it when the folder holds none yet.
+
+    A set that is there must be the one that `source` and `pack` ask for. Without `pack` any options will do for it; a
+    new set is packed with the default ones and the data module's seed.
+    """
 
     path: Path
     weight: float = 1.0
@@ -110,9 +114,8 @@ class ShardDataModule(LightningDataModule, ABC):
 
     def prepare_data(self) -> None:
         for entry in self.train:
-            if entry.source is not None and not (Path(entry.path) / MANIFEST).is_file():
-                options = entry.pack or PackOptions(seed=self.seed)
-                pack(entry.source, Path(entry.path), **asdict(options))
+            if entry.source is not None:
+                pack_or_compare(entry.source, Path(entry.path), entry.pack, self.seed)
 
     def setup(self, stage: str) -> None:
         if stage == "predict":
@@ -122,6 +125,11 @@ class ShardDataModule(LightningDataModule, ABC):
         self.cohorts = [cohort for cohort in sorted(COHORTS) if self._eval_folders(split, cohort)]
         if stage == "fit":
             self.train_sets  # noqa: B018  (damaged sets are refused before the model is built)
+            promised = self.epoch_length is None and all(entry.weight == 1 for entry in self.train)
+            if promised and not each_once(self.order):
+                raise RuntimeError(
+                    f"each of {sum(self.order.sizes)} samples must come once an epoch: fgvr.data.order is broken"
+                )
         _ = self.taxonomy
 
     def teardown(self, stage: str) -> None:

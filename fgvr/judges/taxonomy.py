@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from fgvr.data.names import Names, spelling
+from fgvr.data.names import Names
 from fgvr.data.taxonomy import Taxonomy, normalise
 from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judgement
@@ -66,8 +66,7 @@ class TaxonomyJudge(Judge):
         taxonomy = names.taxonomy
         if label not in taxonomy.lineage:
             raise UserError(f"a label must be a name of the taxonomy, got {label!r}: use the taxonomy of the data")
-        # The label's own spelling comes first: two names may share one normalised form.
-        node = label if spelling(answer) == spelling(label) != () else names.find(answer)
+        node = names.find(answer)
         if node is None:
             blank = not answer.strip() or ABSTENTION.fullmatch(normalise(answer)) is not None
             return Judgement(Verdict.ABSTAIN if blank else Verdict.WRONG)

@@ -47,7 +47,7 @@ def policy_card(policy: Policy) -> dict[str, Any]:
 
 
 def card_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """What two policy cards disagree on that would make one's weights nonsense under the other, (then, now) for each."""
+    """What two policy cards disagree on that would make one's weights nonsense under the other: (then, now) each."""
 
     def essence(card: Mapping[str, Any]) -> dict[str, str]:
         words = hashlib.sha256(card["processor"].get("tokenizer.json", "").encode()).hexdigest()

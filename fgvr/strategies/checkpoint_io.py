@@ -201,13 +201,16 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Takes the name away in one step, then the files."""
-    if path.is_symlink():
-        path.unlink()
-    elif path.exists():
-        leaving = _hidden(path, "gone")
-        path.rename(leaving)
-        shutil.rmtree(leaving)
+    """Takes the name away in one step, then the files; what the disk will not give up is left for `sweep`."""
+    try:
+        if path.is_symlink():
+            path.unlink()
+        elif path.exists():
+            leaving = _hidden(path, "gone")
+            path.rename(leaving)
+            shutil.rmtree(leaving)
+    except OSError as error:
+        log.warning("The old checkpoint %s could not be removed (%s); it is tried again later.", path, error.strerror)
 
 
 def sweep(folder: Path) -> list[Path]:
@@ -219,17 +222,7 @@ def sweep(folder: Path) -> list[Path]:
             swept.append(path)
         else:
             path.rename(original)
-    for path in swept:
-        shutil.rmtree(path)
-    return swept
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a single small file so that a reader sees the old content or the new, never a part."""
-    building = _hidden(path, "new")
-    _write_file(building, data)
-    building.replace(path)
-    _sync_folder(path.parent)
+    return [path for path in swept if _swept(path)]
 
 
 class _HashingWriter:
@@ -289,6 +282,15 @@ def _put_in_place(building: Path, path: Path) -> None:
     building.rename(path)
     _sync_folder(path.parent)
     remove_checkpoint(aside)
+
+
+def _swept(path: Path) -> bool:
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        log.warning("%s could not be removed (%s); the next start tries it again.", path, error.strerror)
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

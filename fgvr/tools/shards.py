@@ -17,7 +17,7 @@ from rich.table import Table
 from fgvr.data.aviary import Aviary  # noqa: F401
 from fgvr.data.manifest import Manifest
 from fgvr.data.packing import pack
-from fgvr.data.plan import ClassSplit
+from fgvr.data.plan import ClassSplit, PackOptions
 from fgvr.data.records import Source
 from fgvr.data.sources import CSV, ImageFolder  # noqa: F401
 
@@ -58,13 +58,7 @@ def shards(
         manifest = pack(
             source,
             out,
-            seed=seed,
-            unseen=unseen,
-            class_split=class_split,
-            k_shot=k_shot,
-            val=val,
-            test=test,
-            samples_per_shard=samples_per_shard,
+            PackOptions(seed, unseen, class_split, k_shot, val, test, samples_per_shard),
             max_bad_share=max_bad_share,
             overwrite=overwrite,
             progress=progress,

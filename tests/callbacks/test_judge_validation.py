@@ -64,7 +64,7 @@ def batch_of(cohort: str, rows: list[tuple[str, str]], quarantined: int = 0) -> 
         for place, (label, text) in enumerate(rows)
     ]
     ids = torch.zeros(len(rows), 1, dtype=torch.long)
-    images = ImageInputs(torch.zeros(1, 1), torch.ones(1, 3, dtype=torch.long))
+    images = ImageInputs(torch.zeros(1, 1, dtype=torch.uint8), torch.ones(1, 3, dtype=torch.long))
     lost = tuple((f"lost-{place}", "cut short") for place in range(quarantined))
     return PromptBatch(examples, ids, ids, ids, images, ReadRecord(0, 0, (), (), lost))
 

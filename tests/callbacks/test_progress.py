@@ -45,6 +45,14 @@ def test_a_log_file_is_not_flooded(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert [line.split(" |")[0] for line in steps] == ["step 1/14", "step 14/14"]
 
 
+def test_steps_are_the_optimisers_when_gradients_are_gathered(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path, Progress(seconds=1000.0), max_epochs=2, accumulate_grad_batches=2)
+    steps = [line for line in capfd.readouterr().err.splitlines() if line.startswith("step ")]
+    assert steps[-1].startswith("step 8/8 ")  # the last of an epoch's seven batches stands alone
+
+
 def test_a_terminal_gets_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leader, follower = pty.openpty()
     with os.fdopen(follower, "w") as terminal:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 from pathlib import Path
@@ -5,8 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import FLOCK, refusing, seccomp
 
-from fgvr.callbacks.run_folder import RunFolder, RunLock, Start, choose_start, claim, evaluation_checkpoint
+from fgvr.callbacks.run_folder import (
+    RunFolder,
+    RunLock,
+    Start,
+    choose_start,
+    claim,
+    evaluation_checkpoint,
+    set_later_aside,
+)
 from fgvr.errors import UserError
 from fgvr.strategies.checkpoint_io import STATE, write_checkpoint
 
@@ -71,6 +81,22 @@ def test_complete_means_the_figures_of_the_last_step_are_there(run: RunFolder) -
     assert not choose_start(RunFolder(run.dir, allow_changed=["config"]), longer).complete
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"step": "9"}', "\xff"])
+def test_damaged_figures_of_a_complete_run_are_one_sentence(run: RunFolder, text: str) -> None:
+    save(run, 9)
+    run.metrics_file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"final_metrics\.json must .*: remove it"):
+        choose_start(run, MADE_OF)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"checkpoint": 1}'])
+def test_a_damaged_record_of_the_best_checkpoint_is_one_sentence(run: RunFolder, text: str) -> None:
+    save(run, 1)
+    (run.checkpoints / "best.json").write_text(text)
+    with pytest.raises(UserError, match=r"best\.json must .*: give --ckpt_path"):
+        evaluation_checkpoint(run, "best")
+
+
 def test_fresh_moves_the_old_run_aside(run: RunFolder) -> None:
     for number in (1, 2):
         save(run, number)
@@ -81,8 +107,12 @@ def test_fresh_moves_the_old_run_aside(run: RunFolder) -> None:
 
 def test_going_back_sets_the_later_checkpoints_aside(run: RunFolder) -> None:
     first, second = save(run, 1), save(run, 2)
-    start = choose_start(RunFolder(run.dir, resume=str(first)), MADE_OF)
+    back = RunFolder(run.dir, resume=str(first))
+    start = choose_start(back, MADE_OF)
     assert start.checkpoint == first
+    assert second.is_dir()  # to choose changes nothing, because every process of a run does it
+    set_later_aside(run, choose_start(run, MADE_OF))
+    set_later_aside(back, start)
     assert (run.checkpoints / "set-aside-1" / second.name).is_dir()
     assert choose_start(run, MADE_OF).checkpoint == first
 
@@ -92,7 +122,12 @@ def test_another_runs_checkpoint_is_only_the_start(run: RunFolder, tmp_path: Pat
     named = RunFolder(run.dir, resume=str(other))
     assert choose_start(named, MADE_OF).checkpoint == other
     own = save(run, 1)
-    assert choose_start(named, MADE_OF).checkpoint == own
+    save(run, 2)
+    (own / STATE).write_bytes(b"")
+    start = choose_start(named, MADE_OF)
+    set_later_aside(named, start)
+    assert start.checkpoint == run.checkpoints / "step-00000002.ckpt"
+    assert own.is_dir()
 
 
 def test_a_named_checkpoint_must_be_there(run: RunFolder) -> None:
@@ -106,6 +141,16 @@ def test_two_runs_in_one_folder(run: RunFolder) -> None:
         RunLock(run.dir)
     lock.release()
     RunLock(run.dir).release()
+
+
+@seccomp
+def test_a_disk_that_cannot_lock_is_only_warned_about(run: RunFolder, caplog: Any) -> None:
+    for error in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+        caplog.clear()
+        refusing({FLOCK: error}, lambda: claim(run).release())
+        assert f"cannot lock files ({os.strerror(error)})" in caplog.text
+    with pytest.raises(UserError, match=r"must be writable \(Input/output error: .*run\)"):
+        refusing({FLOCK: errno.EIO}, lambda: claim(run))
 
 
 def test_the_lock_goes_with_the_process_that_held_it(run: RunFolder) -> None:

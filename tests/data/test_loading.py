@@ -2,6 +2,7 @@ import os
 import pickle
 import random
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_stream import Numbers, collate, encode, write_set
 
-from fgvr.data.loading import LoaderLinks, StepLoader, joined
+from fgvr.data.loading import AGREE_EVERY, LoaderLinks, StepLoader, joined
 from fgvr.data.order import FixedOrder, ShuffledOrder
 from fgvr.data.shards import ShardSet
 from fgvr.errors import SampleError, UserError
@@ -200,6 +201,64 @@ def test_ranks_add_up(sets):
     for stream in ranks:
         stream.links.total = lambda _: summed
     assert ranks[0].account().read == 19
+
+
+class Sums:
+    """Adds up the counts of ranks that are threads; each waits for the others, and all fail when one stays away."""
+
+    def __init__(self, world: int) -> None:
+        self.rows: list[list[int]] = [[] for _ in range(world)]
+        self.barrier, self.calls = threading.Barrier(world, timeout=20), 0
+
+    def of(self, rank: int, counts: list[int]) -> list[int]:
+        self.rows[rank] = counts
+        self.barrier.wait()
+        summed = [sum(column) for column in zip(*self.rows, strict=True)]
+        self.calls += rank == 0
+        self.barrier.wait()
+        return summed
+
+
+def together(sets, places, encode, share, world=2) -> tuple[list[int], list[str], int]:
+    """Runs the ranks to their end: the batches that each gave, how each was stopped, and how often they summed."""
+    sums, given, ends = Sums(world), [0] * world, [""] * world
+
+    def run(rank: int) -> None:
+        links = LoaderLinks(total=lambda counts: sums.of(rank, counts))
+        stream = StepLoader(sets, encode, collate, FixedOrder(tuple(places)), world, rank=rank, world=world)
+        stream.links, stream.max_bad_share = links, share
+        try:
+            for _ in stream:
+                given[rank] += 1
+        except UserError as error:
+            ends[rank] = str(error)
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return given, ends, sums.calls
+
+
+def test_all_ranks_stop_at_the_same_step(sets):
+    places = [(0, step % 3) for step in range(4 * AGREE_EVERY)]
+    places[10::2] = [(0, 3)] * len(places[10::2])  # the first rank meets nothing else from its sixth step on
+    given, ends, sums = together(sets, places, refuse_two, 0.1)
+    assert given == [AGREE_EVERY - 1] * 2
+    assert sums == 1
+    assert all(f"{AGREE_EVERY - 5} of the {4 * AGREE_EVERY} of epoch 0 are: " in end for end in ends)
+    assert "a00003 (it has 1 x 2000 pixels)" in ends[0]
+    assert "are: other ranks name them." in ends[1]
+
+
+def test_the_share_of_unusable_samples_is_that_of_all_ranks(sets):
+    places = [(0, 0)] * 20
+    places[4] = places[7] = (0, 3)  # one of them on each rank, which is 5 % of the epoch
+    assert together(sets, places, refuse_two, 0.1)[:2] == ([10, 10], ["", ""])
+    given, ends, _ = together(sets, places, refuse_two, 0.06)
+    assert given == [9, 9]
+    assert all("2 of the 20" in end for end in ends)
 
 
 def with_pid(example: Example, rng: random.Random):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgvr.data.order import FixedOrder, ShuffledOrder, hashed, permutation, shuffled, spread_over_classes
+from fgvr.data.order import FixedOrder, ShuffledOrder, each_once, hashed, permutation, shuffled, spread_over_classes
 from fgvr.errors import UserError
 
 shard_sizes = st.lists(st.integers(1, 9), min_size=1, max_size=6).map(tuple)
@@ -32,6 +32,14 @@ def test_window_keeps_reading_within_few_shards():
     touched = [len(set(samples[at : at + window] // 100)) for at in range(0, 5000, window)]
     assert max(touched) == 4  # 400 samples of whole shards of 100
     assert len(set(samples[:window] % 100)) > 80  # and mixed within them
+
+
+def test_each_once_is_told_of_weight_one_alone():
+    sets = ((3, 4), (5,))
+    assert all(each_once(ShuffledOrder(1, sets, (1.0, 1.0), window=3), epoch) for epoch in range(3))
+    assert not each_once(ShuffledOrder(1, sets, (0.5, 2.0)))
+    assert not each_once(ShuffledOrder(1, sets, (1.0, 1.0), epoch_length=11))
+    assert not each_once(ShuffledOrder(1, ((4,), (8,)), (2.0, 0.5)))  # as many samples as there are, but not the same
 
 
 def test_positions_and_samples_are_unrelated():

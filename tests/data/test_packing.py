@@ -15,6 +15,7 @@ from PIL import Image
 
 from fgvr.data.manifest import load_index, load_manifest, read_manifest
 from fgvr.data.packing import pack
+from fgvr.data.plan import PackOptions
 from fgvr.data.records import Record, Source
 from fgvr.data.shards import ShardSet
 from fgvr.data.sources import CSV, ImageFolder
@@ -24,9 +25,11 @@ from fgvr.errors import SampleError, UserError
 SLOW = """
 import sys, time
 from fgvr.data import packing
+from fgvr.data.plan import PackOptions
 from fgvr.data.sources import ImageFolder
 source, out = sys.argv[1:]
-packing.pack(ImageFolder(source), out, samples_per_shard=7, progress=lambda done, planned: time.sleep(0.005))
+options = PackOptions(samples_per_shard=7)
+packing.pack(ImageFolder(source), out, options, progress=lambda done, planned: time.sleep(0.005))
 """
 
 FOREIGN = """
@@ -52,8 +55,7 @@ def test_what_is_packed_is_what_is_streamed_back(tmp_path):
     manifest = pack(
         ImageFolder(root),
         tmp_path / "out",
-        unseen=1,
-        samples_per_shard=9,
+        PackOptions(unseen=1, samples_per_shard=9),
         progress=lambda *step: told.append(step),
     )
     assert manifest == load_manifest(tmp_path / "out")
@@ -89,7 +91,9 @@ def test_the_index_leads_to_every_member(tmp_path):
 
 
 def test_plain_webdataset_and_timms_info_agree_with_the_manifest(tmp_path):
-    manifest = pack(ImageFolder(write_folder(tmp_path / "in", 3, 8)), tmp_path / "out", unseen=1, samples_per_shard=5)
+    manifest = pack(
+        ImageFolder(write_folder(tmp_path / "in", 3, 8)), tmp_path / "out", PackOptions(unseen=1, samples_per_shard=5)
+    )
     info = json.loads((tmp_path / "out/_info.json").read_text())["splits"]
     assert set(info) == {"train-seen", "val-seen", "val-unseen", "test-seen", "test-unseen"}
     read = json.loads(
@@ -105,14 +109,14 @@ def test_plain_webdataset_and_timms_info_agree_with_the_manifest(tmp_path):
 
 def test_the_same_pictures_give_the_same_bytes(tmp_path):
     root = write_folder(tmp_path / "a" / "birds", 3, 6)
-    pack(ImageFolder(root), tmp_path / "one", unseen=1, k_shot=2)
+    pack(ImageFolder(root), tmp_path / "one", PackOptions(unseen=1, k_shot=2))
     twin = tmp_path / "b" / "birds"
     for file in sorted(root.glob("*/*.jpg"), reverse=True):  # made in another order, at another time
         copy = twin / file.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(file.read_bytes())
         os.utime(copy, (1, 1))
-    pack(ImageFolder(twin), tmp_path / "two", unseen=1, k_shot=2)
+    pack(ImageFolder(twin), tmp_path / "two", PackOptions(unseen=1, k_shot=2))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
@@ -135,7 +139,7 @@ def kill_when(process: subprocess.Popen[bytes], out: Path, indexes: int, seconds
 
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path):
     root, out = write_folder(tmp_path / "birds", 5, 20), tmp_path / "killed"
-    pack(ImageFolder(root), tmp_path / "whole", samples_per_shard=7)
+    pack(ImageFolder(root), tmp_path / "whole", PackOptions(samples_per_shard=7))
     for indexes, seconds in ((1, 0.01), (5, 0.02), (9, 0.0)):
         assert kill_when(start(root, out), out, indexes, seconds)
         assert not (out / "manifest.json").exists()
@@ -146,7 +150,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path):
 
 def test_killed_between_any_two_files_it_ends_with_the_same_bytes(tmp_path):
     source = ImageFolder(write_folder(tmp_path / "birds", 2, 10))
-    pack(source, tmp_path / "whole", samples_per_shard=6)
+    pack(source, tmp_path / "whole", PackOptions(samples_per_shard=6))
     whole = contents(tmp_path / "whole")
     written = sorted(
         whole, key=lambda name: (name.startswith(("manifest", "_info")), (tmp_path / "whole" / name).stat().st_mtime_ns)
@@ -158,7 +162,7 @@ def test_killed_between_any_two_files_it_ends_with_the_same_bytes(tmp_path):
             (out / name).write_bytes(whole[name])
         (out / f"{written[count]}.part").write_bytes(whole[written[count]][:100])
         (out / f".{written[count]}.4321.part").write_bytes(b"")
-        pack(source, out, samples_per_shard=6)
+        pack(source, out, PackOptions(samples_per_shard=6))
         assert contents(out) == whole
 
 
@@ -166,19 +170,19 @@ def test_two_packings_of_one_folder_take_turns(tmp_path):
     root = write_folder(tmp_path / "birds", 3, 10)
     both = [start(root, tmp_path / "out") for _ in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
-    pack(ImageFolder(root), tmp_path / "alone", samples_per_shard=7)
+    pack(ImageFolder(root), tmp_path / "alone", PackOptions(samples_per_shard=7))
     assert contents(tmp_path / "out") == contents(tmp_path / "alone")
 
 
 def test_a_shard_that_was_damaged_is_written_again_and_the_others_kept(tmp_path):
     source = ImageFolder(write_folder(tmp_path / "birds", 3, 10))
-    pack(source, tmp_path / "out", samples_per_shard=6)
+    pack(source, tmp_path / "out", PackOptions(samples_per_shard=6))
     before = contents(tmp_path / "out")
     victim = tmp_path / "out/train-seen-000001.tar"
     kept = (tmp_path / "out/train-seen-000000.tar").stat().st_mtime_ns
     victim.write_bytes(before[victim.name][:-700])
     said: list[str] = []
-    pack(source, tmp_path / "out", samples_per_shard=6, say=said.append)
+    pack(source, tmp_path / "out", PackOptions(samples_per_shard=6), say=said.append)
     assert contents(tmp_path / "out") == before
     assert (tmp_path / "out/train-seen-000000.tar").stat().st_mtime_ns == kept
     assert said == [f"{len(list(tmp_path.glob('out/*.tar'))) - 1} of 6 shards were there already and whole: kept"]
@@ -192,11 +196,11 @@ def test_a_whole_set_is_left_alone_and_another_is_not_mixed_in(tmp_path):
     assert said == [f"{out} holds this shard set already, whole: nothing to do"]
     before = contents(out)
     with pytest.raises(UserError, match=r"made from other pictures or options.*set overwrite"):
-        pack(source, out, samples_per_shard=4)
+        pack(source, out, PackOptions(samples_per_shard=4))
     assert contents(out) == before
-    again = pack(source, out, samples_per_shard=4, overwrite=True)
+    again = pack(source, out, PackOptions(samples_per_shard=4), overwrite=True)
     assert load_manifest(out) == again
-    pack(source, tmp_path / "fresh", samples_per_shard=4)
+    pack(source, tmp_path / "fresh", PackOptions(samples_per_shard=4))
     assert contents(out) == contents(tmp_path / "fresh")
 
 
@@ -249,7 +253,7 @@ def test_odd_pictures_are_mended_and_noted(tmp_path):
     root = write_folder(tmp_path / "birds", 2, 4)
     (root / "class 0/turned.jpg").write_bytes(turned(6))
     (root / "class 0/film.gif").write_bytes(animated("GIF"))
-    manifest = pack(ImageFolder(root), tmp_path / "out", val=0, test=0)
+    manifest = pack(ImageFolder(root), tmp_path / "out", PackOptions(val=0, test=0))
     assert dict(manifest.notes) == {
         "turned upright": 1,
         "first frame of an animation": 1,
@@ -314,7 +318,7 @@ def draw(number: int) -> bytes:
 
 
 def test_a_source_of_ones_own_brings_fields_and_refusals(tmp_path):
-    manifest = pack(Sketches(), tmp_path / "out", max_bad_share=0.2, val=0)
+    manifest = pack(Sketches(), tmp_path / "out", PackOptions(val=0), max_bad_share=0.2)
     assert [(one.sample, one.reason) for one in manifest.refused] == [("s/4", "must be drawn, but the ink is out")]
     example = ShardSet(tmp_path / "out", "train", ("seen",)).read(0)
     assert example.extra["response"].startswith("<answer>")

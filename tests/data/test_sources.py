@@ -128,7 +128,7 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds none"):
         list(ImageFolder(tmp_path).records())
     with pytest.raises(UserError, match="is not a folder"):
-        ImageFolder(tmp_path / "nowhere")
+        ImageFolder(tmp_path / "nowhere").taxonomy()
 
 
 def listed(tmp_path: Path, text: str | bytes, **options) -> CSV:
@@ -227,4 +227,4 @@ def test_old_line_ends_and_missing_files(tmp_path):
     with pytest.raises(ValueError, match=r"a\.jpg must be a file"):
         good["a.jpg"].load()
     with pytest.raises(UserError, match="is not a file"):
-        CSV(tmp_path / "none.csv")
+        CSV(tmp_path / "none.csv").taxonomy()

@@ -17,6 +17,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from toy_stream import LABELS, TAXONOMY, ToyLearner, ToyStream, main, picture, toy_trainer, write_set
 
 from fgvr.callbacks.sample_log import read_log
+from fgvr.data.aviary import Aviary
+from fgvr.data.plan import PackOptions
 from fgvr.data.records import Record, Source
 from fgvr.data.tasks import OpenWorld
 from fgvr.data.taxonomy import Taxonomy
@@ -266,6 +268,19 @@ def test_packs_what_is_not_there(tmp_path):
     before = (tmp_path / "set" / "manifest.json").stat().st_mtime_ns
     made.prepare_data()
     assert (tmp_path / "set" / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_another_source_than_the_one_packed_is_not_trained_on(tmp_path):
+    def stream_of(species: int, pack: PackOptions | None = None, seed: int = 0) -> ToyStream:
+        source = Aviary(species=species, unseen=4, train=2, val=1, test=0)
+        return ToyStream([ShardSource(tmp_path, source=source, pack=pack)], OpenWorld(), seed=seed)
+
+    stream_of(48).prepare_data()
+    stream_of(48, seed=7).prepare_data()  # the seed of training is not that of packing
+    with pytest.raises(UserError, match=r"species was 48 and is 60\. Give another path, delete the folder"):
+        stream_of(60).prepare_data()
+    with pytest.raises(UserError, match="packed from something else: k_shot was None and is 1"):
+        stream_of(48, PackOptions(k_shot=1)).prepare_data()
 
 
 def two_ranks(data: Path, root: Path) -> None:

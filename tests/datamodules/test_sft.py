@@ -16,7 +16,7 @@ CONFIG = yaml.safe_load((Path(__file__).parents[2] / "configs" / "quickstart.yam
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
-    pack(Aviary(species=48, unseen=4, train=4, val=1, test=0), folder, seed=0)
+    pack(Aviary(species=48, unseen=4, train=4, val=1, test=0), folder)
     return folder
 
 

@@ -142,11 +142,6 @@ def test_a_class_called_like_an_abstention_can_be_named() -> None:
     assert [entry.verdict for entry in judge.verdicts([("Unknown", "unknown"), ("Robin", "unknown")])] == [4, 0]
 
 
-def test_the_labels_own_spelling_wins_where_two_names_normalise_alike() -> None:
-    judge = TaxonomyJudge().bind(Taxonomy.flat(["A-320", "A 320"]))
-    assert [entry.verdict for entry in judge.verdicts([("A-320", "A-320"), ("A 320", "A 320")])] == [4, 4]
-
-
 def test_a_taxonomy_file_takes_the_place_of_the_datas(tmp_path: Path) -> None:
     file = tmp_path / "finer.json"
     file.write_text(json.dumps(BIRDS.to_dict()), encoding="utf-8")

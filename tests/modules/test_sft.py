@@ -48,6 +48,7 @@ class Fed(SFT):
     """SFT that brings its own batches, so that nothing but the module is under test."""
 
     micro_batch_tokens, poison = 10_000, False
+    batches: list[SFTBatch] | None = None
 
     def take_step(self) -> None:
         if self.poison and self.global_step == 1:
@@ -56,10 +57,8 @@ class Fed(SFT):
         super().take_step()
 
     def train_dataloader(self):
-        return DataLoader(
-            Batches(self.trainer.global_rank, self.trainer.world_size, self.micro_batch_tokens),
-            batch_size=None,
-        )
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        return DataLoader(self.batches or Batches(rank, world, self.micro_batch_tokens), batch_size=None)  # pyright: ignore[reportArgumentType]
 
 
 def fit(module: LightningModule, **options: Any) -> dict[str, torch.Tensor]:
@@ -97,6 +96,8 @@ def test_micro_batches_do_not_change_the_update():
 
 @pytest.mark.filterwarnings("ignore:.*You are using.*DDP.*")
 def test_two_ranks_make_the_update_of_one():
+    shares = [len(Batches(rank, 2, 120).batches[0].micro_batches) for rank in range(2)]
+    assert shares == [2, 1]  # so that one rank must wait for the other, adding nothing
     alone = fit(module(micro_batch_tokens=120))
     pair = module(micro_batch_tokens=120)
     pair.configure_model()  # here too, so that the trained weights have somewhere to come back to
@@ -142,10 +143,13 @@ def test_only_the_adapters_move_under_lora():
     assert all("lora_" in name for name in moved)
 
 
-def test_an_empty_share_adds_nothing():
-    collate = SFTCollate(0, 100, 100)
-    batch = collate([], ReadRecord(0, 0, (), ()))
-    assert (batch.micro_batches, batch.target_tokens, batch.examples) == ([], 0, 0)
+def test_a_batch_of_which_nothing_is_usable_changes_no_weight():
+    empty = SFTCollate(0, 100, 100)([], ReadRecord(0, 0, (), ()))
+    assert (empty.micro_batches, empty.target_tokens, empty.examples) == ([], 0, 0)
+    fed, fresh = module(), module()
+    fed.batches = [empty]
+    fresh.configure_model()
+    assert_same(fit(fed), dict(fresh.state_dict()))
 
 
 def test_schedule_by_hand():

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from refusals import RENAME, RMDIR, refusing, seccomp
 from toy_run import ToyData, ToyModel
 
 from fgvr.callbacks.run_folder import RunFolder
@@ -34,7 +36,6 @@ from fgvr.strategies.checkpoint_io import (
     sweep,
     verify_checkpoint,
     write_checkpoint,
-    write_whole,
 )
 from fgvr.types import Verdict
 
@@ -341,10 +342,19 @@ def test_lightnings_own_checkpoint_callback_works_with_it(tmp_path: Path, save_l
     assert Path(keeper.best_model_path).name == "step=8.ckpt"
 
 
-def test_a_small_file_is_replaced_whole(tmp_path: Path) -> None:
-    write_whole(tmp_path / "a.json", b"old")
-    write_whole(tmp_path / "a.json", b"new")
-    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("a.json", b"new")]
+@seccomp
+def test_a_disk_that_keeps_an_old_checkpoint_does_not_stop_the_run(tmp_path: Path, caplog: Any) -> None:
+    path = save(tmp_path, 1)
+    refusing({RMDIR: errno.ENOTEMPTY}, lambda: (write_checkpoint(content(2), path), write_checkpoint(content(3), path)))
+    assert read_checkpoint(path)["global_step"] == 3
+    assert [found.name for found in checkpoints_in(tmp_path)] == [path.name]
+    assert "step-1~replaced.ckpt could not be removed (Directory not empty)" in caplog.text
+    refusing({RMDIR: errno.ENOTEMPTY}, lambda: remove_checkpoint(path))
+    last = save(tmp_path, 4)
+    refusing({RENAME: errno.EBUSY}, lambda: remove_checkpoint(last))
+    assert refusing({RMDIR: errno.EBUSY}, lambda: sweep(tmp_path)) == []
+    assert len(sweep(tmp_path)) == 3
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step-4.ckpt"]
 
 
 def _environment() -> dict[str, str]:

@@ -1,10 +1,14 @@
 import re
+from dataclasses import fields
+from inspect import signature
 
 import pytest
 from hostile import turned, write_folder
 from jsonargparse import ArgumentParser, auto_cli
 
 from fgvr.data.manifest import load_manifest
+from fgvr.data.packing import pack
+from fgvr.data.plan import PackOptions
 from fgvr.data.sources import CSV, ImageFolder
 from fgvr.errors import UserError
 from fgvr.tools.shards import shards
@@ -43,6 +47,12 @@ def test_packs_from_the_command_line(tmp_path, capsys, source):
 
 
 def test_the_options_are_those_of_pack(tmp_path):
+    flat, packs = signature(shards).parameters, signature(pack).parameters
+    for option in fields(PackOptions):
+        assert (flat[option.name].annotation, flat[option.name].default) == (option.type, option.default)
+    for name in ("source", "out", "max_bad_share", "overwrite"):
+        assert (flat[name].annotation, flat[name].default) == (packs[name].annotation, packs[name].default)
+    assert len(flat) == len(fields(PackOptions)) + 4
     parser = ArgumentParser(exit_on_error=False)
     parser.add_function_arguments(shards, as_positional=False)
     (tmp_path / "list.csv").write_text("file,label\na.jpg,b\n")

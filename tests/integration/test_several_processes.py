@@ -1,0 +1,77 @@
+"""Two processes of one run: one of them tends the folder, both start from the same place."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from toy_run import same_weights
+
+from fgvr.strategies.checkpoint_io import checkpoints_in, read_checkpoint, read_manifest, write_checkpoint
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+model: {class_path: toy_run.ToyModel}
+data: {class_path: toy_run.ToyData}
+trainer: {accelerator: cpu, strategy: ddp, devices: 2, max_steps: 6, max_epochs: -1, logger: false}
+run: {save_every: 2, allow_changed: [code]}
+"""
+
+
+def start(folder: Path, run: str, *options: str, **settings: str) -> subprocess.Popen[str]:
+    (folder / "toy.yaml").write_text(CONFIG)
+    line = [sys.executable, "-m", "fgvr", "fit", "--config", str(folder / "toy.yaml"), f"--run.dir={folder / run}"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1", **settings}
+    return subprocess.Popen(
+        [*line, *options], text=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+
+
+def start_both(folder: Path, runs: tuple[str, str], *options: str) -> list[subprocess.Popen[str]]:
+    """As a launcher does that starts all processes at once."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "toy"}
+    return [
+        start(folder, run, *options, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank, run in enumerate(runs)
+    ]
+
+
+def finish(processes: list[subprocess.Popen[str]], code: int) -> list[str]:
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [code] * len(processes), said
+    return said
+
+
+def test_two_processes_go_back_to_one_checkpoint(tmp_path: Path) -> None:
+    finish([start(tmp_path, "run")], 0)
+    checkpoints = tmp_path / "run/checkpoints"
+    straight = {path.name: read_checkpoint(path) for path in checkpoints_in(checkpoints)}
+    assert list(straight) == ["step-00000002.ckpt", "step-00000004.ckpt", "step-00000006.ckpt"]
+    (tmp_path / "run/final_metrics.json").unlink()
+    said = finish(start_both(tmp_path, ("run", "run"), f"--run.resume={checkpoints / 'step-00000002.ckpt'}"), 0)
+    assert "the 2 later checkpoints were moved" in said[0]
+    assert "moved" not in said[1]
+    assert [path.name for path in checkpoints.glob("set-aside*")] == ["set-aside-1"]
+    assert len(list((checkpoints / "set-aside-1").iterdir())) == 2
+    for path in checkpoints_in(checkpoints):
+        assert same_weights(read_checkpoint(path), straight[path.name])
+    assert len(checkpoints_in(checkpoints)) == 3
+    assert json.loads((tmp_path / "run/final_metrics.json").read_text())["step"] == 6
+
+
+def test_processes_that_see_different_folders_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "one/checkpoints/step-00000003.ckpt"
+    write_checkpoint({"global_step": 3, "w": torch.zeros(1)}, path)
+    said = finish(start_both(tmp_path, ("one", "other")), 2)
+    starts = "process 0 starts from step-00000003.ckpt and"
+    assert f"{starts} another one does not: see that" in said[0]
+    assert f"{starts} process 1 at the beginning: see that" in said[1]
+    assert not (tmp_path / "other").exists()
+    assert read_manifest(path).step == 3

@@ -1,0 +1,101 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import NAMES, tiny_backbone, tiny_policy
+
+from fgvr.errors import UserError
+from fgvr.models import LoRA, PixelBudget, PolicyConfig, Pretrained, TinyQwen
+from fgvr.modules import SFT
+
+PIXELS = PixelBudget(784, 7056)
+
+
+def built(backbone, fn: str = "validate", **options: Any) -> SFT:
+    """A module as a Trainer has it when it loads a checkpoint."""
+    module = SFT(PolicyConfig(backbone, **{"pixels": PIXELS, **options}))
+    module.configure_model()
+    module._trainer = SimpleNamespace(state=SimpleNamespace(fn=fn))  # pyright: ignore[reportAttributeAccessIssue]
+    return module
+
+
+def saved(module: SFT) -> dict[str, Any]:
+    checkpoint = {"state_dict": {name: value.clone() for name, value in module.state_dict().items()}}
+    module.on_save_checkpoint(checkpoint)
+    return checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path):
+    first = tiny_policy()
+    first.base.save_pretrained(tmp_path)
+    first.processor.save(tmp_path)
+    return tmp_path
+
+
+def test_frozen_weights_of_a_loadable_base_are_left_out_and_come_back(folder):
+    module = built(Pretrained(str(folder)), lora=LoRA(rank=2, alpha=4.0))
+    with torch.no_grad():
+        for _, parameter in module.trained_policy.trainable():
+            parameter += 1
+    checkpoint = saved(module)
+    assert all("lora_" in name for name in checkpoint["state_dict"] if name.startswith("policy."))
+    fresh = built(Pretrained(str(folder)), lora=LoRA(rank=2, alpha=4.0))
+    fresh.on_load_checkpoint(checkpoint)
+    fresh.load_state_dict(checkpoint["state_dict"])
+    assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in module.state_dict().items())
+
+
+def test_a_random_model_is_saved_whole():
+    checkpoint = saved(built(tiny_backbone(), freeze=("vision",)))
+    assert any("visual" in name for name in checkpoint["state_dict"])
+
+
+@pytest.mark.parametrize("fn", ["fit", "validate"])
+def test_another_tokenizer_is_refused(fn):
+    checkpoint = saved(built(tiny_backbone()))
+    sizes: dict[str, Any] = {"hidden": 64, "layers": 2, "heads": 2, "vision_hidden": 32, "vision_layers": 2}
+    words = [f"<answer>{name[::-1]}</answer>" for name in NAMES]
+    other = TinyQwen(words, tokens=400, **sizes)
+    size = len(tiny_backbone().processor(PIXELS).tokenizer)
+    other.phrases = [chr(0x4E00 + i) * 9 for i in range(2 * size)]  # as many words, so that the shapes agree
+    other.tokens = size
+    with pytest.raises(UserError, match="tokenizer"):
+        built(other, fn).on_load_checkpoint(checkpoint)
+
+
+def test_another_pixel_budget_is_refused_where_nothing_is_trained():
+    checkpoint = saved(built(tiny_backbone()))
+    with pytest.raises(UserError, match=r"pixels differs \(784 to 7056 then, 784 to 9000 now\)"):
+        built(tiny_backbone(), pixels=PixelBudget(784, 9000)).on_load_checkpoint(dict(checkpoint))
+    built(tiny_backbone(), "fit", pixels=PixelBudget(784, 9000)).on_load_checkpoint(dict(checkpoint))
+
+
+def test_another_base_is_refused(folder):
+    checkpoint = saved(built(Pretrained(str(folder)), lora=LoRA(rank=2)))
+    changed = tiny_policy()
+    with torch.no_grad():
+        changed.base.lm_head.weight += 1
+    changed.base.save_pretrained(folder)
+    with pytest.raises(UserError, match="base weights differs"):
+        built(Pretrained(str(folder)), lora=LoRA(rank=2)).on_load_checkpoint(checkpoint)
+
+
+def test_a_checkpoint_of_other_weights_is_refused():
+    checkpoint = saved(built(tiny_backbone()))
+    checkpoint["state_dict"].pop("policy.model.lm_head.weight")
+    with pytest.raises(UserError, match="lacks"):
+        built(tiny_backbone()).on_load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("rows", "precision", "message"), [(512, "bf16-mixed", "one row per micro-batch"), (4096, "32-true", "bfloat16")]
+)
+def test_what_flash_attention_cannot_do_is_refused_before_the_model_is_built(rows, precision, message):
+    module = SFT(PolicyConfig(tiny_backbone(), PIXELS, attention="flash_attention_2"))
+    data = SimpleNamespace(row_tokens=rows, micro_batch_tokens=4096)
+    module._trainer = SimpleNamespace(datamodule=data, precision=precision)  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(UserError, match=message):
+        module.setup("fit")
+    assert module.policy is None
