@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Int, UInt8
@@ -97,9 +97,11 @@ class TensorBatch:
             elif isinstance(value, TensorBatch):
                 changes[entry.name] = value._map(move)
             elif isinstance(value, list):
-                items: list[Any] = value
-                changes[entry.name] = [item._map(move) if isinstance(item, TensorBatch) else item for item in items]
-        return replace(self, **changes)  # pyright: ignore[reportArgumentType]
+                changes[entry.name] = [
+                    item._map(move) if isinstance(item, TensorBatch) else item for item in cast(list[Any], value)
+                ]
+        moved: Any = replace(self, **changes)  # pyright: ignore[reportArgumentType]
+        return moved
 
 
 @dataclass(frozen=True)

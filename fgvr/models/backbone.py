@@ -23,7 +23,7 @@ from transformers import (
     Qwen3VLConfig,
 )
 from transformers.models.qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from fgvr.errors import UserError
 from fgvr.models.processor import VISION_TOKENS, PixelBudget, Processor
@@ -90,13 +90,14 @@ class Pretrained(Backbone):
     def build(self, attention: Attention) -> PreTrainedModel:
         self.config()
         with self._readable("weights"):
-            model, found = AutoModelForImageTextToText.from_pretrained(
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 self.path,
                 revision=self.revision,
                 dtype=torch.float32,
                 attn_implementation=attention,
                 output_loading_info=True,
             )
+            model, found = loaded
         lacking = sorted({*found["missing_keys"], *map(str, found["mismatched_keys"])})
         if lacking:
             raise UserError(
