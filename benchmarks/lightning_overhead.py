@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import statistics
 import tempfile
 import time
 import warnings
 from itertools import pairwise
 from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as fgvr.__main__ does
 
 import torch
 from jsonargparse import auto_cli

@@ -59,6 +59,8 @@ def stream_rate(data: SFTData, batches: int) -> float:
     for number, batch in enumerate(data.train_dataloader()):
         if number == 2:
             seen, start = 0, time.perf_counter()
+        for rows in batch.micro_batches:
+            data.processor.pixel_values(rows.images)  # the last of the preprocessing, where the model would do it
         seen += batch.examples
         if number == batches:
             break

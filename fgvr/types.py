@@ -100,8 +100,7 @@ class TensorBatch:
                 changes[entry.name] = [
                     item._map(move) if isinstance(item, TensorBatch) else item for item in cast(list[Any], value)
                 ]
-        moved: Any = replace(self, **changes)  # pyright: ignore[reportArgumentType]
-        return moved
+        return cast(B, replace(cast(Any, self), **changes))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ torchvision, which a CPU-only torch cannot import.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,14 +67,21 @@ class Processor:
         self.image_token = vocabulary[IMAGE_TOKEN]
         self.end_of_turn = vocabulary[END_OF_TURN]
         self.vision_token_ids = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
-        self._template_ids = lru_cache(maxsize=4096)(self._tokenise)
+        self._remember()
+
+    def _remember(self) -> None:
+        # in this field questions and answers recur: most photos are asked the same in the same shape
+        self._text_ids = lru_cache(maxsize=4096)(self._tokenise)
+        self._chat_ids = lru_cache(maxsize=4096)(self._render)
+        self._expanded = lru_cache(maxsize=1024)(self._expand)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_template_ids"}
+        caches = ("_text_ids", "_chat_ids", "_expanded")
+        return {key: value for key, value in self.__dict__.items() if key not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._template_ids = lru_cache(maxsize=4096)(self._tokenise)
+        self._remember()
 
     @classmethod
     def from_folder(cls, folder: Path | str, pixels: PixelBudget | None, **options: Any) -> Processor:
@@ -108,22 +116,27 @@ class Processor:
         Raises SampleError when the text holds another number of image placeholders than there are images, or when an
         image's shape cannot be resized into the budget. Nothing is ever truncated: cap the pixels instead.
         """
-        chat: list[Any] = list(messages)
-        text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        ids = self._template_ids(str(text))
+        ids = self._chat_ids(json.dumps(messages))
         if ids.count(self.image_token) != len(images):
             raise SampleError(
                 f"a prompt must hold one image placeholder per image, got {ids.count(self.image_token)} for "
-                f"{len(images)} images: "
-                f"take {IMAGE_TOKEN} out of the sample's text"
+                f"{len(images)} images: take {IMAGE_TOKEN} out of the sample's text"
             )
         inputs, grids = self.encode_images(images)
+        return EncodedPrompt(*self._expanded(ids, tuple(grids)), inputs)
+
+    def _expand(self, ids: tuple[int, ...], grids: tuple[tuple[int, int, int], ...]) -> tuple[Tensor, Tensor]:
+        """Ids with as many placeholders as each image has tokens, and their positions."""
         expanded: list[int] = []
         counts = iter(t * h * w // self.merge**2 for t, h, w in grids)
         for token in ids:
             expanded += [token] * next(counts) if token == self.image_token else [token]
         input_ids = torch.tensor(expanded)
-        return EncodedPrompt(input_ids, mrope_positions(input_ids, self.image_token, grids, self.merge), inputs)
+        return input_ids, mrope_positions(input_ids, self.image_token, grids, self.merge)
+
+    def _render(self, messages: str) -> tuple[int, ...]:
+        text = self.tokenizer.apply_chat_template(json.loads(messages), tokenize=False, add_generation_prompt=True)
+        return self._tokenise(str(text))
 
     def encode_images(self, images: Sequence[Image.Image]) -> tuple[ImageInputs, list[tuple[int, int, int]]]:
         try:
@@ -143,12 +156,13 @@ class Processor:
         """What the vision tower reads, on the patches' device: rescaled, normalised, the still frame repeated."""
         settings, device = self.image_processor, images.patches.device
         mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (settings.image_mean, settings.image_std))
-        frame = images.patches.unflatten(-1, (3, 1, -1)).double().mul(settings.rescale_factor).float()
-        return ((frame - mean) / std).expand(-1, -1, settings.temporal_patch_size, -1).flatten(1)
+        # (grey x scale - mean) / std as one product and one sum
+        frame = images.patches.unflatten(-1, (3, 1, -1)).float().mul_(settings.rescale_factor / std).sub_(mean / std)
+        return frame.expand(-1, -1, settings.temporal_patch_size, -1).flatten(1)
 
     def encode_text(self, text: str) -> list[int]:
         """Ids of plain text. Raises SampleError when the text spells a special token."""
-        ids = self._template_ids(text)
+        ids = self._text_ids(text)
         if not set(ids).isdisjoint({self.image_token, self.end_of_turn, *self.vision_token_ids}):
             raise SampleError(f"an answer must not spell a control token, got {text!r}: mend the label or the response")
         return list(ids)
