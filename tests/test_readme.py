@@ -40,6 +40,10 @@ def test_the_first_command_installs_and_trains_the_quickstart():
     assert BLOCKS[0].strip() == "pip install -e . && python -m fgvr fit --config configs/quickstart.yaml"
 
 
+def test_nothing_in_the_readme_waits_to_be_filled_in():
+    assert not re.findall(r"^[A-Z ]{4,}$|TODO|TBD", README, re.MULTILINE)
+
+
 def test_every_file_the_readme_names_is_there():
     for name in re.findall(r"\((assets/[^)]+|[A-Z]+\.md)\)|`(configs/[\w/]+\.yaml|fgvr/[\w/]+\.py)`", README):
         path = "".join(name)

@@ -148,6 +148,8 @@ def write_hf_folder(policy: Policy, folder: Path, adapter: Literal["merge", "kee
         model.config.dtype = dtype
         model.generation_config = _generation_config(policy)
         model.save_pretrained(str(folder))
+    for file in folder.glob("*.safetensors"):
+        file.chmod((folder / "config.json" if adapter == "merge" else folder / "adapter_config.json").stat().st_mode)
     policy.processor.save(folder)
     _name_processor(folder, PROCESSOR_CLASSES[family])
     _video_processor(policy, folder, VIDEO_PROCESSORS[family])

@@ -110,6 +110,11 @@ class PolicyModule(LightningModule):
             raise UserError("the schedule must know where it ends: set trainer.max_steps, or trainer.max_epochs")
         return per_epoch * self.trainer.max_epochs
 
+    @property
+    def logs_now(self) -> bool:
+        """True at the steps whose figures are written; at the others logging them would only cost time."""
+        return self.global_step % self.trainer.log_every_n_steps == 0  # pyright: ignore[reportAttributeAccessIssue]
+
     def take_step(self) -> None:
         """Clips, steps and schedules; a non-finite gradient skips the update on every rank alike and is counted."""
         optimizer: Any = self.optimizers()
@@ -129,8 +134,9 @@ class PolicyModule(LightningModule):
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
-        self.log_dict({"train/grad_norm": norm, "train/skipped_steps": self.skipped[0].float()})
-        self.log("lr", optimizer.param_groups[0]["lr"], prog_bar=True)
+        if self.logs_now:
+            self.log_dict({"train/grad_norm": norm, "train/skipped_steps": self.skipped[0].float()})
+            self.log("lr", optimizer.param_groups[0]["lr"], prog_bar=True)
 
     def validation_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> list[str]:
         """Greedy completions, one per example, for the callback that judges them."""

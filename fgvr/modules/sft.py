@@ -26,7 +26,7 @@ class SFT(PolicyModule):
 
     def __init__(self, policy: PolicyConfig, optimizer: Optimizer = Optimizer(), max_new_tokens: int = 64) -> None:  # noqa: B008 - frozen
         super().__init__(policy, optimizer, max_new_tokens)
-        self._clock = time.monotonic()
+        self._start_clock()
 
     def setup(self, stage: str) -> None:
         """Refuses, before the model is built, what flash attention cannot do."""
@@ -46,10 +46,10 @@ class SFT(PolicyModule):
             )
 
     def on_train_start(self) -> None:
-        self._clock = time.monotonic()
+        self._start_clock()
 
     def on_validation_end(self) -> None:
-        self._clock = time.monotonic()  # what validation took is no part of the training's speed
+        self._start_clock()  # what validation took is no part of the training's speed
 
     def training_step(self, batch: SFTBatch, batch_idx: int) -> Tensor:
         tokens, examples, micro_batches = self._global_counts(batch)
@@ -85,11 +85,18 @@ class SFT(PolicyModule):
         return -(weights * logp).sum()
 
     def _log(self, batch: SFTBatch, loss: Tensor, tokens: int, examples: int) -> None:
-        now = time.monotonic()
-        seconds, self._clock = max(now - self._clock, 1e-9), now
-        room = sum(rows.input_ids.numel() for rows in batch.micro_batches)
-        filled = sum(int((rows.segments > 0).sum()) for rows in batch.micro_batches)
         world = self.trainer.world_size
         self.log("loss", loss, prog_bar=True, sync_dist=world > 1)
-        self.log_dict({"tokens/s": filled * world / seconds, "images/s": examples / seconds}, prog_bar=True)
+        room = sum(rows.input_ids.numel() for rows in batch.micro_batches)
+        filled = sum(int((rows.segments > 0).sum()) for rows in batch.micro_batches)
+        self._done = (self._done[0] + filled * world, self._done[1] + examples)
+        if not self.logs_now:
+            return
+        seconds = max(time.monotonic() - self._clock, 1e-9)
+        rates = {"tokens/s": self._done[0] / seconds, "images/s": self._done[1] / seconds}
+        self.log_dict(rates, prog_bar=True)
         self.log_dict({"train/target_tokens": float(tokens), "train/padding": 1 - filled / max(1, room)})
+        self._start_clock()
+
+    def _start_clock(self) -> None:
+        self._clock, self._done = time.monotonic(), (0, 0)

@@ -69,7 +69,9 @@ def export(
         console.print(f"Reopening the folder and asking it and the run's model {len(questions)} questions")
         agreement = compare(rebuild(card, state), building, adapter, precision, questions)
         refuse_disagreement(agreement, dtype)
-        write_card(building, Card(card, dataset, step, adapter, dtype, figures_of(run, step), agreement))
+        write_card(
+            building, Card(card, dataset, step, adapter, dtype, figures_of(run, step), agreement, text_of(questions[0]))
+        )
         put_in_place(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -167,6 +169,11 @@ def comparison(data: Path | None, config: Mapping[str, Any], samples: int) -> tu
             f"the comparison needs photos, but {folder} holds none: name another shard set with --data FOLDER"
         )
     return questions, manifest.dataset
+
+
+def text_of(question: Question) -> str:
+    """What stands beside the photo in a question."""
+    return str(next(part["text"] for part in question[0][-1]["content"] if part["type"] == "text"))
 
 
 def task_of(settings: Mapping[str, Any]) -> Task:

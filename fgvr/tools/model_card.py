@@ -14,11 +14,30 @@ import fgvr
 from fgvr.models.saved import Agreement
 
 UNKNOWN_LICENCE = "other"
+# tokenizer and image processor by themselves: AutoProcessor, which combines them, needs torchvision
+USE = """\
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+
+folder, photo = "PATH/TO/THIS/FOLDER", Image.open("photo.jpg").convert("RGB")
+model = AutoModelForImageTextToText.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+images = AutoImageProcessor.from_pretrained(folder, backend="pil")([photo], return_tensors="pt")
+question = {prompt!r}
+chat = [{{"role": "user", "content": [{{"type": "image"}}, {{"type": "text", "text": question}}]}}]
+text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+places = int(images["image_grid_thw"].prod()) // 4  # tokens of the photo: its patches, two by two
+ids = tokenizer(text.replace("<|image_pad|>", "<|image_pad|>" * places), return_tensors="pt")["input_ids"]
+marks = (ids == model.config.image_token_id).int()
+answer = model.generate(input_ids=ids, mm_token_type_ids=marks, **images)
+print(tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True))"""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What the card tells. `policy` describes the model, `figures` are those of optimiser step `step`, perhaps none."""
+    """What the card tells. `policy` describes the model, `figures` are those of optimiser step `step`, perhaps none,
+    `prompt` the text of a question as the run asked it.
+    """
 
     policy: Mapping[str, Any]
     dataset: str
@@ -27,6 +46,7 @@ class Card:
     dtype: str
     figures: Mapping[str, Any]
     agreement: Agreement
+    prompt: str
 
 
 def write_card(folder: Path, card: Card) -> None:
@@ -36,7 +56,7 @@ def write_card(folder: Path, card: Card) -> None:
 
 def _metadata(card: Card) -> str:
     kept = card.adapter == "keep"
-    scores = {name: value for name, value in card.figures.items() if "/" in name and isinstance(value, int | float)}
+    scores = _scores(card)
     origin = card.policy["origin"]
     data: dict[str, Any] = {
         "license": origin["license"] or UNKNOWN_LICENCE,
@@ -54,6 +74,15 @@ def _metadata(card: Card) -> str:
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
+def _scores(card: Card) -> dict[str, float]:
+    """The figures that say how good the answers are, without the accounts of the data and the run."""
+    return {
+        name: value
+        for name, value in card.figures.items()
+        if "/" in name and not name.startswith("data/") and isinstance(value, int | float)
+    }
+
+
 def _text(card: Card) -> str:
     origin, lora = card.policy["origin"], card.policy["lora"]
     name, revision, pixels = origin["name"], origin["revision"], card.policy["pixels"]
@@ -64,8 +93,7 @@ def _text(card: Card) -> str:
         trained = f"LoRA, rank {lora['rank']}, alpha {lora['alpha']:g}"
     rows = [
         f"| {key} | {value:.4f} |" if isinstance(value, float) else f"| {key} | {value} |"
-        for key, value in sorted(card.figures.items())
-        if value is not None and not isinstance(value, str)
+        for key, value in sorted(_scores(card).items())
     ]
     agreement = card.agreement
     return "\n".join(
@@ -85,6 +113,13 @@ def _text(card: Card) -> str:
             f"Images are resized to between {pixels['min']} and {pixels['max']} pixels, the budget it was trained "
             f"with;",
             "the image processor beside this file holds it. Answers stand between `<answer>` and `</answer>`.",
+            "Ask it what it was taught to be asked:",
+            "",
+            *(
+                ["```python", USE.format(prompt=card.prompt), "```"]
+                if card.adapter == "merge"
+                else [f"> {card.prompt}"]
+            ),
             "",
             "## Limits",
             "",

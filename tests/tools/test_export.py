@@ -88,6 +88,20 @@ def test_plain_transformers_gives_the_run_s_logits(tmp_path: Path, shards: Path)
     torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
 
 
+def test_the_card_s_own_lines_ask_the_model(tmp_path: Path, shards: Path):
+    export(write_run(noisy(tiny_policy()), shards, tmp_path / "run"), tmp_path / "out", samples=1)
+    lines = (tmp_path / "out" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    photo(90, 70).save(tmp_path / "photo.jpg")
+    code = (
+        lines.replace("PATH/TO/THIS/FOLDER", str(tmp_path / "out")) + "\nimport sys; assert 'fgvr' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    modes = {path.stat().st_mode for path in (tmp_path / "out").iterdir()}
+    assert len(modes) == 1  # nobody is shut out of the weights alone
+
+
 def test_the_folder_follows_the_hub_s_conventions(tmp_path: Path, shards: Path):
     export(write_run(noisy(tiny_policy()), shards, tmp_path / "run"), tmp_path / "out")
     out = tmp_path / "out"
