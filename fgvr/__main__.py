@@ -42,11 +42,11 @@ def main(args: list[str] | None = None) -> int:
         return _run(args)
     except UserError as error:
         return _refuse(str(error))
-    except KeyboardInterrupt:
-        return _stopped(args, "Ctrl-C", 130)
+    except KeyboardInterrupt as stop:
+        return _stopped(stop, "Ctrl-C", 130)
     except SystemExit as leave:
         if isinstance(leave.__context__, KeyboardInterrupt):  # lightning turns Ctrl-C into exit 1
-            return _stopped(args, "Ctrl-C", 130)
+            return _stopped(leave, "Ctrl-C", 130)
         return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -94,8 +94,8 @@ def _run_lightning(args: list[str]) -> int:
         run_cli(args)
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
-    except SIGTERMException:  # a SystemExit without a code
-        return _stopped(args, "SIGTERM", 143)
+    except SIGTERMException as stop:  # a SystemExit without a code
+        return _stopped(stop, "SIGTERM", 143)
     return 0
 
 
@@ -106,7 +106,8 @@ def _run_tool(command: str, args: list[str]) -> None:
 
     tool = TOOLS[command]
     function: Callable[..., Any] = getattr(importlib.import_module(tool.module), tool.function)
-    parser = ArgumentParser(prog=f"fgvr {command}", description=tool.help, parser_mode="omegaconf", exit_on_error=False)
+    prog = f"python -m fgvr {command}"
+    parser = ArgumentParser(prog=prog, description=tool.help, parser_mode="omegaconf", exit_on_error=False)
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a yaml file with the options below")
     parser.add_function_arguments(function)
     try:
@@ -144,9 +145,9 @@ def _refuse(message: str) -> int:
     return 2
 
 
-def _stopped(args: list[str], by: str, code: int) -> int:
-    again = " The same command goes on from the last checkpoint." if args[:1] == ["fit"] else ""
-    print(f"fgvr: stopped by {by}.{again}", file=sys.stderr)
+def _stopped(stop: BaseException, by: str, code: int) -> int:
+    notes: list[str] = getattr(stop, "__notes__", [])  # a training says how it goes on
+    print(" ".join([f"fgvr: stopped by {by}.", *notes]), file=sys.stderr)
     return code
 
 

@@ -9,7 +9,9 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from jsonargparse import ArgumentError
@@ -35,6 +37,7 @@ from fgvr.callbacks.run_folder import (
     claim,
     evaluation_checkpoint,
     final_figures,
+    how_to_go_on,
     set_later_aside,
 )
 from fgvr.callbacks.sample_log import SampleLog
@@ -53,6 +56,15 @@ VERBS = {
     "test": {"model", "dataloaders", "datamodule", "verbose", "weights_only"},
     "predict": {"model", "dataloaders", "datamodule", "return_predictions", "weights_only"},
 }
+# of lightning and torch: what they say on every run and no user can act on
+NOT_SAID = (
+    "Tip:",
+    "TPU available:",
+    "Restoring states from the checkpoint path",
+    "Restored all states from the checkpoint",
+    "Loaded model weights from the checkpoint",
+)
+NOT_WARNED = (r"`isinstance\(treespec, LeafSpec\)` is deprecated", r"The number of training batches \(\d+\) is smaller")
 PRECISIONS = ("None", "32-true", "32", "bf16-mixed")
 
 
@@ -72,13 +84,13 @@ class FGVRCLI(LightningCLI):
             LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            parser_kwargs={**options, self.verb: options},
+            parser_kwargs={**options, "prog": "python -m fgvr", self.verb: options},
             save_config_callback=None,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # a checkpoint of ours holds the config itself
             # the loaders share a batch among the ranks themselves
-            trainer_defaults={"use_distributed_sampler": False},
+            trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False},
             args=args,
         )
 
@@ -111,6 +123,7 @@ class FGVRCLI(LightningCLI):
         self.fingerprint = {"config": config_fingerprint(self.plain_config), "code": code_fingerprint()}
         if self.verb == "fit":
             _refuse_settings(self.plain_config)
+            self.stack.push(partial(_note_how_to_go_on, self.run))
             if _leads():
                 self.stack.callback(claim(self.run).release)
             self.start = choose_start(self.run, self.fingerprint)
@@ -224,7 +237,9 @@ class FGVRCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         kept = {key: facts.get(key) for key in ("step", "epoch", "seconds")}
-        write_figures(self.run.metrics_file, self.figures.figures, **kept)
+        # of a complete run: what is known of its training and data and was not evaluated again
+        former = {key: value for key, value in facts.items() if key not in self.figures.figures}
+        write_figures(self.run.metrics_file, self.figures.figures, **(former | kept))
         print_figures(self.figures.figures, f"{self.run.dir.name}, step {kept['step']}")
         log.info("The figures are in %s.", self.run.metrics_file)
 
@@ -255,14 +270,16 @@ def run_cli(args: list[str]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     root.addHandler(handler)
     root.setLevel(logging.INFO if _leads() else logging.ERROR)
-    advertisement = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    advertisement.addFilter(_no_advertisement)
+    others = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    others.addFilter(_worth_saying)
     try:
-        with ExitStack() as stack:
+        with warnings.catch_warnings(), ExitStack() as stack:
+            for message in NOT_WARNED:
+                warnings.filterwarnings("ignore", message=message)
             FGVRCLI(args, stack)
     finally:
         root.removeHandler(handler)
-        advertisement.removeFilter(_no_advertisement)
+        others.removeFilter(_worth_saying)
 
 
 def _leads() -> bool:
@@ -303,8 +320,15 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _no_advertisement(record: logging.LogRecord) -> bool:
-    return "Tip:" not in record.getMessage()
+def _note_how_to_go_on(
+    run: RunFolder, kind: type[BaseException] | None, stop: BaseException | None, trace: TracebackType | None
+) -> None:
+    if isinstance(stop, (KeyboardInterrupt, SystemExit)):
+        stop.add_note(how_to_go_on(run))
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    return not any(part in record.getMessage() for part in NOT_SAID)
 
 
 def _plain_config(dumped: str, verb: str) -> dict[str, Any]:

@@ -60,10 +60,16 @@ def one_line(text: str) -> str:
     text = re.sub(r"Problem with given class_path '([^']+)':", r"\1:", text)
     text = re.sub(r"Expected an? typing\.Literal\[([^\]]*)\]", r"must be one of \1", text)
     text = re.sub(r"Expected an? ", "must be of type ", text).replace(". Got value:", ", got")
-    required = r"the following arguments are required: (?:\w+\.)?([\w.]+)$"
-    text = re.sub(required, r"\1 is required: give it in the config or as --\1.", text)
+    text = re.sub(r"the following arguments are required: ([\w., ]+)$", _required, text)
     lines = [line.strip().removeprefix("- ") for line in text.splitlines() if line.strip()]
     return " ".join(line for line in lines if not line.startswith(NOISE))
+
+
+def _required(message: re.Match[str]) -> str:
+    names = [name.partition(".")[2] or name for name in message[1].split(", ")]
+    if len(names) == 1:
+        return f"{names[0]} is required: give it in the config or as --{names[0]}."
+    return f"{', '.join(names[:-1])} and {names[-1]} are required: give --config FILE."
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

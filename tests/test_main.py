@@ -33,9 +33,15 @@ def test_an_unknown_command_and_a_misplaced_one(capsys: Any) -> None:
     assert "python -m fgvr fit --config a.yaml" in capsys.readouterr().err
 
 
+def test_a_run_without_a_config(capsys: Any) -> None:
+    assert main(["fit"]) == 2
+    assert capsys.readouterr().err == "fgvr: run.dir, data and model are required: give --config FILE.\n"
+
+
 def test_the_help_of_a_run(capsys: Any) -> None:
     assert main(["fit", "--help"]) == 0
     out = capsys.readouterr().out
+    assert out.startswith("usage: python -m fgvr ")
     assert "--run.resume" in out
     assert "--trainer.max_steps" in out
 

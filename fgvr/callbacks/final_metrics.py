@@ -15,6 +15,8 @@ from rich.table import Table
 import fgvr
 from fgvr.data.manifest import write_whole
 
+FIRST = ("exact", "order", "family", "genus", "species")
+
 
 class LastFigures(Callback):
     """Remembers what the latest validation or test logged, and at which optimiser step; None before the first."""
@@ -50,17 +52,26 @@ def write_figures(path: Path, figures: Mapping[str, float], **facts: float | int
 
 
 def print_figures(figures: Mapping[str, float], title: str, console: Console | None = None) -> None:
-    """A table with a row per figure and a column per cohort ("seen/exact" stands in column "seen")."""
+    """A table with a row per figure and a column per cohort ("seen/exact" stands in column "seen").
+
+    What matters most comes first; rows that say nothing and the facts about the data stay out.
+    """
     rows: dict[str, dict[str, float]] = {}
     for name, value in figures.items():
         cohort, _, figure = name.rpartition("/")
-        rows.setdefault(figure, {})[cohort] = value
+        if not name.startswith("data/"):
+            rows.setdefault(figure, {})[cohort] = value
+    for figure in [*rows]:
+        if figure not in FIRST and not any(value and not math.isnan(value) for value in rows[figure].values()):
+            del rows[figure]
+    order = [figure for figure in FIRST if figure in rows] + [figure for figure in rows if figure not in FIRST]
     cohorts = sorted({cohort for row in rows.values() for cohort in row})
     table = Table(title=title)
     table.add_column("figure")
     for cohort in cohorts:
         table.add_column(cohort or "value", justify="right")
-    for figure, row in rows.items():
+    for figure in order:
+        row = rows[figure]
         table.add_row(figure, *(_number(row[cohort]) if cohort in row else "" for cohort in cohorts))
     (console or Console()).print(table)
 

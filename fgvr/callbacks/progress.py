@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -12,8 +13,12 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 
 SHOWN = ("loss", "tokens/s", "images/s", "lr")
+SHOWN_NARROW = ("loss", "tokens/s")
+WIDE = 110  # columns of a terminal that has room for everything
+STEPS_TO_JUDGE = 20  # before these the time left would mostly measure the start
 
 
 class Progress(ProgressBar):
@@ -54,10 +59,12 @@ class Progress(ProgressBar):
         total = total_steps(trainer)
         done = trainer.global_step
         if self._is_time(at_once=total is not None and done >= total):
-            passed = time.monotonic() - self._began
-            rate = passed / (done - self._first_step) if done > self._first_step else None
-            left = None if total is None or rate is None else rate * (total - done)
-            self._show("step", done, total, f"{figures(trainer)} | {clock(passed)} passed, {clock(left)} left")
+            narrow = sys.stderr.isatty() and Console(stderr=True).width < WIDE
+            passed, since = time.monotonic() - self._began, done - self._first_step
+            times = [f"{clock(passed)} passed"]
+            if total is not None and since >= STEPS_TO_JUDGE:
+                times = [*times[narrow:], f"{clock(passed / since * (total - done))} left"]
+            self._show("step", done, total, figures(trainer, SHOWN_NARROW if narrow else SHOWN), ", ".join(times))
 
     def on_validation_batch_end(
         self,
@@ -114,20 +121,27 @@ class Progress(ProgressBar):
         self._shown_at = now
         return True
 
-    def _show(self, name: str, done: int, total: int | None, text: str) -> None:
+    def _show(self, name: str, done: int, total: int | None, text: str, times: str = "") -> None:
         if not sys.stderr.isatty():
             line = f"{name} {done}/{'?' if total is None else total}"
-            print(f"{line} | {text}" if text else line, file=sys.stderr, flush=True)
+            print(" | ".join(part for part in (line, text, times) if part), file=sys.stderr, flush=True)
             return
         if self._bar is None:
-            columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+            # the bar gives way first, then the figures at the right end
+            columns = (
+                TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=len(name))),
+                MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=2 * len(str(total or "?")) + 1)),
+                TextColumn("{task.fields[times]}", table_column=Column(no_wrap=True, min_width=len("0:00:00 passed"))),
+                BarColumn(table_column=Column(min_width=4)),
+                TextColumn("{task.fields[text]}"),
+            )
             self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
             self._bar.start()
         if name not in self._tasks:
-            self._tasks[name] = self._bar.add_task(name, total=total, text="")
+            self._tasks[name] = self._bar.add_task(name, total=total, text="", times="")
         for other, task in self._tasks.items():
             self._bar.update(task, visible=other in (name, "step"))
-        self._bar.update(self._tasks[name], completed=done, total=total, text=text)
+        self._bar.update(self._tasks[name], completed=done, total=total, text=text, times=times)
         self._bar.refresh()
 
     def _close(self) -> None:
@@ -144,11 +158,11 @@ def total_steps(trainer: Trainer) -> int | None:
     return int(min(limits)) if limits else None
 
 
-def figures(trainer: Trainer) -> str:
+def figures(trainer: Trainer, shown: Sequence[str] = SHOWN) -> str:
     """`loss 0.123 | tokens/s 5,300 | ...` of the step just done; a figure that is not logged is left out."""
     now = trainer.progress_bar_metrics
-    values = {name: float(now[name]) for name in SHOWN if name in now}  # pyright: ignore[reportArgumentType]
-    if "lr" not in values and trainer.optimizers:
+    values = {name: float(now[name]) for name in shown if name in now}  # pyright: ignore[reportArgumentType]
+    if "lr" in shown and "lr" not in values and trainer.optimizers:
         values["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
     shapes = {"loss": ".4f", "lr": ".2e"}
     return " | ".join(f"{name} {value:{shapes.get(name, ',.0f')}}" for name, value in values.items())

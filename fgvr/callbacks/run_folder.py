@@ -192,6 +192,17 @@ def choose_start(run: RunFolder, fingerprint: Mapping[str, Any]) -> Start:
     return Start(path, manifest, complete)
 
 
+def how_to_go_on(run: RunFolder) -> str:
+    """What a training that was stopped tells its user: whether the same command loses anything."""
+    if not checkpoints_in(run.checkpoints):
+        return "Nothing was saved yet: the same command starts from the beginning."
+    if run.fresh:
+        return "The same command with --run.fresh false goes on from the last checkpoint."
+    if run.resume != "auto":
+        return "The same command with --run.resume auto goes on from the last checkpoint."
+    return "The same command goes on from the last checkpoint."
+
+
 def set_later_aside(run: RunFolder, start: Start) -> None:
     """When the run goes back to a named checkpoint of its own, moves the later ones away; for the one that writes."""
     if start.checkpoint is None or start.manifest is None or run.fresh or run.resume in ("auto", "never"):

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from fgvr.data.manifest import (
     Refusal,
     SampleEntry,
     ShardIndex,
+    ShardInfo,
     canonical_json,
     dump_index,
     index_name,
@@ -56,9 +57,10 @@ def pack(
 ) -> Manifest:
     """Packs a source into `out`; killed at any moment and run again, it goes on and ends with the same bytes.
 
-    `progress` is told pictures done and pictures planned, `say` gets sentences. Raises UserError when more than
-    `max_bad_share` of the samples are refused (the folder then holds the shards and a manifest that says so), and when
-    `out` holds something else, unless `overwrite`.
+    A set that is there is left alone once every file has the hash that the manifest states; damaged shards are packed
+    again, and with `overwrite` all are. `progress` is told pictures done and pictures planned, `say` gets sentences.
+    Raises UserError when more than `max_bad_share` of the samples are refused (the folder then holds the shards and a
+    manifest that says so), and when `out` holds something else, unless `overwrite`.
     """
     if not 0 <= max_bad_share <= 1:
         raise UserError(f"max_bad_share must be a share between 0 and 1, got {max_bad_share}")
@@ -70,11 +72,14 @@ def pack(
     plan = make_plan(source, options)
     _make_folder(out)
     with _alone_in(out, say):
-        whole = _whole_already(out, plan, max_bad_share)
-        if whole is not None:
+        before = None if overwrite else _packed_before(out, plan)
+        damaged = _damaged(out, before) if before is not None else []
+        if before is not None and not damaged and _acceptable(before, max_bad_share):
             say(f"{out} holds this shard set already, whole: nothing to do")
-            return whole
-        _clear(out, plan, overwrite)
+            return before
+        _clear(out, plan, overwrite, damaged)
+        if damaged:
+            say(f"damaged or missing, so packed again: {', '.join(shard.file for shard in damaged)}")
         accounts = Accounts()
         _write_shards(out, plan, source.dataset, accounts, progress, say)
         manifest = accounts.manifest(source, options, plan, max_bad_share)
@@ -176,23 +181,36 @@ def _finished(out: Path, shard: PlannedShard, plan: Plan) -> ShardIndex | None:
     return index
 
 
-def _whole_already(out: Path, plan: Plan, max_bad_share: float) -> Manifest | None:
-    """The manifest of a finished packing of this plan, when the sizes of all its files are right."""
+def _packed_before(out: Path, plan: Plan) -> Manifest | None:
+    """The manifest of a finished packing of this plan, accepted or not."""
     if not (out / MANIFEST).is_file():
         return None
     try:
         manifest = read_manifest(out)
     except UserError:
         return None
+    return manifest if manifest.plan == plan.hash else None
+
+
+def _damaged(out: Path, manifest: Manifest) -> list[ShardInfo]:
+    """The shards of which the tar or the index is missing or has not the hash that the manifest states."""
+    return [
+        shard
+        for shard in manifest.shards
+        if not _has_hash(out / shard.index_file, shard.index_sha256) or not _has_hash(out / shard.file, shard.sha256)
+    ]
+
+
+def _has_hash(file: Path, digest: str) -> bool:
+    return file.is_file() and _file_hash(file) == digest
+
+
+def _acceptable(manifest: Manifest, max_bad_share: float) -> bool:
     total = len(manifest.refused) + sum(shard.samples for shard in manifest.shards)
-    if manifest.plan != plan.hash or not manifest.accepted or len(manifest.refused) > max_bad_share * total:
-        return None
-    files = [(out / shard.file, out / shard.index_file, shard.size) for shard in manifest.shards]
-    there = all(file.is_file() and index.is_file() and file.stat().st_size == size for file, index, size in files)
-    return manifest if there else None
+    return manifest.accepted and len(manifest.refused) <= max_bad_share * total
 
 
-def _clear(out: Path, plan: Plan, overwrite: bool) -> None:
+def _clear(out: Path, plan: Plan, overwrite: bool, damaged: Sequence[ShardInfo]) -> None:
     """Removes what an unfinished or an overwritten packing left; raises UserError before it removes anything else's."""
     own, strange, others = _contents(out, plan)
     if (strange or others) and not overwrite:
@@ -201,9 +219,11 @@ def _clear(out: Path, plan: Plan, overwrite: bool) -> None:
             f"{out} must be empty or hold this very shard set, but it holds {what}: choose another folder, or set "
             "overwrite to replace the shards in it"
         )
-    for file in (*others, *own):
-        if file in others or file.name == MANIFEST or PART.fullmatch(file.name):
-            file.unlink()
+    for shard in damaged:  # before the manifest, which alone tells a wrong index from a right one
+        (out / shard.index_file).unlink(missing_ok=True)
+    for file in sorted((*others, *own), key=lambda file: file.name != MANIFEST):
+        if overwrite or file in others or file.name == MANIFEST or PART.fullmatch(file.name):
+            file.unlink(missing_ok=True)
 
 
 def _contents(out: Path, plan: Plan) -> tuple[list[Path], list[Path], list[Path]]:

@@ -35,6 +35,7 @@ __all__ = ["CSV", "ImageFolder", "Record", "Refusal", "Source", "SourceGone"]
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 NOT_DATA = {".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml"}
 NOT_DATA_NAMES = {"thumbs.db", "desktop.ini"}
+UNREADABLE = "the folder must be readable"
 
 
 class SourceGone(UserError):
@@ -87,6 +88,9 @@ class ImageFolder(Source):
         found: list[tuple[str, Path | Refusal]] = []
         for path, reason in walk(self.root, self.root.resolve()):
             name = printable(path.relative_to(self.root).as_posix())
+            if reason is not None and reason.startswith(UNREADABLE):  # nobody knows how many pictures lie in it
+                complaint = f"{printable(str(path))}: {reason}: change its permissions or move it out of {self.root}"
+                raise SourceGone(complaint) if path == self.root else UserError(complaint)
             found.append((name, path if reason is None else Refusal(name, name, reason)))
         if not found:
             raise SourceGone(f"root must hold pictures in class folders, but {self.root} holds none: check the path")
@@ -296,8 +300,9 @@ def walk(folder: Path, base: Path) -> Iterator[tuple[Path, str | None]]:
     """Files below a folder with the reason to refuse each, or None. Linked folders are not entered."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        os.stat(f"{folder}/.")  # a folder may be listed without the right to open what is in it
     except OSError as error:
-        yield folder, f"the folder must be readable, but {error.strerror}"
+        yield folder, f"{UNREADABLE}, but {error.strerror}"
         return
     for entry in entries:
         path = Path(entry.path)

@@ -15,11 +15,13 @@ from rich.table import Table
 
 # So that --source accepts these by their short names.
 from fgvr.data.aviary import Aviary  # noqa: F401
-from fgvr.data.manifest import Manifest
+from fgvr.data.manifest import MANIFEST, Manifest
 from fgvr.data.packing import pack
 from fgvr.data.plan import ClassSplit, PackOptions
 from fgvr.data.records import Source
 from fgvr.data.sources import CSV, ImageFolder  # noqa: F401
+
+NAMED = 10  # refused pictures in the summary
 
 
 def shards(
@@ -51,7 +53,7 @@ def shards(
         test: share of each class for testing where the source has no splits
         samples_per_shard: pictures in one tar
         max_bad_share: share of the pictures that may be refused before the set is not accepted
-        overwrite: replace another shard set in the same folder
+        overwrite: pack everything again, in place of this or another shard set in the same folder
     """
     console = Console()
     with _progress(console) as progress:
@@ -96,13 +98,15 @@ def _print_summary(console: Console, manifest: Manifest, out: Path) -> None:
             counts = (f"{manifest.samples(split, [cohort]):,}" for cohort in cohorts)
             table.add_row(split, *counts, f"{size / 2**20:,.1f} MiB")
     console.print(table)
-    reasons = Counter(_kind(refusal.reason) for refusal in manifest.refused)
-    for title, counts in (("noted", Counter(manifest.notes)), ("refused", reasons)):
+    examples: dict[str, str] = {}
+    reasons = Counter(examples.setdefault(_kind(refusal.reason), refusal.reason) for refusal in manifest.refused)
+    for title, counts in (("noted", Counter(manifest.notes)), ("refused, such as", reasons)):
         if counts:
             counted = Table("pictures", title)
             for what, count in counts.most_common():
                 counted.add_row(f"{count:,}", escape(what))
             console.print(counted)
+    _print_refused(console, manifest, out)
     total = sum(shard.samples for shard in manifest.shards)
     console.print(
         f"{manifest.dataset}: {total:,} pictures of {len(manifest.cohorts):,} classes in {len(manifest.shards):,} "
@@ -111,6 +115,14 @@ def _print_summary(console: Console, manifest: Manifest, out: Path) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _print_refused(console: Console, manifest: Manifest, out: Path) -> None:
+    lines = [str(refusal) for refusal in manifest.refused[:NAMED]]
+    if lines:
+        lines.append(f"all {len(manifest.refused):,} are named in {out / MANIFEST}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _classes(manifest: Manifest, cohort: str) -> str:

@@ -16,9 +16,20 @@ def test_the_file_is_flat_and_has_no_nan(tmp_path: Path) -> None:
 def test_the_table_has_a_column_per_cohort() -> None:
     console = Console(width=60, record=True)
     print_figures({"seen/exact": 0.7, "unseen/exact": 0.25, "seen/n": 384.0, "loss": math.inf}, "run", console)
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in console.export_text().splitlines()]
-    assert [row for row in cells if row] == [
+    assert cells(console) == [
         ["exact", "", "0.7000", "0.2500"],
         ["n", "", "384", ""],
         ["loss", "none", "", ""],
     ]
+
+
+def test_the_table_begins_with_what_matters_and_leaves_out_what_says_nothing() -> None:
+    console = Console(width=60, record=True)
+    figures = {"seen/unread": 0.0, "seen/none": math.nan, "seen/n": 8.0, "seen/genus": 0.5, "seen/family": 1.0}
+    print_figures(figures | {"seen/exact": 0.0, "data/seen/quarantined": 3.0}, "run", console)
+    assert cells(console) == [["exact", "0.0000"], ["family", "1.0000"], ["genus", "0.5000"], ["n", "8"]]
+
+
+def cells(console: Console) -> list[list[str]]:
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in console.export_text().splitlines()]
+    return [row for row in rows if row]

@@ -27,15 +27,16 @@ def train(tmp_path: Path, progress: Progress, **settings: Any) -> None:
 
 
 def test_a_log_file_gets_a_line_now_and_then(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    train(tmp_path, Progress(seconds=0.0), max_epochs=-1, max_steps=9)
+    train(tmp_path, Progress(seconds=0.0), max_epochs=-1, max_steps=21)
     lines = capfd.readouterr().err.splitlines()
     steps = [line for line in lines if line.startswith("step ")]
-    assert len(steps) == 9
+    assert len(steps) == 21
     assert re.fullmatch(
-        r"step 5/9 \| loss [\d.]+ \| tokens/s 5,300 \| images/s 31 \| lr \d\.\d\de-\d\d"
+        r"step 20/21 \| loss [\d.]+ \| tokens/s 5,300 \| images/s 31 \| lr \d\.\d\de-\d\d"
         r" \| 0:00:\d\d passed, 0:00:\d\d left",
-        steps[4],
+        steps[19],
     )
+    assert re.search(r"\| 0:00:\d\d passed$", steps[18])  # too early to tell the time left
     assert [line for line in lines if line.startswith("validation")][-4:] == [f"validation {n}/4" for n in (1, 2, 3, 4)]
 
 
@@ -53,18 +54,30 @@ def test_steps_are_the_optimisers_when_gradients_are_gathered(
     assert steps[-1].startswith("step 8/8 ")  # the last of an epoch's seven batches stands alone
 
 
-def test_a_terminal_gets_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def on_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, **settings: Any) -> str:
     leader, follower = pty.openpty()
     with os.fdopen(follower, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setenv("COLUMNS", "160")
-        train(tmp_path, Progress(), max_epochs=1)
+        monkeypatch.setenv("COLUMNS", str(width))
+        train(tmp_path, Progress(), **settings)
         terminal.flush()
         written = os.read(leader, 100_000).decode()
     os.close(leader)
+    return written
+
+
+def test_a_terminal_gets_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = on_terminal(tmp_path, monkeypatch, 160, max_epochs=1)
     assert "━" in written
     assert re.search(r"7/7.*loss", written, re.DOTALL)
+
+
+def test_a_narrow_terminal_keeps_steps_bar_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = on_terminal(tmp_path, monkeypatch, 80, max_epochs=-1, max_steps=21)
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", written)
+    assert re.search(r"step +21/21 0:00:\d\d left +━{5,} loss [\d.]+ \| tokens/s 5,300", plain), plain
+    assert "images/s" not in plain
 
 
 def test_switched_off_it_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from fgvr.callbacks.run_folder import (
     choose_start,
     claim,
     evaluation_checkpoint,
+    how_to_go_on,
     set_later_aside,
 )
 from fgvr.errors import UserError
@@ -47,6 +48,14 @@ def test_a_folder_with_checkpoints_goes_on_from_the_newest_whole_one(run: RunFol
     assert start.checkpoint == first
     assert f"{second} is damaged" in caplog.text
     assert f"Resuming at step 1 from {first}." in caplog.text
+
+
+def test_a_stopped_run_says_how_it_goes_on(run: RunFolder) -> None:
+    assert how_to_go_on(run) == "Nothing was saved yet: the same command starts from the beginning."
+    save(run, 1)
+    assert how_to_go_on(run) == "The same command goes on from the last checkpoint."
+    assert "with --run.fresh false goes on" in how_to_go_on(RunFolder(run.dir, fresh=True))
+    assert "with --run.resume auto goes on" in how_to_go_on(RunFolder(run.dir, resume="never"))
 
 
 def test_only_damaged_checkpoints_are_no_reason_to_start_again(run: RunFolder) -> None:

@@ -40,6 +40,13 @@ def test_what_differs_is_named(birds, tmp_path):
         pack_or_compare(ImageFolder(birds), out, None)
 
 
+def test_comparing_reads_no_shard(birds, tmp_path):
+    for file in (tmp_path / "out").glob("*.tar"):
+        file.write_bytes(b"")
+    pack_or_compare(ImageFolder(birds), tmp_path / "out", PackOptions(val=0.2))
+    assert all(not file.stat().st_size for file in (tmp_path / "out").glob("*.tar"))
+
+
 @pytest.mark.parametrize("empty", [False, True])
 def test_pictures_that_were_moved_away_do_not_stop_a_run(birds, tmp_path, caplog, empty):
     shutil.rmtree(birds)

@@ -185,7 +185,10 @@ def test_a_shard_that_was_damaged_is_written_again_and_the_others_kept(tmp_path)
     pack(source, tmp_path / "out", PackOptions(samples_per_shard=6), say=said.append)
     assert contents(tmp_path / "out") == before
     assert (tmp_path / "out/train-seen-000000.tar").stat().st_mtime_ns == kept
-    assert said == [f"{len(list(tmp_path.glob('out/*.tar'))) - 1} of 6 shards were there already and whole: kept"]
+    assert said == [
+        f"damaged or missing, so packed again: {victim.name}",
+        f"{len(list(tmp_path.glob('out/*.tar'))) - 1} of 6 shards were there already and whole: kept",
+    ]
 
 
 def test_a_whole_set_is_left_alone_and_another_is_not_mixed_in(tmp_path):

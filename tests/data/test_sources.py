@@ -1,4 +1,8 @@
+import ctypes
 import os
+import platform
+import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,34 @@ def parted(source: Source) -> tuple[dict[str, Record], dict[str, str]]:
     found = list(source.records())
     good = {one.name: one for one in found if isinstance(one, Record)}
     return good, {one.sample: one.reason for one in found if isinstance(one, Refusal)}
+
+
+def without_root_rights(source: Source) -> list[Record | Refusal]:
+    """The records as a user finds them who may not read everything; the rights are dropped for one thread only."""
+
+    def run() -> list[Record | Refusal]:
+        libc = ctypes.CDLL(None, use_errno=True)
+        header, rights = struct.pack("Ii", 0x20080522, 0), bytearray(24)
+        buffer = (ctypes.c_char * 24).from_buffer(rights)
+        assert libc.capget(header, buffer) == 0
+        effective = struct.unpack_from("I", rights)[0]
+        struct.pack_into("I", rights, 0, effective & ~0b110)  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+        assert libc.capset(header, buffer) == 0
+        return list(source.records())
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result()
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="drops rights as Linux has them")
+@pytest.mark.parametrize("mode", [0o000, 0o400])
+def test_a_folder_that_cannot_be_read_is_no_single_bad_picture(tmp_path, mode):
+    root = touch(tmp_path / "birds", "crow/1.jpg", "wren/1.jpg")
+    assert len(without_root_rights(ImageFolder(root))) == 2
+    (root / "wren").chmod(mode)
+    with pytest.raises(UserError, match=r"birds/wren: the folder must be readable, but Permission denied: change its"):
+        without_root_rights(ImageFolder(root))
+    (root / "wren").chmod(0o700)
 
 
 def test_class_folders_with_any_suffix(tmp_path):

@@ -3,7 +3,7 @@ from dataclasses import fields
 from inspect import signature
 
 import pytest
-from hostile import turned, write_folder
+from hostile import png, turned, write_folder
 from jsonargparse import ArgumentParser, auto_cli
 
 from fgvr.data.manifest import load_manifest
@@ -42,7 +42,9 @@ def test_packs_from_the_command_line(tmp_path, capsys, source):
     assert "seen (3 classes)" in printed
     assert "unseen (1 class)" in printed
     assert re.search(r"\b1 .*turned upright", printed)
-    assert re.search(r"\b2 .*it must be an image file, but its suffix is", printed)
+    assert re.search(r"\b2 .*it must be an image file, but its suffix is '\.mp4'", printed)
+    assert "class 0/film.mp4: it must be an image file, but its suffix is '.mp4'\n" in printed
+    assert f"all 2 are named in {out / 'manifest.json'}\n" in printed
     assert f"41 pictures of 4 classes in {len(manifest.shards)} shards, 2 refused" in printed
 
 
@@ -68,6 +70,19 @@ def test_a_refused_set_ends_in_one_sentence(tmp_path, capsys):
     with pytest.raises(UserError, match=r"1 of 8 were \(class 0/0\.jpg: .*--max_bad_share 0\.125"):
         shards(ImageFolder(root), tmp_path / "out")
     assert "The shard set is" not in capsys.readouterr().out
+
+
+def test_ten_refused_pictures_are_named_and_like_ones_share_a_whole_example(tmp_path, capsys):
+    root = write_folder(tmp_path / "birds", 2, 20)
+    for number in range(12):
+        (root / f"class 0/strip{number:02}.png").write_bytes(png(900 + number, 1, 1))
+    shards(ImageFolder(root), tmp_path / "out", max_bad_share=0.5)
+    printed = capsys.readouterr().out
+    reason = "must be no more than 200:1 in shape, but it is 900 x 1: crop it"
+    assert reason in re.sub(r"[\s│┃]+", " ", printed.partition("such as")[2].partition("class 0/")[0])
+    assert f"class 0/strip00.png: {reason}\n" in printed
+    assert len(re.findall(r"class 0/strip\d+\.png: ", printed)) == 10
+    assert f"all 12 are named in {tmp_path / 'out/manifest.json'}\n" in printed
 
 
 def test_a_second_run_says_that_all_is_there(tmp_path, capsys):

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import pytest
+from hostile import write_folder
+
+from fgvr.data.packing import pack
+from fgvr.data.plan import PackOptions
+from fgvr.data.sources import ImageFolder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("name", ["train-seen-000001.tar", "train-seen-000001.index.json"])
+def test_a_complete_set_with_a_changed_file_is_mended(tmp_path, name):
+    source, out = ImageFolder(write_folder(tmp_path / "birds", 3, 10)), tmp_path / "out"
+    options = PackOptions(samples_per_shard=6)
+    pack(source, out, options)
+    before = contents(out)
+    (out / name).write_bytes(before[name].replace(b"class", b"glass"))  # an index stays a well-formed index
+    kept = (out / "train-seen-000000.tar").stat().st_mtime_ns
+    said: list[str] = []
+    pack(source, out, options, say=said.append)
+    assert contents(out) == before
+    assert (out / "train-seen-000000.tar").stat().st_mtime_ns == kept
+    assert said[0] == "damaged or missing, so packed again: train-seen-000001.tar"
+
+
+def test_overwriting_packs_every_shard_again(tmp_path):
+    source, out = ImageFolder(write_folder(tmp_path / "birds", 2, 6)), tmp_path / "out"
+    pack(source, out)
+    before, times = contents(out), {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+    said: list[str] = []
+    pack(source, out, overwrite=True, say=said.append)
+    assert contents(out) == before
+    assert all(file.stat().st_mtime_ns > times[file.name] for file in out.iterdir())
+    assert said == []
