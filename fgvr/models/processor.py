@@ -14,11 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.image_utils import SizeDict
 
 from fgvr.errors import SampleError, UserError
 from fgvr.kernels.positions import mrope_positions
@@ -139,18 +141,32 @@ class Processor:
         return self._tokenise(str(text))
 
     def encode_images(self, images: Sequence[Image.Image]) -> tuple[ImageInputs, list[tuple[int, int, int]]]:
+        patches: list[np.ndarray] = []
+        grids: list[tuple[int, int, int]] = []
+        for image in images:
+            one, height, width = self._patches(image)
+            patches.append(one)
+            grids.append((1, height, width))
+        return ImageInputs(torch.from_numpy(np.concatenate(patches)), torch.tensor(grids)), grids
+
+    def _patches(self, image: Image.Image) -> tuple[np.ndarray, int, int]:
+        """The library's own resizing and cutting, called directly: checking a call's options costs as much again."""
+        settings = self.image_processor
+        factor = settings.patch_size * settings.merge_size
+        size = SizeDict(shortest_edge=self.pixels.min, longest_edge=self.pixels.max)
         try:
-            encoded = self.image_processor(list(images), do_rescale=False, do_normalize=False, return_tensors="pt")
+            resized = settings.resize(
+                np.asarray(image).transpose(2, 0, 1), size=size, resample=settings.resample, factor=factor
+            )
         except ValueError as error:  # an aspect ratio beyond 200 : 1
-            sizes = [image.size for image in images]
             raise SampleError(
-                f"images must have a shape that can be resized, got (width, height) {sizes}: {error}"
+                f"an image must have a shape that can be resized, got (width, height) {image.size}: {error}"
             ) from error
-        grid, frames = encoded["image_grid_thw"], self.image_processor.temporal_patch_size
-        patches = encoded["pixel_values"].unflatten(-1, (3, frames, -1))[:, :, 0]  # a still image repeats its frame
-        return ImageInputs(patches.flatten(1).to(torch.uint8), grid), [
-            (int(t), int(h), int(w)) for t, h, w in grid.tolist()
-        ]
+        # a still image repeats its frame, which the model's device can do
+        patches, height, width = settings.patchify(
+            resized, settings.patch_size, settings.merge_size, temporal_patch_size=1
+        )
+        return patches.astype(np.uint8), height, width
 
     def pixel_values(self, images: ImageInputs) -> Float[Tensor, "S L"]:
         """What the vision tower reads, on the patches' device: rescaled, normalised, the still frame repeated."""
