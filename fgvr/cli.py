@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch.distributed as dist
 from jsonargparse import ArgumentError
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -278,6 +279,8 @@ def run_cli(args: list[str]) -> None:
                 warnings.filterwarnings("ignore", message=message)
             FGVRCLI(args, stack)
     finally:
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()  # its threads must have ended before the process does
         root.removeHandler(handler)
         others.removeFilter(_worth_saying)
 

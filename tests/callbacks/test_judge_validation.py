@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from leaving import leave_group_at_exit
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
@@ -70,6 +71,9 @@ def batch_of(cohort: str, rows: list[tuple[str, str]], quarantined: int = 0) -> 
 
 
 class Toy(LightningModule):
+    def setup(self, stage: str) -> None:
+        leave_group_at_exit()
+
     def __init__(self) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(1, 1)

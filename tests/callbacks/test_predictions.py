@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from hostile import encoded, photo
+from leaving import leave_group_at_exit
 from lightning.pytorch import LightningModule, Trainer
 from toy_stream import TAXONOMY, ToyStream, write_set
 
@@ -50,6 +51,9 @@ class PhotoStream(ToyStream):
 
 
 class Sayer(LightningModule):
+    def setup(self, stage: str) -> None:
+        leave_group_at_exit()
+
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> Any:
         return [SAID[Path(example.uid).stem.split("-")[0]] for example in batch.examples]
 

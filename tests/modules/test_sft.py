@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import sequenced, tiny_backbone, tiny_policy
+from leaving import leave_group_at_exit
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, Dataset
@@ -49,6 +50,9 @@ class Fed(SFT):
 
     micro_batch_tokens, poison = 10_000, False
     batches: list[SFTBatch] | None = None
+
+    def on_fit_start(self) -> None:
+        leave_group_at_exit()
 
     def take_step(self) -> None:
         if self.poison and self.global_step == 1:
