@@ -172,8 +172,12 @@ class Processor:
         """What the vision tower reads, on the patches' device: rescaled, normalised, the still frame repeated."""
         settings, device = self.image_processor, images.patches.device
         mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (settings.image_mean, settings.image_std))
-        # (grey x scale - mean) / std as one product and one sum
-        frame = images.patches.unflatten(-1, (3, 1, -1)).float().mul_(settings.rescale_factor / std).sub_(mean / std)
+        grey = torch.arange(256, device=device).double().mul(settings.rescale_factor).float()
+        table = (grey - mean[:, :, 0]) / std[
+            :, :, 0
+        ]  # [3, 256]: what the library makes of each grey value, bit for bit
+        index = images.patches.unflatten(-1, (3, -1)).transpose(0, 1).flatten(1).long()
+        frame = table.gather(1, index).unflatten(1, (len(images.patches), -1)).transpose(0, 1)[:, :, None]
         return frame.expand(-1, -1, settings.temporal_patch_size, -1).flatten(1)
 
     def encode_text(self, text: str) -> list[int]:
