@@ -22,11 +22,10 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import OmegaConf
 
 from fgvr.callbacks.checkpoints import RunCheckpoints
-from fgvr.callbacks.final_metrics import LastFigures, print_figures, write_figures
+from fgvr.callbacks.final_metrics import START, LastFigures, print_figures, score_start, write_figures
 from fgvr.callbacks.fingerprint import code_fingerprint, config_fingerprint
 from fgvr.callbacks.predictions import Predictions
 from fgvr.callbacks.progress import Progress
@@ -43,6 +42,7 @@ from fgvr.callbacks.run_folder import (
 )
 from fgvr.callbacks.sample_log import SampleLog
 from fgvr.callbacks.step_seeds import StepSeeds
+from fgvr.callbacks.steps import StepLogger, with_step_loggers
 from fgvr.cli_help import explain
 from fgvr.data.manifest import write_whole
 from fgvr.datamodules.base import ShardDataModule
@@ -154,8 +154,10 @@ class FGVRCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, WholeCheckpointIO()]
         if settings.logger is None or settings.logger is True:
-            kwargs["logger"] = self._tensorboard() if self._trains else False
-        return super().instantiate_trainer(**kwargs)
+            # the curves after the checkpoint, or all of a run that was stopped before its first one, are drawn again
+            done = self.start.manifest.step if self.start.manifest else None
+            kwargs["logger"] = StepLogger(self.run.dir, done) if self._trains else False
+        return with_step_loggers(super().instantiate_trainer(**kwargs))
 
     def fit(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
         """Trains from where the run stands to its end, then evaluates the final weights in full."""
@@ -173,6 +175,7 @@ class FGVRCLI(LightningCLI):
             return
         if self.trainer.is_global_zero:
             write_whole(self.run.dir / "config.yaml", OmegaConf.to_yaml(self._config_to_repeat()).encode())
+        began = self._score_start(model, datamodule)
         self.trainer.fit(model, datamodule=datamodule, ckpt_path=self._checkpoint)
         if self.trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             return
@@ -181,7 +184,7 @@ class FGVRCLI(LightningCLI):
             self.trainer.validate(model, datamodule=datamodule, verbose=False)
         callbacks: list[Callback] = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
         saver = next((one for one in callbacks if isinstance(one, RunCheckpoints)), None)
-        self._finish(facts | {"seconds": round(saver.seconds, 1) if saver else None})
+        self._finish(began | facts | {"seconds": round(saver.seconds, 1) if saver else None})
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule | None = None, **_: Any) -> None:
         """Evaluates a checkpoint on the validation data and writes validate_metrics.json."""
@@ -225,10 +228,14 @@ class FGVRCLI(LightningCLI):
                 forced.append(RunCheckpoints(self.run, self.plain_config, self.fingerprint))
         return forced
 
-    def _tensorboard(self) -> TensorBoardLogger:
-        # the curves after the checkpoint, or all of a run that was stopped before its first one, are drawn again
-        step = self.start.manifest.step if self.start.manifest else 0
-        return TensorBoardLogger(self.run.dir, name="tensorboard", version="", purge_step=step)
+    def _score_start(self, model: LightningModule, datamodule: LightningDataModule | None) -> dict[str, Any]:
+        def evaluate() -> dict[str, float]:
+            with _without_training_state():
+                self.trainer.validate(model, datamodule=datamodule, ckpt_path=self._checkpoint, verbose=False)
+            return self.figures.figures
+
+        scores = getattr(model, "scores_start", False) and not self.trainer.fast_dev_run  # pyright: ignore[reportAttributeAccessIssue]
+        return score_start(self.run, self.start, self.trainer.is_global_zero, evaluate) if scores else {}
 
     def _config_to_repeat(self) -> dict[str, Any]:
         run = {**self.plain_config["run"], "fresh": False, "allow_changed": []}
@@ -241,7 +248,8 @@ class FGVRCLI(LightningCLI):
         # of a complete run: what is known of its training and data and was not evaluated again
         former = {key: value for key, value in facts.items() if key not in self.figures.figures}
         write_figures(self.run.metrics_file, self.figures.figures, **(former | kept))
-        print_figures(self.figures.figures, f"{self.run.dir.name}, step {kept['step']}")
+        began = {key: value for key, value in facts.items() if key.startswith(START)}
+        print_figures(began | self.figures.figures, f"{self.run.dir.name}, step {kept['step']}")
         log.info("The figures are in %s.", self.run.metrics_file)
 
     def _report(self, file: str) -> None:

@@ -1,6 +1,7 @@
 """The nouns that travel between the layers. Imports nothing of fgvr.
 
-Shape legend: R rows, T row length in tokens, N target tokens, I images, S patches of all images, K values per patch.
+Shape legend: R rows, T row length in tokens, N target tokens, I images, S patches of all images, K values per patch,
+P prompt tokens, G completions of one prompt, C tokens of one completion, F image tokens, L levels, D width.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from enum import IntEnum
 from typing import Any, TypeVar, cast
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 B = TypeVar("B", bound="TensorBatch")
@@ -159,12 +160,133 @@ class SFTBatch(TensorBatch):
 class PromptBatch(TensorBatch):
     """Prompts to be answered, left-padded, with the examples they were made from.
 
-    `image_tokens` marks the places that the vision tower fills. `attention_mask` is 0 on padding.
+    `image_tokens` marks the places that the vision tower fills. `attention_mask` is 0 on padding. `positions` are
+    M-RoPE's (time, height, width), 0 on padding. `image_counts` says how many of the images belong to each prompt, and
+    `places` where in the epoch's order each example stands (`record` names those that were quarantined besides).
     """
 
     examples: list[Example]
     input_ids: Int[Tensor, "B T"]
     attention_mask: Int[Tensor, "B T"]
     image_tokens: Int[Tensor, "B T"]
+    positions: Int[Tensor, "3 B T"]
     images: ImageInputs
+    image_counts: tuple[int, ...]
+    places: tuple[int, ...]
     record: ReadRecord
+
+    def prompt(self, row: int) -> EncodedPrompt:
+        """One prompt without its padding, with the patches of its own images. Raises IndexError for a row not there."""
+        if not 0 <= row < len(self.examples):
+            raise IndexError(f"a batch of {len(self.examples)} prompts has no row {row}")
+        kept = self.attention_mask[row].bool()
+        first = sum(self.image_counts[:row])
+        last = first + self.image_counts[row]
+        grids = self.images.grid_thw
+        start, end = int(grids[:first].prod(-1).sum()), int(grids[:last].prod(-1).sum())
+        images = ImageInputs(self.images.patches[start:end], grids[first:last])
+        return EncodedPrompt(self.input_ids[row, kept], self.positions[:, row, kept], images)
+
+
+@dataclass(frozen=True)
+class ImageFeatures(TensorBatch):
+    """What the vision tower made of images: one row per image token, and the deeper levels that Qwen3-VL adds."""
+
+    tokens: Float[Tensor, "F D"]
+    deepstack: Float[Tensor, "L F D"] | None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled reply: its ids, the end token included where one was reached, and their log-probs (nats) as sampled.
+
+    `truncated` says that the length limit ended it. `text` is for people and parsers; it is never encoded again.
+    """
+
+    ids: Int[Tensor, " C"]
+    logprobs: Float[Tensor, " C"]
+    truncated: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class RolloutGroup(TensorBatch):
+    """The G completions of one prompt. `place` is the example's position in the epoch's order.
+
+    `features` are those of a frozen vision tower, carried from sampling to the update; None when the tower is trained.
+    """
+
+    example: Example
+    place: int
+    prompt: EncodedPrompt
+    completions: list[Completion]
+    features: ImageFeatures | None = None
+
+
+@dataclass(frozen=True)
+class ScoredGroup(TensorBatch):
+    """A group with what its completions said and were worth. NaN stands for a reward that could not be had.
+
+    `answers` are None where the reply broke the grammar. `advantages` are 0 where the reward is missing.
+    """
+
+    rollout: RolloutGroup
+    answers: list[Answer | None]
+    components: dict[str, Float[Tensor, " G"]]
+    rewards: Float[Tensor, " G"]
+    advantages: Float[Tensor, " G"]
+
+
+@dataclass(frozen=True)
+class GroupRows(TensorBatch):
+    """Whole groups, one to a row: [prompt | completion 1 | ... | completion G | padding].
+
+    `segments` is 0 on the prompt, g on the g-th completion, -1 on padding. A completion sees the prompt and itself; its
+    `positions` (time, height, width) start where the prompt's end. Target n is `target_ids[n]`, predicted by the hidden
+    state at `target_index[n]` (row-major over [R, T]), the prompt's last for every completion's first token;
+    `target_sequence` numbers the completions of the micro-batch. `features` take the place of `images` when present.
+    """
+
+    input_ids: Int[Tensor, "R T"]
+    segments: Int[Tensor, "R T"]
+    positions: Int[Tensor, "3 R T"]
+    target_index: Int[Tensor, " N"]
+    target_ids: Int[Tensor, " N"]
+    target_sequence: Int[Tensor, " N"]
+    images: ImageInputs | None
+    features: ImageFeatures | None
+
+
+@dataclass(frozen=True)
+class RolloutRows(TensorBatch):
+    """One micro-batch of an update: rows, and per target its advantage and its weight in the global loss.
+
+    `old_logprobs` are those of the policy before the first of several updates; None when there is only one, where they
+    are the current ones, detached. `ref_logprobs` are the reference policy's, None without a KL term.
+    """
+
+    rows: GroupRows
+    advantages: Float[Tensor, " N"]
+    weights: Float[Tensor, " N"]
+    old_logprobs: Float[Tensor, " N"] | None = None
+    ref_logprobs: Float[Tensor, " N"] | None = None
+
+
+@dataclass(frozen=True)
+class UpdateBatch(TensorBatch):
+    """This rank's share of one optimiser step, in micro-batches that hold whole groups."""
+
+    micro_batches: list[RolloutRows]
+
+
+@dataclass(frozen=True)
+class RolloutBatch(TensorBatch):
+    """What one call of the collector gives: the groups that are learned from, cut into updates, and the figures.
+
+    `figures` are sums and means over all ranks under the names that are logged. `seconds` are this rank's, by phase.
+    """
+
+    groups: list[ScoredGroup]
+    updates: list[UpdateBatch]
+    figures: dict[str, float]
+    seconds: dict[str, float]

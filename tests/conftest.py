@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as fgvr.__main__ does, before torch is loaded
 
@@ -11,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fgvr.data.collate import Sequenced
+from fgvr.data.collate import PromptCollate, Sequenced
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, TinyQwen
-from fgvr.types import EncodedPrompt
+from fgvr.types import EncodedPrompt, Example, PromptBatch, ReadRecord
 
 NAMES = ("Azure Finch", "Amber Finch", "Crimson-browed Heron", "Jade Owl")
 QUESTION = "What is shown in this photo?"
@@ -51,3 +52,18 @@ def sequenced(policy: Policy, target: str, **prompt_options) -> Sequenced:
     spatial = torch.cat([start.positions, torch.arange(after, after + len(ids)).expand(3, -1)], dim=1)
     positions = torch.cat([torch.arange(length)[None], spatial])
     return Sequenced(torch.cat([start.input_ids, torch.tensor(ids)]), positions, len(ids), start.images)
+
+
+def prompt_batch(policy: Policy, shapes: Sequence[tuple[int, int]] = ((1, 84), (2, 112), (1, 140))) -> PromptBatch:
+    """Prompts of given (images, width in pixels), every label the first of NAMES."""
+    items = [
+        (example(f"u{i}"), prompt(policy, images=images, seed=i, width=width))
+        for i, (images, width) in enumerate(shapes)
+    ]
+    places = tuple(range(len(items)))
+    record = ReadRecord(0, 0, places, tuple(item.uid for item, _ in items))
+    return PromptCollate(policy.processor.padding_token, policy.processor.image_token)(items, record)
+
+
+def example(uid: str, label: str = NAMES[0]) -> Example:
+    return Example(uid, (b"",), label, ("Finch", label), "train", "seen", "birds")

@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from toy_run import same_weights
 
 from fgvr.__main__ import main
 from fgvr.callbacks.run_folder import RunFolder, claim
-from fgvr.strategies.checkpoint_io import checkpoints_in, read_checkpoint
+from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
 
 CONFIG = """
 model:
@@ -85,6 +86,71 @@ def test_a_complete_run_is_evaluated_and_not_trained_again(config: Path, capsys:
     assert "is complete (step 21)" in capsys.readouterr().err
     assert figures(config) == before
     assert [path.stat().st_mtime_ns for path in checkpoints_in(config.parent / "run/checkpoints")] == weights
+
+
+@pytest.fixture
+def scored(config: Path) -> Path:
+    config.write_text(config.read_text().replace("toy_run.ToyModel", "toy_run.ScoredToy"))
+    return config
+
+
+def test_a_start_is_scored_before_training_and_stands_beside_the_end(scored: Path, capsys: Any) -> None:
+    assert fit(scored) == 0
+    began = json.loads((scored.parent / "run/start_metrics.json").read_text())
+    ended = figures(scored)
+    assert {key: value for key, value in ended.items() if key.startswith("start/")} == {
+        f"start/{key}": value for key, value in began.items() if key != "fgvr"
+    }
+    assert began["seen/exact"] != ended["seen/exact"]
+    assert "seen start" in capsys.readouterr().out
+    curves = EventAccumulator(str(scored.parent / "run/tensorboard")).Reload()
+    points = curves.Scalars("seen/exact")
+    assert [point.step for point in points] == [0, 7, 14, 21]
+    assert points[0].value == pytest.approx(began["seen/exact"])
+    (scored.parent / "run/start_metrics.json").unlink()
+    assert fit(scored) == 0
+    assert figures(scored) == ended  # evaluated again, and the start is what it was
+    assert "seen start" in capsys.readouterr().out
+
+
+def test_scoring_the_start_changes_nothing_of_the_training(config: Path, tmp_path: Path) -> None:
+    for name in ("ToyModel", "ScoredToy"):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(config.read_text().replace("ToyModel", name).replace("/run", f"/{name}"))
+        assert fit(path) == 0
+    ends = [checkpoints_in(tmp_path / name / "checkpoints")[-1] for name in ("ToyModel", "ScoredToy")]
+    assert same_weights(read_checkpoint(ends[0]), read_checkpoint(ends[1]))
+
+
+def test_a_resumed_run_keeps_the_start_it_had(scored: Path, caplog: Any) -> None:
+    fit(scored, "--trainer.max_steps=10")
+    file = scored.parent / "run/start_metrics.json"
+    file.write_text('{"seen/exact": 0.125, "fgvr": "0"}')
+    line = ["fit", "--config", str(scored), "--run.allow_changed", "[config,code]"]
+    assert main([*line, "--trainer.max_steps=12"]) == 0
+    assert figures(scored)["start/seen/exact"] == 0.125
+    file.unlink()
+    with caplog.at_level(logging.WARNING, logger="fgvr"):
+        assert main([*line, "--trainer.max_steps=14"]) == 0
+    assert "what it scored before it trained is not known" in caplog.text
+    assert figures(scored)["step"] == 14
+    assert not any(key.startswith("start/") for key in figures(scored))
+
+
+def test_a_run_that_starts_from_anothers_checkpoint_scores_that(scored: Path, tmp_path: Path) -> None:
+    fit(scored, "--trainer.max_steps=10")
+    path = checkpoints_in(tmp_path / "run/checkpoints")[-1]
+    line = [f"--run.dir={tmp_path / 'next'}", f"--run.resume={path}", "--run.allow_changed=[config,code]"]
+    assert main(["fit", "--config", str(scored), *line, "--trainer.max_steps=12"]) == 0
+    read = json.loads((tmp_path / "next/final_metrics.json").read_text())
+    assert read["start/seen/exact"] == pytest.approx(figures(scored)["seen/exact"])
+    curves = EventAccumulator(str(tmp_path / "next/tensorboard")).Reload()
+    assert [point.step for point in curves.Scalars("seen/exact")] == [10, 12]
+
+
+def test_a_quick_try_scores_no_start(scored: Path) -> None:
+    assert fit(scored, "--trainer.fast_dev_run=true") == 0
+    assert not (scored.parent / "run/start_metrics.json").exists()
 
 
 def test_a_complete_run_can_be_given_more_or_started_again(config: Path, capsys: Any) -> None:
@@ -213,7 +279,7 @@ def test_curves_of_a_run_without_a_checkpoint_are_drawn_once(config: Path) -> No
     (config.parent / "run/final_metrics.json").unlink()
     fit(config, "--trainer.max_steps=4")
     curves = EventAccumulator(str(config.parent / "run/tensorboard")).Reload()
-    assert [point.step for point in curves.Scalars("loss")] == [0, 1, 2, 3]
+    assert [point.step for point in curves.Scalars("loss")] == [1, 2, 3, 4]
 
 
 def test_print_config_prints_what_can_be_read_again(config: Path, capsys: Any, tmp_path: Path) -> None:

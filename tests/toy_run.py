@@ -146,6 +146,26 @@ class ToyModel(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class ScoredToy(ToyModel):
+    """Asks to be scored before it is trained."""
+
+    scores_start = True
+
+
+class UnevenToy(ToyModel):
+    """Makes 0, 1 and 3 optimiser steps in turn, as batches of rollouts may."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, manual=True)
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.note(f"train {batch[0]}.{batch[1]} at {self.global_step}")
+        for _ in range((0, 1, 3)[batch_idx % 3]):
+            super().training_step(batch, batch_idx)
+            self.log("done", float(self.global_step))
+        return None
+
+
 def same_weights(left: dict[str, Any], right: dict[str, Any]) -> bool:
     """Bit for bit, the optimiser's state included."""
 

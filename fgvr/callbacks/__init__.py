@@ -1,5 +1,7 @@
 """Callbacks say when; what they trigger is a plain function that runs without a Trainer."""
 
 from fgvr.callbacks.judge_validation import JudgeValidation
+from fgvr.callbacks.rollout_generation import RolloutGeneration
+from fgvr.callbacks.sample_logging import SampleLogging
 
-__all__ = ["JudgeValidation"]
+__all__ = ["JudgeValidation", "RolloutGeneration", "SampleLogging"]

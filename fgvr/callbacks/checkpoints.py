@@ -17,18 +17,21 @@ from lightning.pytorch.trainer.states import TrainerFn
 import fgvr
 from fgvr.callbacks.fingerprint import refuse_changes
 from fgvr.callbacks.run_folder import RunFolder
+from fgvr.callbacks.steps import passes
+from fgvr.checkpoints.format import SUFFIX, checkpoints_in, read_manifest
 from fgvr.data.manifest import write_whole
 from fgvr.errors import UserError
-from fgvr.strategies.checkpoint_io import SUFFIX, checkpoints_in, read_manifest
 
 log = logging.getLogger(__name__)
 
 
 class RunCheckpoints(Checkpoint):
-    """Saves every `run.save_every` optimiser steps, at the end, and whenever `run.best` improves.
+    """Saves whenever a multiple of `run.save_every` optimiser steps is reached or passed, at the end, and at the best.
 
     At a step that ends an epoch, or that validation follows, the save waits for that to be over: a checkpoint taken
-    before would make a resumed run skip it. Keeps the last `run.keep` checkpoints and the best.
+    before would make a resumed run skip it. After a batch without an optimiser step nothing is saved, or what such
+    batches have gathered would be lost, so a validation there can make no checkpoint the best. Keeps the last
+    `run.keep` checkpoints and the best.
     """
 
     def __init__(self, run: RunFolder, config: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> None:
@@ -42,6 +45,7 @@ class RunCheckpoints(Checkpoint):
         self._last_step = 0
         self._saved_step = 0
         self._due = False
+        self._stepped = False
 
     @property
     def seconds(self) -> float:
@@ -66,10 +70,12 @@ class RunCheckpoints(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        if step == self._last_step:  # inside an accumulation: the gradients so far would be lost
+        self._stepped = step != self._last_step
+        if not self._stepped:
             return
+        ends = 0 <= trainer.max_steps <= step
+        self._due = self._due or ends or passes(self.run.save_every, self._last_step, step)
         self._last_step = step
-        self._due = self._due or step % self.run.save_every == 0 or step == trainer.max_steps
         loop = trainer.fit_loop.epoch_loop
         validates = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # pyright: ignore[reportArgumentType]
         between_epochs = loop._num_ready_batches_reached() and trainer.num_training_batches > 1
@@ -78,6 +84,8 @@ class RunCheckpoints(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
+        if not self._stepped:
             return
         if self.run.best is not None and self._improves(trainer):
             self._due = True

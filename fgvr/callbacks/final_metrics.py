@@ -1,10 +1,11 @@
-"""The figures a run ends with: taken from its last validation, written to a file, printed as a table."""
+"""The figures a run begins and ends with: taken from a validation, written to a file, printed as a table."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 import fgvr
+from fgvr.callbacks.run_folder import RunFolder, Start
+from fgvr.checkpoints.format import read_object
 from fgvr.data.manifest import write_whole
 
 FIRST = ("exact", "order", "family", "genus", "species")
+START_FILE = "start_metrics.json"
+START = "start/"
+log = logging.getLogger(__name__)
 
 
 class LastFigures(Callback):
@@ -44,6 +50,37 @@ class LastFigures(Callback):
         self.on_validation_end(trainer, pl_module)
 
 
+def score_start(
+    run: RunFolder, start: Start, writes: bool, evaluate: Callable[[], Mapping[str, float]]
+) -> dict[str, float | None]:
+    """What the weights scored before the run trained them, as `start/KEY`, for the figures at its end.
+
+    `evaluate` gives it and it is kept in start_metrics.json, where a run that goes on from a checkpoint of its own
+    finds it; without one the weights are those of the start, and are scored again. `writes` is true in the one process
+    that may write. Raises UserError for a damaged file.
+    """
+    file = run.dir / START_FILE
+    goes_on = start.checkpoint is not None and start.checkpoint.resolve().parent == run.checkpoints.resolve()
+    if not goes_on:
+        figures = evaluate()
+        if writes and figures:
+            write_figures(file, figures)
+        elif writes:
+            file.unlink(missing_ok=True)
+    elif writes and not file.exists():
+        log.warning(
+            "%s has checkpoints but no %s: what it scored before it trained is not known, and its final figures will "
+            "stand without.",
+            run.dir,
+            START_FILE,
+        )
+    if not file.exists():
+        return {}
+    remedy = "remove it, and the run ends without the figures of its start"
+    content = read_object(file, "fgvr", str, remedy)
+    return {f"{START}{name}": value for name, value in content.items() if name != "fgvr"}
+
+
 def write_figures(path: Path, figures: Mapping[str, float], **facts: float | int | None) -> None:
     """One flat JSON object, whole or not at all; what is not a finite number is written as null."""
     content: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in figures.items()}
@@ -51,28 +88,29 @@ def write_figures(path: Path, figures: Mapping[str, float], **facts: float | int
     write_whole(path, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
-def print_figures(figures: Mapping[str, float], title: str, console: Console | None = None) -> None:
+def print_figures(figures: Mapping[str, float | None], title: str, console: Console | None = None) -> None:
     """A table with a row per figure and a column per cohort ("seen/exact" stands in column "seen").
 
-    What matters most comes first; rows that say nothing and the facts about the data stay out.
+    What matters most comes first; rows that say nothing and the facts about the data stay out. `start/KEY` stands left
+    of KEY, in a column of its own.
     """
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[str, dict[tuple[str, bool], float]] = {}
     for name, value in figures.items():
-        cohort, _, figure = name.rpartition("/")
-        if not name.startswith("data/"):
-            rows.setdefault(figure, {})[cohort] = value
+        after, (cohort, _, figure) = not name.startswith(START), name.removeprefix(START).rpartition("/")
+        if cohort != "data" and not cohort.startswith("data/"):
+            rows.setdefault(figure, {})[cohort, after] = math.nan if value is None else value
     for figure in [*rows]:
         if figure not in FIRST and not any(value and not math.isnan(value) for value in rows[figure].values()):
             del rows[figure]
     order = [figure for figure in FIRST if figure in rows] + [figure for figure in rows if figure not in FIRST]
-    cohorts = sorted({cohort for row in rows.values() for cohort in row})
+    columns = sorted({column for row in rows.values() for column in row})
     table = Table(title=title)
     table.add_column("figure")
-    for cohort in cohorts:
-        table.add_column(cohort or "value", justify="right")
+    for cohort, after in columns:
+        table.add_column(cohort or "value" if after else f"{cohort} start".strip(), justify="right")
     for figure in order:
         row = rows[figure]
-        table.add_row(figure, *(_number(row[cohort]) if cohort in row else "" for cohort in cohorts))
+        table.add_row(figure, *(_number(row[column]) if column in row else "" for column in columns))
     (console or Console()).print(table)
 
 

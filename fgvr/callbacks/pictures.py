@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 
 from fgvr.data.images import open_image
 from fgvr.judges.base import Judged
 from fgvr.metrics import VERDICT_FIGURES
-from fgvr.types import Verdict
+from fgvr.types import ScoredGroup, Verdict
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 PAPER, CARD, FRAME, INK, FAINT = "#f3f1ec", "#ffffff", "#e3dfd6", "#23262b", "#767b84"
 COLOURS = {
     "parse_failures": "#6d4a8d",
@@ -24,6 +26,9 @@ COLOURS = {
     "more_specific": "#1c7f8c",
 }
 GAP, PHOTO, CAPTION = 12, 216, 82
+HEAD, ROW = 58, 28  # of a group's card, in pixels
+SAID, NUMBER, GAUGE = 400, 78, 136  # its columns: what was said, a figure, an advantage
+MOST_COMPONENTS = 4
 
 
 def answer_grid(judged: Sequence[Judged], columns: int = 4) -> Image.Image:
@@ -83,6 +88,115 @@ def verdict_bars(figures: Mapping[str, Mapping[str, float]], width: int = 640) -
     return page
 
 
+def group_card(group: ScoredGroup) -> Image.Image:
+    """A group at a glance: the photo, its label, and a row per completion, the best first. RGB.
+
+    A row has the answer in the colour of its reward, red to green over [0, 1] or over the group's own range where that
+    is wider, its components, reward and advantage; marks say what was cut short and what held no answer.
+    """
+    rewards, advantages = group.rewards.tolist(), group.advantages.tolist()
+    names = list(group.components)[:MOST_COMPONENTS]
+    width = PHOTO + SAID + NUMBER * (len(names) + 1) + GAUGE + 5 * GAP
+    height = max(PHOTO + 2 * GAP + 44, HEAD + ROW * len(rewards) + GAP) + 2 * GAP
+    page = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.rounded_rectangle((GAP, GAP, width - GAP - 1, height - GAP - 1), 8, CARD, FRAME)
+    _draw_photo(page, group, 2 * GAP, 2 * GAP)
+    left, top = PHOTO + 3 * GAP, 2 * GAP
+    _draw_heads(draw, group, names, left, top)
+    present = [reward for reward in rewards if not math.isnan(reward)]
+    low, high = min([0.0, *present]), max([1.0, *present])
+    longest = max([1.0, *map(abs, advantages)])
+    best_first = sorted(range(len(rewards)), key=lambda n: (math.isnan(rewards[n]), -rewards[n] if present else 0, n))
+    for place, n in enumerate(best_first):
+        colour = FAINT if math.isnan(rewards[n]) else _heat((rewards[n] - low) / (high - low))
+        middle = top + HEAD + ROW * place + ROW // 2 - GAP
+        draw.line((left, middle - ROW // 2, width - 2 * GAP, middle - ROW // 2), FRAME)
+        _draw_said(draw, group, n, colour, left, middle)
+        numbers = [float(group.components[name][n]) for name in names]
+        for column, value in enumerate([*numbers, rewards[n]]):
+            right = left + SAID + NUMBER * (column + 1)
+            ink = colour if column == len(numbers) else INK if value else FAINT
+            text = "none" if math.isnan(value) else f"{value:.2f}"
+            draw.text((right, middle), text, FAINT if math.isnan(value) else ink, _font(14), anchor="rm")
+        _draw_gauge(draw, advantages[n], longest, width - 2 * GAP - GAUGE, middle)
+    return page
+
+
+def _draw_photo(page: Image.Image, group: ScoredGroup, left: int, top: int) -> None:
+    example, draw = group.rollout.example, ImageDraw.Draw(page)
+    photo = open_image(example.images[0], example.uid)
+    photo = ImageOps.contain(photo, (PHOTO, PHOTO), Image.Resampling.LANCZOS)
+    page.paste(photo, (left + (PHOTO - photo.width) // 2, top))
+    _write(draw, (left, top + photo.height + 8), example.label, 15, INK, PHOTO)
+    _write(draw, (left, top + photo.height + 30), example.uid, 12, FAINT, PHOTO)
+
+
+def _draw_heads(draw: ImageDraw.ImageDraw, group: ScoredGroup, names: Sequence[str], left: int, top: int) -> None:
+    cut = sum(completion.truncated for completion in group.rollout.completions)
+    present = [reward for reward in group.rewards.tolist() if not math.isnan(reward)]
+    mean = f"mean reward {sum(present) / len(present):.2f}" if present else "no reward"
+    facts = f"{len(group.rewards)} completions, {mean}" + (f", {cut} cut short" if cut else "")
+    _write(draw, (left, top), facts, 15, INK, SAID + NUMBER)
+    line = top + HEAD - 2 * GAP
+    draw.text((left, line), "answer", FAINT, _font(12), anchor="lm")
+    for column, name in enumerate([*names, "reward"]):
+        text, font = _fitted(draw, name, 12, NUMBER - 8)
+        draw.text((left + SAID + NUMBER * (column + 1), line), text, FAINT, font, anchor="rm")
+    end = left + SAID + NUMBER * (len(names) + 1) + GAUGE
+    draw.text((end, line), "advantage", FAINT, _font(12), anchor="rm")
+
+
+def _draw_said(draw: ImageDraw.ImageDraw, group: ScoredGroup, n: int, colour: str, left: int, middle: int) -> None:
+    answer, completion = group.answers[n], group.rollout.completions[n]
+    marks = [("cut", COLOURS["generic"])] * completion.truncated + [("no answer", COLOURS["parse_failures"])] * (
+        answer is None
+    )
+    right = left + SAID - GAP
+    for name, fill in marks:
+        wide = draw.textlength(name, _font(11)) + 14
+        draw.rounded_rectangle((right - wide, middle - 8, right, middle + 8), 8, fill)
+        draw.text((right - wide / 2, middle), name, CARD, _font(11), anchor="mm")
+        right -= int(wide) + 6
+    text, font = _fitted(draw, (answer.text if answer else completion.text) or "(nothing)", 15, right - left - 16)
+    draw.ellipse((left, middle - 4, left + 8, middle + 4), colour)
+    draw.text((left + 16, middle), text, colour, font, anchor="lm")
+
+
+def _draw_gauge(draw: ImageDraw.ImageDraw, value: float, longest: float, left: int, middle: int) -> None:
+    """A bar to the right of the axis for a positive advantage, to the left for a negative one, and the number."""
+    half, axis = 30, left + 52
+    end = axis + round(value / longest * half)
+    draw.line((axis, middle - 9, axis, middle + 9), FRAME)
+    if end != axis:
+        draw.rectangle((min(axis, end), middle - 4, max(axis, end), middle + 4), _heat(float(value > 0)))
+    draw.text(
+        (left + GAUGE, middle), f"{value:+.2f}" if value else "0", INK if value else FAINT, _font(14), anchor="rm"
+    )
+
+
+def _heat(share: float) -> str:
+    """From red through amber to green as the share goes from 0 to 1."""
+    red, amber, green = (ImageColor.getrgb(COLOURS[name]) for name in ("wrong", "generic", "specific"))
+    place = 2 * min(max(share, 0.0), 1.0)
+    ends = (red, amber, place) if place < 1 else (amber, green, place - 1)
+    return "#" + bytes(round(a + (b - a) * ends[2]) for a, b in zip(*ends[:2], strict=True)).hex()
+
+
+def rollout_table(group: ScoredGroup, longest: int = 2000) -> str:
+    """A markdown table of what the completions of a group say in full, with their figures, as they were sampled."""
+    names = list(group.components)
+    lines = [f"**{escaped(group.rollout.example.label)}** ({escaped(group.rollout.example.uid)})", ""]
+    lines.append(f"| {' | '.join([*map(escaped, names), 'reward', 'advantage', 'tokens', 'completion'])} |")
+    lines.append("|---" * (len(names) + 4) + "|")
+    for n, completion in enumerate(group.rollout.completions):
+        values = [*(group.components[name][n] for name in names), group.rewards[n], group.advantages[n]]
+        numbers = ["none" if math.isnan(value) else f"{float(value):.4g}" for value in values]
+        tokens = f"{len(completion.ids)}{', cut' if completion.truncated else ''}"
+        lines.append(f"| {' | '.join([*numbers, tokens, escaped(completion.text, longest)])} |")
+    return "\n".join(lines)
+
+
 def class_table(classes: Mapping[str, Mapping[str, int]], most: int = 200) -> str:
     """A markdown table of the classes, least often exact first; past `most` classes it says how many are left out."""
     worst_first = sorted(classes.items(), key=lambda item: (item[1]["exact"] / item[1]["n"], item[0]))
@@ -115,12 +229,18 @@ def escaped(text: str, longest: int = 80) -> str:
 def _write(
     draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, colour: str, width: float
 ) -> None:
+    line, font = _fitted(draw, text, size, width)
+    draw.text(place, line, colour, font)
+
+
+def _fitted(draw: ImageDraw.ImageDraw, text: str, size: int, width: float) -> tuple[str, Font]:
+    """The text on one line, cut with an ellipsis where it would be too wide, and its font."""
     line, font = _one_line(text)[:200], _font(size)
     if draw.textlength(line, font) > width:
         while line and draw.textlength(f"{line}…", font) > width:
             line = line[:-1]
         line = f"{line.rstrip()}…"
-    draw.text(place, line, colour, font)
+    return line, font
 
 
 def _one_line(text: str) -> str:
@@ -128,5 +248,5 @@ def _one_line(text: str) -> str:
     return " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(size: int) -> Font:
     return ImageFont.load_default(size)

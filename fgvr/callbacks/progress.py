@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -15,8 +15,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
-SHOWN = ("loss", "tokens/s", "images/s", "lr")
-SHOWN_NARROW = ("loss", "tokens/s")
+# figure: what it is called on the bar, and its format
+LEARNING = {
+    "loss": ("loss", ".4f"),
+    "tokens/s": ("tokens/s", ",.0f"),
+    "images/s": ("images/s", ",.0f"),
+    "lr": ("lr", ".2e"),
+}
+LEARNING_NARROW = ("loss", "tokens/s")
+REWARDED = {
+    "completions/mean_length": ("length", ".1f"),
+    "completions/clipped_ratio": ("truncated", ".0%"),
+    "entropy": ("entropy", ".3f"),
+    "kl": ("kl", ".4f"),
+    "frac_reward_zero_std": ("zero-var", ".0%"),
+    "loss": ("loss", ".4f"),
+    "lr": ("lr", ".2e"),
+    "tokens/s": ("tokens/s", ",.0f"),
+}
+REWARDED_NARROW = ("reward", "completions/mean_length", "entropy")
 WIDE = 110  # columns of a terminal that has room for everything
 STEPS_TO_JUDGE = 20  # before these the time left would mostly measure the start
 
@@ -25,7 +42,9 @@ class Progress(ProgressBar):
     """Optimiser steps done of all, with loss, tokens/s, images/s, learning rate and the time left.
 
     On a terminal a bar, refreshed four times a second; elsewhere one line to stderr every `seconds`. Figures are what
-    the module logs with `prog_bar=True`; the learning rate is the optimiser's.
+    the module logs with `prog_bar=True`; the learning rate is the optimiser's. Where a reward is among them, it comes
+    first with its components, and with the length of the completions, the shares of them that were cut and of groups
+    without a spread of rewards, entropy and KL.
     """
 
     def __init__(self, seconds: float = 10.0) -> None:
@@ -37,6 +56,7 @@ class Progress(ProgressBar):
         self._shown_at = -math.inf
         self._began = 0.0
         self._first_step = 0
+        self._even = True  # whether each batch made as many steps as it should, up to now
 
     def enable(self) -> None:
         self._enabled = True
@@ -56,15 +76,18 @@ class Progress(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        total = total_steps(trainer)
         done = trainer.global_step
+        batches = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        expected = batches * getattr(pl_module, "steps_per_batch", 1)
+        self._even = self._even and (pl_module.automatic_optimization or done == expected)
+        total = total_steps(trainer, self._even)
         if self._is_time(at_once=total is not None and done >= total):
             narrow = sys.stderr.isatty() and Console(stderr=True).width < WIDE
             passed, since = time.monotonic() - self._began, done - self._first_step
             times = [f"{clock(passed)} passed"]
             if total is not None and since >= STEPS_TO_JUDGE:
                 times = [*times[narrow:], f"{clock(passed / since * (total - done))} left"]
-            self._show("step", done, total, figures(trainer, SHOWN_NARROW if narrow else SHOWN), ", ".join(times))
+            self._show("step", done, total, figures(trainer, narrow), ", ".join(times))
 
     def on_validation_batch_end(
         self,
@@ -150,22 +173,36 @@ class Progress(ProgressBar):
         self._bar, self._tasks, self._shown_at = None, {}, -math.inf
 
 
-def total_steps(trainer: Trainer) -> int | None:
-    """Optimiser steps of the whole run, or None when it has no end that is known beforehand."""
+def total_steps(trainer: Trainer, by_epochs: bool = True) -> int | None:
+    """Optimiser steps of the whole run, or None when it has no end that is known beforehand.
+
+    Without `by_epochs`, a limit in epochs is no such end: batches that make now more steps, now fewer, leave it open.
+    """
     limits: list[float] = [trainer.max_steps] if trainer.max_steps >= 0 else []
-    if trainer.max_epochs is not None and trainer.max_epochs >= 0 and math.isfinite(trainer.num_training_batches):
-        limits.append(trainer.max_epochs * math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
+    epochs = trainer.max_epochs if by_epochs else None
+    if epochs is not None and epochs >= 0 and math.isfinite(trainer.num_training_batches):
+        batches = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        limits.append(epochs * batches * getattr(trainer.lightning_module, "steps_per_batch", 1))
     return int(min(limits)) if limits else None
 
 
-def figures(trainer: Trainer, shown: Sequence[str] = SHOWN) -> str:
+def figures(trainer: Trainer, narrow: bool = False) -> str:
     """`loss 0.123 | tokens/s 5,300 | ...` of the step just done; a figure that is not logged is left out."""
-    now = trainer.progress_bar_metrics
-    values = {name: float(now[name]) for name in shown if name in now}  # pyright: ignore[reportArgumentType]
-    if "lr" in shown and "lr" not in values and trainer.optimizers:
-        values["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
-    shapes = {"loss": ".4f", "lr": ".2e"}
-    return " | ".join(f"{name} {value:{shapes.get(name, ',.0f')}}" for name, value in values.items())
+    now: dict[str, Any] = dict(trainer.progress_bar_metrics)
+    if "lr" not in now and trainer.optimizers:
+        now["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+    shapes, few = (_rewarded(now), REWARDED_NARROW) if "reward" in now else (LEARNING, LEARNING_NARROW)
+    shown = [key for key in shapes if key in now and (key in few or not narrow)]
+    return " | ".join(f"{shapes[key][0]} {float(now[key]):{shapes[key][1]}}" for key in shown)
+
+
+def _rewarded(logged: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Names and formats where there is a reward: it and its components, `rewards/NAME/mean`, and the rest."""
+    parts = [key for key in logged if key.startswith("rewards/") and key.endswith("/mean")]
+    taken = {"reward", *(label for label, _ in REWARDED.values())}
+    names = {key: key.removeprefix("rewards/").removesuffix("/mean") for key in parts}
+    components = {key: (f"{name} reward" if name in taken else name, ".3f") for key, name in names.items()}
+    return {"reward": ("reward", ".3f"), **components, **REWARDED}
 
 
 def clock(seconds: float | None) -> str:

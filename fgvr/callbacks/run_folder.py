@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -18,16 +17,18 @@ from typing import IO, Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fgvr.callbacks.fingerprint import Changeable, refuse_changes
-from fgvr.errors import UserError
-from fgvr.strategies.checkpoint_io import (
+from fgvr.checkpoints.format import (
     SUFFIX,
     CheckpointManifest,
+    best_checkpoint,
     checkpoints_in,
     newest_checkpoint,
     read_manifest,
+    read_object,
     sweep,
     verify_checkpoint,
 )
+from fgvr.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +224,7 @@ def final_figures(run: RunFolder) -> dict[str, Any] | None:
     if not run.metrics_file.exists():
         return None
     remedy = "remove it, and the same command evaluates the final weights again"
-    return _read_object(run.metrics_file, "step", int, remedy)
+    return read_object(run.metrics_file, "step", int, remedy)
 
 
 def evaluation_checkpoint(run: RunFolder, given: str | None) -> Path | None:
@@ -232,7 +233,7 @@ def evaluation_checkpoint(run: RunFolder, given: str | None) -> Path | None:
         log.info("No checkpoint is loaded: the model is evaluated as the config builds it.")
         return None
     if given == "best":
-        path = best_checkpoint(run.checkpoints)
+        path = best_checkpoint(run.checkpoints, "give --ckpt_path the path of a checkpoint")
     elif given not in (None, "last"):
         path = Path(str(given))
         verify_checkpoint(path)
@@ -244,16 +245,6 @@ def evaluation_checkpoint(run: RunFolder, given: str | None) -> Path | None:
             "or --ckpt_path none to evaluate the model as the config builds it."
         )
     log.info("Evaluating the checkpoint %s.", path)
-    return path
-
-
-def best_checkpoint(folder: Path) -> Path:
-    """The checkpoint that `best.json` names; raises UserError when no figure was followed or the folder is gone."""
-    record = folder / "best.json"
-    if not record.is_file():
-        raise UserError(f"{folder} has no best.json: set run.best to a validation figure before training.")
-    path = folder / _read_object(record, "checkpoint", str, "give --ckpt_path the path of a checkpoint")["checkpoint"]
-    verify_checkpoint(path)
     return path
 
 
@@ -284,17 +275,6 @@ def _is_complete(run: RunFolder, manifest: CheckpointManifest, fingerprint: Mapp
     limits = ("trainer.max_steps", "trainer.max_epochs")
     then, now = manifest.fingerprint.get("config", {}), fingerprint.get("config", {})
     return figures["step"] == manifest.step and all(then.get(key) == now.get(key) for key in limits)
-
-
-def _read_object(file: Path, key: str, kind: type, remedy: str) -> dict[str, Any]:
-    """A JSON object of which `key` at least is there and of the type it must be."""
-    try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} must be readable JSON, but it is damaged ({error}): {remedy}.") from error
-    if not isinstance(content, dict) or not isinstance(content.get(key), kind):
-        raise UserError(f"{file} must hold an object with a {key}, but it does not: {remedy}.")
-    return content
 
 
 def _free_name(path: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +14,7 @@ from fgvr.data.loading import StepLoader
 from fgvr.errors import UserError
 from fgvr.types import ReadRecord
 
-FILE = "samples.jsonl"
+KEYS = frozenset({"epoch", "step", "positions", "uids", "quarantined"})
 log = logging.getLogger(__name__)
 
 
@@ -28,31 +28,17 @@ class SampleLog(Callback):
     """
 
     def __init__(self) -> None:
-        self._file: IO[str] | None = None
+        self._log = RowLog("samples", KEYS)
         self._unusable: dict[int, int] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        stream, folder = _stream(trainer), Path(trainer.default_root_dir)
-        if trainer.is_global_zero:
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in sorted(folder.glob("samples*.jsonl")):
-                dropped = drop_rows(path, stream.epoch, stream.step)
-                if dropped:
-                    log.warning(
-                        "%s: dropped %d lines at or after step %d of epoch %d, which the run does again",
-                        path, dropped, stream.step, stream.epoch,
-                    )  # fmt: skip
-        trainer.strategy.barrier("sample log cut")
-        name = FILE if trainer.world_size == 1 else f"samples.rank{trainer.global_rank}.jsonl"
-        self._file = (folder / name).open("a", encoding="utf-8")
+        self._log.open(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         record: ReadRecord = batch.record
-        assert self._file is not None
-        self._file.write(json.dumps(vars(record), separators=(",", ":")) + "\n")
-        self._file.flush()
+        self._log.write([vars(record)])
         _name(record, "training")
         stream = _stream(trainer)
         # not in on_train_epoch_end: a run saved after the last step of an epoch and resumed never gets there
@@ -82,29 +68,63 @@ class SampleLog(Callback):
     on_test_epoch_end = on_validation_epoch_end
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._close()
+        self._log.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._close()
+        self._log.close()
 
-    def _close(self) -> None:
+
+class RowLog:
+    """JSON lines about training steps in the run's folder: STEM.jsonl, or STEM.rankN.jsonl for each of several ranks.
+
+    A row has at least `keys`, epoch and step (the batch within the epoch) among them. Opening it drops the rows of
+    steps that the run does again. Raises UserError without a data module that streams shards.
+    """
+
+    def __init__(self, stem: str, keys: Set[str]) -> None:
+        self.stem, self.keys = stem, keys
+        self._file: IO[str] | None = None
+
+    def open(self, trainer: Trainer) -> None:
+        """Opens this rank's file for more rows. A collective call."""
+        stream, folder = _stream(trainer), Path(trainer.default_root_dir)
+        if trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in sorted(folder.glob(f"{self.stem}*.jsonl")):
+                dropped = drop_rows(path, stream.epoch, stream.step, self.keys)
+                if dropped:
+                    log.warning(
+                        "%s: dropped %d lines at or after step %d of epoch %d, which the run does again",
+                        path, dropped, stream.step, stream.epoch,
+                    )  # fmt: skip
+        trainer.strategy.barrier(f"{self.stem} log cut")
+        rank = "" if trainer.world_size == 1 else f".rank{trainer.global_rank}"
+        self._file = (folder / f"{self.stem}{rank}.jsonl").open("a", encoding="utf-8")
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        assert self._file is not None
+        self._file.writelines(json.dumps(row, separators=(",", ":"), allow_nan=False) + "\n" for row in rows)
+        self._file.flush()
+
+    def close(self) -> None:
         if self._file is not None:
             self._file.close()
         self._file = None
 
 
-def drop_rows(path: Path, epoch: int, step: int) -> int:
+def drop_rows(path: Path, epoch: int, step: int, keys: Set[str] = KEYS) -> int:
     """Cuts a log before the first line at or after this step, or that is torn; returns how many lines went."""
-    data = path.read_bytes()
-    kept, lines = 0, data.splitlines(keepends=True)
-    for number, line in enumerate(lines):
-        row = _row(line)
-        if row is None or (row["epoch"], row["step"]) >= (epoch, step):
-            with path.open("r+b") as file:
-                file.truncate(kept)
-            return len(lines) - number
-        kept += len(line)
-    return 0
+    kept = dropped = 0
+    with path.open("r+b") as file:
+        for line in file:
+            row = None if dropped else _row(line, keys)
+            if row is None or (row["epoch"], row["step"]) >= (epoch, step):
+                dropped += 1
+            else:
+                kept += len(line)
+        if dropped:
+            file.truncate(kept)
+    return dropped
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -132,20 +152,23 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(line: bytes) -> Mapping[str, Any] | None:
+def _row(line: bytes, keys: Set[str] = KEYS) -> Mapping[str, Any] | None:
     if not line.endswith(b"\n"):
         return None
     try:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and {"epoch", "step", "positions", "uids", "quarantined"} <= set(row) else None
+    return row if isinstance(row, dict) and keys <= set(row) else None
 
 
 def _stream(trainer: Trainer) -> StepLoader[Any]:
     stream = getattr(trainer.datamodule, "stream", None)  # pyright: ignore[reportAttributeAccessIssue]
     if not isinstance(stream, StepLoader):
-        raise UserError("SampleLog needs a data module that streams shards (fgvr.datamodules): remove it, or use one")
+        raise UserError(
+            "a log of what each step took needs a data module that streams shards (fgvr.datamodules): remove its "
+            "callback, or use one"
+        )
     return stream
 
 

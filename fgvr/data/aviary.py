@@ -34,9 +34,11 @@ class Aviary(Source):
     """Drawn birds with a taxonomy of order, family, genus and species.
 
     `species` (48 to 120) are in use, three to five to a genus; `unseen` of them, spread over the families, are held out
-    and have val and test pictures only. `train`, `val` and `test` count pictures a species. `size` is the side in
-    pixels, 56 to 512. `difficulty`, 0 to 1, sets the size of the mark, how near its colour is to what it lies on, and
-    how much pose, light, cover and noise vary. Raises UserError when a setting is out of range.
+    and have val and test pictures only. So have `novel` others, drawn from the rest: held out of a later stage of
+    training, while an earlier one, on the same birds without them, knew them. `train`, `val` and `test` count pictures
+    a species. `size` is the side in pixels, 56 to 512. `difficulty`, 0 to 1, sets the size of the mark, how near its
+    colour is to what it lies on, and how much pose, light, cover and noise vary. Raises UserError when a setting is out
+    of range.
     """
 
     dataset = "aviary"
@@ -51,6 +53,7 @@ class Aviary(Source):
         size: int = 84,
         difficulty: float = 0.5,
         seed: int = 0,
+        novel: int = 0,
     ) -> None:
         _check("species", species, FEWEST, MOST, "the number of species in use")
         _check("size", size, 56, 512, "the side of a picture in pixels")
@@ -61,6 +64,10 @@ class Aviary(Source):
         self.size, self.difficulty, self.seed = size, float(difficulty), seed
         self._species = {bird.name: bird for bird in _in_use(species)}
         self.unseen = _held_out(list(self._species.values()), unseen, seed)
+        taught = sorted(set(self._species) - self.unseen)
+        _check("novel", novel, 0, len(taught) - 1, "species held out of the seen ones")
+        order = np.random.default_rng(list(hashlib.sha256(f"novel|{seed}".encode()).digest())).permutation(len(taught))
+        self.novel = frozenset(taught[place] for place in order[:novel])
 
     @property
     def species(self) -> tuple[str, ...]:
@@ -80,14 +87,16 @@ class Aviary(Source):
             "size": self.size,
             "difficulty": self.difficulty,
             "seed": self.seed,
+            **({"novel": len(self.novel)} if self.novel else {}),
         }
 
     def records(self) -> Iterator[Record | Refusal]:
         stamp = f"{DRAWING}-{self.seed}-{self.size}-{self.difficulty}"
         for name in sorted(self._species):
-            bird, cohort = self._species[name], "unseen" if name in self.unseen else "seen"
+            bird = self._species[name]
+            cohort = "unseen" if name in self.unseen else "novel" if name in self.novel else "seen"
             for number, split in enumerate(SPLITS):
-                if split == "train" and cohort == "unseen":
+                if split == "train" and cohort != "seen":
                     continue
                 for count in range(self.counts[split]):
                     index = number * STRIDE + count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -140,40 +141,79 @@ def join_images(images: Sequence[ImageInputs]) -> ImageInputs:
 
 @dataclass(frozen=True)
 class PromptEncode:
-    """An example as a question only, with the example kept beside it."""
+    """An example as a question only, with the example kept beside it. Raises SampleError for what cannot be used.
+
+    A prompt longer than `max_tokens` is refused, never cut: image tokens without their features mean nothing.
+    """
 
     processor: Encoder
     task: Task
+    max_tokens: int | None = None
 
     def __call__(self, example: Example, rng: random.Random) -> tuple[Example, EncodedPrompt]:
         example = self.task.prepare(example, rng)
-        return example, encode_prompt(self.processor, self.task, example, rng)
+        prompt = encode_prompt(self.processor, self.task, example, rng)
+        if self.max_tokens is not None and len(prompt.input_ids) > self.max_tokens:
+            raise SampleError(
+                f"a prompt must fit into max_prompt_tokens={self.max_tokens}, but that of {example.uid} has "
+                f"{len(prompt.input_ids)} tokens: lower pixels.max or raise it"
+            )
+        return example, prompt
 
 
 @dataclass(frozen=True)
 class PromptCollate:
-    """Prompts padded on the left, so that every completion starts in the same column."""
+    """Prompts padded on the left, so that every completion starts in the same column.
+
+    Raises ValueError unless there is one prompt for each sample of the record that was not quarantined.
+    """
 
     padding_token: int
     image_token: int
 
     def __call__(self, items: list[tuple[Example, EncodedPrompt]], record: ReadRecord) -> PromptBatch:
+        examples = [example for example, _ in items]
         width = max((len(prompt.input_ids) for _, prompt in items), default=0)
         input_ids = torch.full((len(items), width), self.padding_token)
         attention_mask = torch.zeros(len(items), width, dtype=torch.long)
+        positions = torch.zeros(3, len(items), width, dtype=torch.long)
         for row, (_, prompt) in enumerate(items):
             start = width - len(prompt.input_ids)
             input_ids[row, start:], attention_mask[row, start:] = prompt.input_ids, 1
+            positions[:, row, start:] = prompt.positions
         images = (
             join_images([prompt.images for _, prompt in items])
             if items
             else ImageInputs(torch.zeros(0, 0, dtype=torch.uint8), torch.zeros(0, 3, dtype=torch.long))
         )
         return PromptBatch(
-            [example for example, _ in items],
+            examples,
             input_ids,
             attention_mask,
             (input_ids == self.image_token).long(),
+            positions,
             images,
+            tuple(len(prompt.images.grid_thw) for _, prompt in items),
+            places_of(examples, record),
             record,
         )
+
+
+def places_of(examples: Sequence[Example], record: ReadRecord) -> tuple[int, ...]:
+    """Where in the epoch's order each example stands; those of the record that are not among them are quarantined.
+
+    Raises ValueError when the record tells of other examples. Of a sample drawn twice and quarantined once, the first
+    place counts.
+    """
+    waiting = deque(example.uid for example in examples)
+    places: list[int] = []
+    for place, uid in zip(record.positions, record.uids, strict=True):
+        if waiting and waiting[0] == uid:
+            waiting.popleft()
+            places.append(place)
+    if waiting or len(places) + len(record.quarantined) != len(record.positions):
+        raise ValueError(
+            f"a batch must hold every example of its record that is not quarantined, got {len(examples)} examples for "
+            f"{len(record.positions)} positions less {len(record.quarantined)}, {len(waiting)} of them unknown to it"
+        )
+    return tuple(places)

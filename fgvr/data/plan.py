@@ -242,8 +242,10 @@ def _given_cohorts(records: Sequence[Record]) -> dict[str, str]:
                 f"a class must stand in one cohort, but {record.label!r} is {given[record.label]} and, at "
                 f"{record.name}, {record.cohort}: mend the source"
             )
-    if set(given.values()) & {"seen", "unseen"} and set(given.values()) & {"base", "novel"}:
-        raise UserError(f"cohorts must be seen and unseen, or base and novel, got {sorted(set(given.values()))}")
+    if {"seen", "base"} <= set(given.values()):
+        raise UserError(
+            f"what is trained on is called either seen or base, got {sorted(set(given.values()))}: use one of the names"
+        )
     return given
 
 

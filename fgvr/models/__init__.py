@@ -3,5 +3,16 @@
 from fgvr.models.backbone import Backbone, Pretrained, TinyQwen
 from fgvr.models.policy import LoRA, Policy, PolicyConfig
 from fgvr.models.processor import PixelBudget, Processor
+from fgvr.models.trained import Trained
 
-__all__ = ["Backbone", "LoRA", "PixelBudget", "Policy", "PolicyConfig", "Pretrained", "Processor", "TinyQwen"]
+__all__ = [
+    "Backbone",
+    "LoRA",
+    "PixelBudget",
+    "Policy",
+    "PolicyConfig",
+    "Pretrained",
+    "Processor",
+    "TinyQwen",
+    "Trained",
+]

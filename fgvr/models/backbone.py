@@ -51,6 +51,10 @@ class Backbone(ABC):
 
     reloadable: bool
 
+    def check(self) -> None:
+        """Raises UserError when something is missing that no run makes for itself; asked before any data is made."""
+        return
+
     @abstractmethod
     def config(self) -> PretrainedConfig:
         """The architecture, without loading weights."""
@@ -64,7 +68,10 @@ class Backbone(ABC):
 
     @abstractmethod
     def origin(self) -> dict[str, str]:
-        """Where the weights are from: name, path to load them again, revision, digest, licence; empty where unknown."""
+        """Where the weights are from: name, path to load them again, revision, digest, licence; empty where unknown.
+
+        `kind` says how to load them where it is not from a folder or hub as transformers has it.
+        """
 
 
 class Pretrained(Backbone):
@@ -77,6 +84,9 @@ class Pretrained(Backbone):
 
     def __init__(self, path: str, revision: str | None = None) -> None:
         self.path, self.revision = path, revision
+
+    def check(self) -> None:
+        self.config()
 
     def config(self) -> PretrainedConfig:
         with self._readable("config.json"):

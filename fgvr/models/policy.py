@@ -1,25 +1,31 @@
 """The trained model: stock transformers, with log-probs of target tokens in and completions out.
 
-Shape legend: R rows, T row length in tokens, N target tokens, B prompts, V vocabulary, D width.
+Shape legend: R rows, T row length in tokens, N target tokens, B prompts, V vocabulary, D width, M rows of one decoding
+step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from fgvr.errors import UserError
+from fgvr.kernels.attention import AttentionPlan, PackedAttention, fastest_varlen
+from fgvr.kernels.group_decoding import GroupCache
 from fgvr.kernels.packing import block_causal_mask
-from fgvr.kernels.token_logprobs import token_logprobs
+from fgvr.kernels.prefix_attention import Backend, prefix_attention
+from fgvr.kernels.token_logprobs import next_token_logprobs, token_logprobs, token_logprobs_and_entropy
+from fgvr.models.attention import plan_attention
 from fgvr.models.backbone import Attention, Backbone
 from fgvr.models.processor import PixelBudget, Processor
-from fgvr.types import ImageInputs, PackedRows, PromptBatch
+from fgvr.types import EncodedPrompt, GroupRows, ImageFeatures, ImageInputs, PackedRows, PromptBatch
 
 Part = Literal["vision", "projector", "language"]
 
@@ -75,16 +81,21 @@ class PolicyConfig:
 
 
 class Policy(nn.Module):
-    """A Qwen-VL that scores packed rows and answers prompts.
+    """A Qwen-VL that scores packed rows and whole groups, and answers prompts.
 
-    The model is stock; attention between the sequences of a row is kept apart by the mask (sdpa) or by the restarting
-    text positions (flash attention), and positions are always passed explicitly.
+    The model is stock; who sees whom within a row is decided by a mask or by an attention plan, and positions are
+    always passed explicitly.
     """
+
+    suppressed: Tensor
 
     def __init__(self, config: PolicyConfig, processor: Processor) -> None:
         super().__init__()
         self.config, self.processor = config, processor
         model = config.backbone.build(config.attention)
+        plan_attention(model.model.language_model)
+        self.prefix_backend: Backend = "varlen" if config.attention == "flash_attention_2" else "split"
+        self.register_buffer("suppressed", torch.tensor(processor.vision_token_ids), persistent=False)
         for part in config.freeze:
             for module in _parts(model)[part]:
                 module.requires_grad_(False)
@@ -108,16 +119,102 @@ class Policy(nn.Module):
     def hidden_states(self, rows: PackedRows) -> Float[Tensor, "R T D"]:
         """The language model's last hidden states of packed rows."""
         if self.config.attention == "flash_attention_2":
-            if len(rows.input_ids) != 1:
-                raise ValueError(
-                    f"flash attention takes one row per micro-batch, got {len(rows.input_ids)}: set row_tokens to "
-                    f"micro_batch_tokens"
-                )
-            attention: dict[str, Any] = {"attention_mask": None, "position_ids": rows.positions}
-        else:
-            attention = {"attention_mask": block_causal_mask(rows.segments), "position_ids": rows.positions[1:]}
+            embedded = self._embed(rows.input_ids, rows.images, None)
+            return self._language(*embedded, rows.positions[1:], PackedAttention(rows.segments, fastest_varlen()))
         output = self.base.model(
-            input_ids=rows.input_ids, use_cache=False, **attention, **self._image_kwargs(rows.images)
+            input_ids=rows.input_ids,
+            use_cache=False,
+            attention_mask=block_causal_mask(rows.segments),
+            position_ids=rows.positions[1:],
+            **self._image_kwargs(rows.images),
+        )
+        return output.last_hidden_state
+
+    def completion_logprobs(
+        self, rows: GroupRows, temperature: float = 1.0
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+        """Log-prob of every completion token and the entropy it was drawn at, in nats, with each prompt computed once.
+
+        Both are of the distribution that is sampled: at this temperature and without vision tokens.
+        """
+        embedded = self._embed(rows.input_ids, rows.images, rows.features)
+        plan = prefix_attention(rows.segments, self.prefix_backend)
+        hidden = self._language(*embedded, rows.positions, plan).flatten(0, 1)[rows.target_index]
+        head = self.base.lm_head.weight
+        return token_logprobs_and_entropy(hidden, head, rows.target_ids, self.suppressed, temperature)
+
+    def image_features(self, images: ImageInputs) -> ImageFeatures:
+        """What tower and projector make of the images, in their order."""
+        output = self.base.model.get_image_features(self.processor.pixel_values(images), images.grid_thw)
+        levels = getattr(output, "deepstack_features", None)
+        deepstack = torch.stack([torch.cat(list(level)) for level in levels]) if levels else None
+        return ImageFeatures(torch.cat(list(output.pooler_output)), deepstack)
+
+    @property
+    def fixed_features(self) -> bool:
+        """True when nothing of tower and projector is trained, so that features hold from sampling to the update."""
+        return not any(parameter.requires_grad for parameter in self.base.model.visual.parameters())
+
+    def adapters_off(self) -> AbstractContextManager[None]:
+        """Within it this is the model without its adapters. Raises ValueError when it has none."""
+        if self.config.lora is None:
+            raise ValueError("only a policy with LoRA holds its reference: keep a frozen copy of this one")
+        return self.model.disable_adapter()
+
+    def read_prompts(
+        self, prompts: Sequence[EncodedPrompt], features: ImageFeatures, cache: GroupCache
+    ) -> Float[Tensor, "B D"]:
+        """Each prompt once, keys and values into the cache; the hidden state that predicts its first answer token."""
+        lengths = cache.lengths
+        shape = (len(prompts), int(lengths.max()))
+        input_ids = torch.full(shape, self.processor.padding_token, device=lengths.device)
+        positions = torch.zeros(3, *shape, dtype=torch.long, device=lengths.device)
+        for row, prompt in enumerate(prompts):
+            end = len(prompt.input_ids)
+            input_ids[row, :end], positions[:, row, :end] = prompt.input_ids, prompt.positions
+        hidden = self._language(*self._embed(input_ids, None, features), positions, cache)
+        return hidden[torch.arange(len(prompts), device=hidden.device), lengths - 1]
+
+    def read_tokens(
+        self, tokens: Int[Tensor, " M"], positions: Int[Tensor, " M"], cache: GroupCache
+    ) -> Float[Tensor, "M D"]:
+        """One more token of each completion being written, and the hidden state that predicts the next."""
+        cache.next_step()
+        embeds = self.base.model.language_model.embed_tokens(tokens[:, None])
+        return self._language(embeds, {}, positions[None, :, None].expand(3, -1, -1), cache)[:, 0]
+
+    def next_logprobs(self, hidden: Float[Tensor, "M D"], temperature: float) -> Float[Tensor, "M V"]:
+        """The distribution that the next tokens are drawn from."""
+        return next_token_logprobs(hidden, self.base.lm_head.weight, self.suppressed, temperature)
+
+    def _embed(
+        self, input_ids: Tensor, images: ImageInputs | None, features: ImageFeatures | None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Embeddings with the image features in their places, and what Qwen3-VL adds to its first layers."""
+        embeds = self.base.model.language_model.embed_tokens(input_ids)
+        if features is None and images is not None:
+            features = self.image_features(images)
+        if features is None:
+            return embeds, {}
+        places = input_ids == self.processor.image_token
+        if int(places.sum()) != len(features.tokens):
+            raise ValueError(
+                f"the prompts must hold as many image tokens as the tower gives features, got {int(places.sum())} "
+                f"and {len(features.tokens)}: images and prompts do not belong together"
+            )
+        embeds = embeds.masked_scatter(places[..., None], features.tokens.to(embeds.dtype))
+        if features.deepstack is None:
+            return embeds, {}
+        return embeds, {"visual_pos_masks": places, "deepstack_visual_embeds": list(features.deepstack)}
+
+    def _language(self, embeds: Tensor, extra: dict[str, Any], positions: Tensor, plan: AttentionPlan) -> Tensor:
+        output = self.base.model.language_model(
+            inputs_embeds=embeds,
+            position_ids=positions,
+            attention_mask=embeds.new_empty(0, 0, 0, 0),  # no mask is to be made: the plan knows
+            use_cache=False,
+            plan=plan,
+            **extra,
         )
         return output.last_hidden_state
 

@@ -1,4 +1,4 @@
-"""A trained policy on disk: what a checkpoint carries to rebuild it, and the folder that plain transformers opens."""
+"""A trained policy on its way to disk: what a checkpoint says of it, and the folder that plain transformers opens."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import torch
 from peft import PeftModel
 from PIL import Image
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForImageTextToText, GenerationConfig
 
 from fgvr.errors import UserError
-from fgvr.models.backbone import FAMILIES, Attention, Backbone, Pretrained
-from fgvr.models.policy import LoRA, Policy, PolicyConfig
-from fgvr.models.processor import PixelBudget, Processor
+from fgvr.models.policy import Policy
+from fgvr.models.processor import Processor
+from fgvr.models.trained import KIND
 from fgvr.types import EncodedPrompt
 
 PROCESSOR_CLASSES = {"qwen2_5_vl": "Qwen2_5_VLProcessor", "qwen3_vl": "Qwen3VLProcessor"}
@@ -41,6 +41,7 @@ def policy_card(policy: Policy) -> dict[str, Any]:
         "lora": lora,
         "attention": config.attention,
         "trained": [name for name, _ in policy.trainable()],
+        "whole": all(parameter.requires_grad for parameter in policy.parameters()),
         "reloadable": config.backbone.reloadable,
         "origin": config.backbone.origin(),
     }
@@ -58,73 +59,6 @@ def card_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[st
     return {name: (old[name], new[name]) for name in old if old[name] != new[name]}
 
 
-class Rebuilt(Backbone):
-    """The backbone a checkpoint speaks of: its own architecture and processor files; weights come from the checkpoint.
-
-    Frozen weights of a pretrained model are not in the checkpoint: they are loaded from where they came from.
-    """
-
-    def __init__(self, card: Mapping[str, Any]) -> None:
-        self.card = card
-        self.reloadable = bool(card["reloadable"])
-
-    def config(self) -> PretrainedConfig:
-        values = json.loads(self.card["config"])
-        if values.get("model_type") not in FAMILIES:
-            raise UserError(
-                f"the model's type must be one of {', '.join(FAMILIES)}, the checkpoint says "
-                f"{values.get('model_type')!r}"
-            )
-        return AutoConfig.for_model(**values)
-
-    def build(self, attention: Attention) -> PreTrainedModel:
-        if self.reloadable:
-            return self._base().build(attention)
-        return AutoModelForImageTextToText.from_config(
-            self.config(), dtype=torch.float32, attn_implementation=attention
-        )
-
-    def processor(self, pixels: PixelBudget) -> Processor:
-        with tempfile.TemporaryDirectory() as folder:
-            for name, text in self.card["processor"].items():
-                (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
-            return Processor.from_folder(folder, pixels)
-
-    def origin(self) -> dict[str, str]:
-        return dict(self.card["origin"])
-
-    def _base(self) -> Pretrained:
-        then = self.card["origin"]
-        base = Pretrained(then["path"], then["revision"] or None)
-        if base.origin()["digest"] != then["digest"]:
-            raise UserError(
-                f"the base model must be the one the run began with, but {then['path']} holds other weights now: "
-                "put the old ones back"
-            )
-        return base
-
-
-def rebuild(card: Mapping[str, Any], state: Mapping[str, Tensor]) -> Policy:
-    """The policy of a checkpoint, on the CPU in float32, in evaluation mode.
-
-    `state` holds its weights, named as in the policy. Raises UserError when weights that were trained are missing.
-    """
-    pixels = PixelBudget(**card["pixels"])
-    lora = None if card["lora"] is None else LoRA(**card["lora"] | {"targets": tuple(card["lora"]["targets"])})
-    backbone = Rebuilt(card)
-    policy = Policy(PolicyConfig(backbone, pixels, lora=lora), backbone.processor(pixels))
-    loaded = policy.load_state_dict(dict(state), strict=False)
-    needed = set(card["trained"]) if backbone.reloadable else set(policy.state_dict())
-    lacking = sorted(needed & set(loaded.missing_keys))
-    if lacking or loaded.unexpected_keys:
-        raise UserError(
-            "a checkpoint must fit the model it describes, but weights such as "
-            f"{(lacking or loaded.unexpected_keys)[:3]} are {'missing' if lacking else 'left over'}: it is damaged or "
-            "of another version"
-        )
-    return policy.eval()
-
-
 def write_hf_folder(policy: Policy, folder: Path, adapter: Literal["merge", "keep"], dtype: torch.dtype) -> None:
     """Weights, configuration, tokenizer, chat template, image processor and generation defaults in the Hub's layout.
 
@@ -133,12 +67,12 @@ def write_hf_folder(policy: Policy, folder: Path, adapter: Literal["merge", "kee
     """
     family = policy.base.config.model_type
     if adapter == "keep":
-        if policy.config.lora is None or not policy.config.backbone.reloadable:
+        origin = policy.config.backbone.origin()
+        if policy.config.lora is None or not policy.config.backbone.reloadable or origin.get("kind") == KIND:
             raise UserError(
                 "only the adapter of a pretrained model can be kept apart: this run has none; export with "
                 "--adapter merge"
             )
-        origin = policy.config.backbone.origin()
         peft_config = policy.model.peft_config["default"]
         peft_config.base_model_name_or_path, peft_config.revision = origin["path"], origin["revision"] or None
         policy.model.save_pretrained(str(folder))

@@ -1,6 +1,7 @@
 """LightningModules, one per training objective."""
 
 from fgvr.modules.base import Optimizer, PolicyModule
+from fgvr.modules.grpo import GRPO
 from fgvr.modules.sft import SFT
 
-__all__ = ["SFT", "Optimizer", "PolicyModule"]
+__all__ = ["GRPO", "SFT", "Optimizer", "PolicyModule"]

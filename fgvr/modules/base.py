@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.loops.utilities import _block_parallel_sync_behavior
 from torch import Tensor
 
 from fgvr.errors import UserError
 from fgvr.models import Policy, PolicyConfig, Processor
 from fgvr.models.saved import card_differences, policy_card
 from fgvr.types import PromptBatch
+
+M = TypeVar("M")
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,14 @@ class Optimizer:
 
 
 class PolicyModule(LightningModule):
-    """A policy under training: one batch is one optimiser step, however many micro-batches it takes.
+    """A policy under training, whose optimiser steps are taken in micro-batches.
 
-    `max_new_tokens` bounds the answers given at validation.
+    `max_new_tokens` bounds the answers given at validation. `scores_start` says that the weights a run begins with are
+    evaluated too.
     """
 
+    scores_start = False
+    steps_per_batch = 1
     policy: Policy | None
     skipped: Tensor  # steps skipped for a non-finite gradient: in all, and in a row up to now
 
@@ -79,6 +86,15 @@ class PolicyModule(LightningModule):
     @cached_property
     def processor(self) -> Processor:
         return self.policy_config.backbone.processor(self.policy_config.pixels)
+
+    def setup(self, stage: str) -> None:
+        """Refuses, before the model is built, what flash attention cannot do."""
+        flash = self.policy_config.attention == "flash_attention_2"
+        if stage == "fit" and flash and not str(self.trainer.precision).startswith("bf16"):
+            raise UserError(
+                f"flash attention computes in bfloat16: set trainer.precision to bf16-mixed, got "
+                f"{self.trainer.precision}"
+            )
 
     def configure_model(self) -> None:
         if self.policy is None:
@@ -108,12 +124,38 @@ class PolicyModule(LightningModule):
         per_epoch = getattr(self.trainer.datamodule, "steps_per_epoch", None)  # pyright: ignore[reportAttributeAccessIssue]
         if per_epoch is None or not self.trainer.max_epochs or self.trainer.max_epochs < 0:
             raise UserError("the schedule must know where it ends: set trainer.max_steps, or trainer.max_epochs")
-        return per_epoch * self.trainer.max_epochs
+        return per_epoch * self.steps_per_batch * self.trainer.max_epochs
 
     @property
     def logs_now(self) -> bool:
         """True at the steps whose figures are written; at the others logging them would only cost time."""
         return self.global_step % self.trainer.log_every_n_steps == 0  # pyright: ignore[reportAttributeAccessIssue]
+
+    def accumulate(self, micro_batches: Sequence[M], loss: Callable[[M], Tensor]) -> Tensor:
+        """Backward through every micro-batch; returns the sum of the losses, detached.
+
+        A rank with fewer micro-batches than another keeps in step with it by losses of zero.
+        """
+        total = torch.zeros((), device=self.device)
+        (passes,) = self.over_ranks([len(micro_batches)], "max")
+        for index in range(passes):
+            with _block_parallel_sync_behavior(self.trainer.strategy, block=index < passes - 1):
+                part = loss(micro_batches[index]) if index < len(micro_batches) else self._zero()
+                self.manual_backward(part)
+            total += part.detach()
+        return total
+
+    def over_ranks(self, counts: list[int], how: Literal["sum", "max"]) -> list[int]:
+        """Counts of all ranks, added up or the largest of each. A collective call."""
+        if self.trainer.world_size == 1:
+            return counts
+        return self.trainer.strategy.reduce(torch.tensor(counts, device=self.device), reduce_op=how).tolist()  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+
+    def _zero(self) -> Tensor:
+        """A loss of zero that reaches every trained weight."""
+        return sum(
+            (p.flatten()[0] * 0 for _, p in self.trained_policy.trainable()), torch.zeros((), device=self.device)
+        )
 
     def take_step(self) -> None:
         """Clips, steps and schedules; a non-finite gradient skips the update on every rank alike and is counted."""

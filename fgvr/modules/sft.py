@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
 
-import torch
-from lightning.pytorch.loops.utilities import _block_parallel_sync_behavior
 from torch import Tensor
 
-from fgvr.errors import UserError
 from fgvr.models import PolicyConfig
 from fgvr.modules.base import Optimizer, PolicyModule
 from fgvr.objectives import loss_weights
@@ -28,23 +24,6 @@ class SFT(PolicyModule):
         super().__init__(policy, optimizer, max_new_tokens)
         self._start_clock()
 
-    def setup(self, stage: str) -> None:
-        """Refuses, before the model is built, what flash attention cannot do."""
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if stage != "fit" or self.policy_config.attention != "flash_attention_2":
-            return
-        rows, budget = getattr(data, "row_tokens", None), getattr(data, "micro_batch_tokens", None)
-        if rows is not None and rows < budget:
-            raise UserError(
-                f"flash attention takes one row per micro-batch: set data.row_tokens ({rows}) to "
-                f"micro_batch_tokens ({budget})"
-            )
-        if not str(self.trainer.precision).startswith("bf16"):
-            raise UserError(
-                f"flash attention computes in bfloat16: set trainer.precision to bf16-mixed, got "
-                f"{self.trainer.precision}"
-            )
-
     def on_train_start(self) -> None:
         self._start_clock()
 
@@ -52,33 +31,13 @@ class SFT(PolicyModule):
         self._start_clock()  # what validation took is no part of the training's speed
 
     def training_step(self, batch: SFTBatch, batch_idx: int) -> Tensor:
-        tokens, examples, micro_batches = self._global_counts(batch)
-        loss = torch.zeros((), device=self.device)
-        for index in range(micro_batches):
-            rows = batch.micro_batches[index] if index < len(batch.micro_batches) else None
-            with _block_parallel_sync_behavior(self.trainer.strategy, block=index < micro_batches - 1):
-                part = self._loss(rows, tokens, examples)
-                self.manual_backward(part)
-            loss += part.detach()
+        tokens, examples = self.over_ranks([batch.target_tokens, batch.examples], "sum")
+        loss = self.accumulate(batch.micro_batches, lambda rows: self._loss(rows, tokens, examples))
         self.take_step()
         self._log(batch, loss, tokens, examples)
         return loss
 
-    def _global_counts(self, batch: SFTBatch) -> tuple[int, int, int]:
-        """Target tokens and examples summed over ranks, and the largest number of micro-batches any rank has."""
-        totals = self._over_ranks([batch.target_tokens, batch.examples], "sum")
-        return totals[0], totals[1], self._over_ranks([len(batch.micro_batches)], "max")[0]
-
-    def _over_ranks(self, counts: list[int], how: Literal["sum", "max"]) -> list[int]:
-        if self.trainer.world_size == 1:
-            return counts
-        return self.trainer.strategy.reduce(torch.tensor(counts, device=self.device), reduce_op=how).tolist()  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
-
-    def _loss(self, rows: PackedRows | None, tokens: int, examples: int) -> Tensor:
-        if rows is None:  # another rank has a micro-batch more: keep in step with it and add nothing
-            return sum(
-                (p.flatten()[0] * 0 for _, p in self.trained_policy.trainable()), torch.zeros((), device=self.device)
-            )
+    def _loss(self, rows: PackedRows, tokens: int, examples: int) -> Tensor:
         logp = self.trained_policy(rows)
         world = self.trainer.world_size
         weights = loss_weights(rows.target_sequence, "token", tokens=tokens, sequences=examples, world=world)

@@ -13,16 +13,16 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 from rich.console import Console
-from torch import Tensor
 
+from fgvr.checkpoints.format import newest_checkpoint, read_manifest
 from fgvr.data.images import open_image
 from fgvr.data.manifest import load_manifest
 from fgvr.data.shards import ShardSet
 from fgvr.data.tasks import OpenWorld, Task
 from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
-from fgvr.models.saved import Agreement, Question, compare, rebuild, write_hf_folder
-from fgvr.strategies.checkpoint_io import newest_checkpoint, read_checkpoint, read_manifest
+from fgvr.models.saved import Agreement, Question, compare, write_hf_folder
+from fgvr.models.trained import read_policy, rebuild
 from fgvr.tools.model_card import Card, write_card
 from fgvr.types import Example
 
@@ -102,16 +102,6 @@ def put_in_place(building: Path, out: Path) -> None:
         out.rename(old)
     building.rename(out)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def read_policy(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A checkpoint's description of its policy, and the weights. Raises UserError for another kind of checkpoint."""
-    checkpoint = read_checkpoint(path)
-    if "fgvr_policy" not in checkpoint:
-        raise UserError(f"the checkpoint must come from a fgvr run, but {path} does not describe a policy")
-    weights = checkpoint["state_dict"].items()
-    state = {name.removeprefix("policy."): value for name, value in weights if name.startswith("policy.")}
-    return checkpoint["fgvr_policy"], state
 
 
 def resolve(ckpt: Path) -> Path:

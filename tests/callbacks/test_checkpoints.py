@@ -5,19 +5,20 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from toy_run import ToyData, ToyModel, same_weights
+from toy_run import ToyData, ToyModel, UnevenToy, same_weights
 
 from fgvr.callbacks.checkpoints import RunCheckpoints
-from fgvr.callbacks.run_folder import RunFolder, best_checkpoint
+from fgvr.callbacks.run_folder import RunFolder
 from fgvr.callbacks.step_seeds import StepSeeds
-from fgvr.errors import UserError
-from fgvr.strategies.checkpoint_io import (
-    WholeCheckpointIO,
+from fgvr.checkpoints.format import (
+    best_checkpoint,
     checkpoints_in,
     read_checkpoint,
     read_manifest,
     write_checkpoint,
 )
+from fgvr.errors import UserError
+from fgvr.strategies.checkpoint_io import WholeCheckpointIO
 
 MADE_OF = {"config": {"lr": 1}, "code": {"version": "0"}}
 
@@ -30,7 +31,7 @@ def train(
     **settings: Any,
 ) -> tuple[ToyModel, RunCheckpoints]:
     torch.manual_seed(0)
-    model = ToyModel(manual=settings.pop("manual", False))
+    model = UnevenToy() if settings.pop("uneven", False) else ToyModel(manual=settings.pop("manual", False))
     batches = settings.pop("batches", 7)
     saver = RunCheckpoints(run, {"model": "toy"}, now)
     settings = {"max_epochs": 3, "val_check_interval": 3, **settings}
@@ -63,6 +64,8 @@ SCHEDULES = [
     {"max_epochs": -1, "max_steps": 17, "val_check_interval": 5, "check_val_every_n_epoch": None},
     {"max_epochs": 2, "accumulate_grad_batches": 2},
     {"max_epochs": -1, "max_steps": 9, "accumulate_grad_batches": 2, "val_check_interval": 4},
+    {"uneven": True, "max_epochs": 3, "val_check_interval": 2},
+    {"uneven": True, "max_epochs": -1, "max_steps": 17, "val_check_interval": 1.0},
 ]
 
 
@@ -78,6 +81,21 @@ def test_every_checkpoint_resumes_into_the_same_run(tmp_path: Path, settings: di
         assert same_weights(read_checkpoint(run.checkpoints / last.name), read_checkpoint(last)), step
         assert straight.lines[-len(resumed.lines) :] == resumed.lines, step
         assert any(f"at {step}" in line for line in resumed.lines if line.startswith("train")), step
+
+
+def test_a_save_is_due_when_its_step_is_passed_and_waits_for_an_optimiser_step(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, save_every=5, keep=99)
+    train(run, uneven=True, max_epochs=-1, max_steps=20, limit_val_batches=0)
+    # steps after each of an epoch's seven batches: 0 1 4 4 5 8 8, then 8 9 12 12 13 16 16, then 16 17 20
+    assert [read_manifest(path).step for path in checkpoints_in(run.checkpoints)] == [5, 12, 16, 20]
+
+
+def test_nothing_is_the_best_where_nothing_can_be_saved(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, save_every=99, keep=99, best="seen/exact")
+    train(run, uneven=True, max_epochs=1, val_check_interval=1, batches=4)
+    record = json.loads((run.checkpoints / "best.json").read_text())
+    assert record["step"] in (1, 4)
+    assert best_checkpoint(run.checkpoints, "").name == record["checkpoint"]
 
 
 def test_a_finished_run_goes_on_when_it_is_given_more_steps(tmp_path: Path) -> None:
@@ -99,9 +117,10 @@ def test_the_last_and_the_best_checkpoints_stay(tmp_path: Path) -> None:
     steps = [read_manifest(path).step for path in checkpoints_in(run.checkpoints)]
     assert steps == sorted({record["step"], *steps[-2:]})
     assert steps[-1] == 21
-    assert best_checkpoint(run.checkpoints).name == record["checkpoint"]
+    path = best_checkpoint(run.checkpoints, "")
+    assert path.name == record["checkpoint"]
     best = ToyModel()
-    best.load_state_dict(read_checkpoint(best_checkpoint(run.checkpoints))["state_dict"])
+    best.load_state_dict(read_checkpoint(path)["state_dict"])
     cohort = ToyData().val_dataloader()[0]
     value = torch.stack([best.eval().net(batch.float()).mean() for batch in cohort]).mean()
     assert value.item() == pytest.approx(record["value"])

@@ -1,10 +1,15 @@
 import json
+import logging
 import math
 from pathlib import Path
+from typing import Any
 
+import pytest
 from rich.console import Console
 
-from fgvr.callbacks.final_metrics import print_figures, write_figures
+from fgvr.callbacks.final_metrics import print_figures, score_start, write_figures
+from fgvr.callbacks.run_folder import RunFolder, Start
+from fgvr.errors import UserError
 
 
 def test_the_file_is_flat_and_has_no_nan(tmp_path: Path) -> None:
@@ -23,11 +28,70 @@ def test_the_table_has_a_column_per_cohort() -> None:
     ]
 
 
+def test_what_the_run_began_with_stands_beside_what_it_ends_with() -> None:
+    console = Console(width=80, record=True)
+    began = {"start/seen/exact": 0.5, "start/unseen/exact": None, "start/seen/none": 0.25, "start/data/seen/bad": 3.0}
+    print_figures({**began, "seen/exact": 0.75, "seen/none": 0.0, "unseen/exact": 0.25, "all": 2.0}, "run", console)
+    assert heads(console) == ["figure", "value", "seen start", "seen", "unseen start", "unseen"]
+    assert cells(console) == [
+        ["exact", "", "0.5000", "0.7500", "none", "0.2500"],
+        ["none", "", "0.2500", "0.0000", "", ""],
+        ["all", "2", "", "", "", ""],
+    ]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    folder.checkpoints.mkdir(parents=True)
+    return folder
+
+
+def test_a_start_is_scored_until_the_run_has_a_checkpoint_of_its_own(run: RunFolder, tmp_path: Path) -> None:
+    values = iter([0.1, 0.2, 0.3])
+
+    def evaluate() -> dict[str, float]:
+        return {"seen/exact": next(values), "seen/none": math.nan}
+
+    for start, expected in (
+        (Start(), 0.1),
+        (Start(), 0.2),  # stopped before its first checkpoint: perhaps with another start
+        (Start(tmp_path / "other/checkpoints/step-00000009.ckpt"), 0.3),
+        (Start(run.checkpoints / "step-00000004.ckpt"), 0.3),
+    ):
+        assert score_start(run, start, True, evaluate) == {"start/seen/exact": expected, "start/seen/none": None}
+
+
+def test_a_start_that_is_not_known_is_said_and_no_other_is_put_in_its_place(run: RunFolder, caplog: Any) -> None:
+    own = Start(run.checkpoints / "step-00000004.ckpt")
+    with caplog.at_level(logging.WARNING, logger="fgvr"):
+        assert score_start(run, own, True, dict) == {}
+    assert "has checkpoints but no start_metrics.json" in caplog.text
+    assert not (run.dir / "start_metrics.json").exists()
+
+
+def test_a_start_without_validation_leaves_no_figures_of_an_earlier_one(run: RunFolder) -> None:
+    (run.dir / "start_metrics.json").write_text('{"seen/exact": 1, "fgvr": "0"}')
+    assert score_start(run, Start(), True, dict) == {}
+    assert not (run.dir / "start_metrics.json").exists()
+
+
+def test_a_damaged_start_is_named(run: RunFolder) -> None:
+    (run.dir / "start_metrics.json").write_text('{"seen/ex')
+    with pytest.raises(UserError, match=r"start_metrics.json must be readable JSON.*remove it"):
+        score_start(run, Start(run.checkpoints / "step-00000004.ckpt"), True, dict)
+
+
 def test_the_table_begins_with_what_matters_and_leaves_out_what_says_nothing() -> None:
     console = Console(width=60, record=True)
     figures = {"seen/unread": 0.0, "seen/none": math.nan, "seen/n": 8.0, "seen/genus": 0.5, "seen/family": 1.0}
     print_figures(figures | {"seen/exact": 0.0, "data/seen/quarantined": 3.0}, "run", console)
     assert cells(console) == [["exact", "0.0000"], ["family", "1.0000"], ["genus", "0.5000"], ["n", "8"]]
+
+
+def heads(console: Console) -> list[str]:
+    (line,) = [line for line in console.export_text(clear=False).splitlines() if "figure" in line]
+    return [cell.strip() for cell in line.split("┃")[1:-1]]
 
 
 def cells(console: Console) -> list[list[str]]:

@@ -67,7 +67,9 @@ def batch_of(cohort: str, rows: list[tuple[str, str]], quarantined: int = 0) -> 
     ids = torch.zeros(len(rows), 1, dtype=torch.long)
     images = ImageInputs(torch.zeros(1, 1, dtype=torch.uint8), torch.ones(1, 3, dtype=torch.long))
     lost = tuple((f"lost-{place}", "cut short") for place in range(quarantined))
-    return PromptBatch(examples, ids, ids, ids, images, ReadRecord(0, 0, (), (), lost))
+    positions, places = torch.zeros(3, len(rows), 1, dtype=torch.long), tuple(range(len(rows)))
+    record = ReadRecord(0, 0, places, tuple(example.uid for example in examples), lost)
+    return PromptBatch(examples, ids, ids, ids, positions, images, (1,) * len(rows), places, record)
 
 
 class Toy(LightningModule):

@@ -1,10 +1,22 @@
 import io
+import math
 import re
 
 import pytest
 from PIL import Image
+from toy_rollouts import scored_group
 
-from fgvr.callbacks.pictures import COLOURS, answer_grid, class_table, confusion_table, escaped, verdict_bars
+from fgvr.callbacks.pictures import (
+    CARD,
+    COLOURS,
+    answer_grid,
+    class_table,
+    confusion_table,
+    escaped,
+    group_card,
+    rollout_table,
+    verdict_bars,
+)
 from fgvr.judges.base import Judged, Judgement
 from fgvr.metrics import VERDICT_FIGURES
 from fgvr.types import Answer, Example, Verdict
@@ -39,6 +51,41 @@ def test_grid_fits_its_cards(count: int, size: tuple[int, int]) -> None:
 def test_any_text_can_be_drawn() -> None:
     said = ["", "x" * 100_000, "<b>\x00\x1b[31m\u202e鳥\ud800", "a\nb\r\n" * 100]
     assert answer_grid([entry(verdict, text) for text in said for verdict in (Verdict.WRONG, None)]).width == 924
+
+
+def test_a_groups_card_goes_from_green_to_red_and_marks_what_is_wanting() -> None:
+    red, green, purple, amber = (COLOURS[name] for name in ("wrong", "specific", "parse_failures", "generic"))
+    good, bad = "<answer>Wren</answer>", "<answer>Owl</answer>"
+    assert {"#123456", red, green} <= colours(group_card(scored_group([good, bad], [1.0, 0.0])))
+    assert not {red, purple, amber} & colours(group_card(scored_group([good, good], [1.0, 1.0])))
+    assert {purple, amber} <= colours(group_card(scored_group([good, "well, I"], [1.0, 0.9], cut=[1])))
+    assert not {red, green, purple, amber} & colours(group_card(scored_group([good, bad], [math.nan] * 2)))
+
+
+def test_a_groups_best_completion_stands_first() -> None:
+    page = group_card(scored_group(["<answer>Owl</answer>", "<answer>Wren</answer>"] * 4, [0.0, 1.0] * 4))
+    first = page.crop((240, 70, 420, 98)), page.crop((240, 266, 420, 294))
+    assert [COLOURS["specific"] in colours(part) for part in first] == [True, False]
+    assert [COLOURS["wrong"] in colours(part) for part in first] == [False, True]
+
+
+@pytest.mark.parametrize("size", [2, 8, 32])
+def test_a_groups_card_has_room_for_all_of_them(size: int) -> None:
+    page = group_card(scored_group(["<answer>Wren</answer>"] * size, [-3.0, 40.0] * (size // 2)))
+    assert page.height >= 28 * size
+    assert colours(page.crop((250, page.height - 24, page.width - 24, page.height - 14))) == {CARD}
+
+
+def test_any_group_can_be_drawn_and_written() -> None:
+    said = ["", "x" * 100_000, "<b>\x00\x1b[31m\u202e鳥\ud800", "a\nb\r\n" * 100]
+    group = scored_group(said, [math.nan, 1e9, -1e9, 0.0], uid="<i>\ud800", cut=[0, 1, 2, 3])
+    assert group_card(group).width == 1046
+    table = rollout_table(group)
+    assert len(table.splitlines()) == 4 + len(said)
+    assert not re.search(r"[<>\u202e\ud800]", table)
+    assert "x" * 1999 + "…" not in table  # the mark is written as an entity
+    assert "x" * 1999 in table
+    assert "| none | 0 | none | 0 | 0, cut |  |" in table
 
 
 def test_bars_are_as_long_as_their_shares() -> None:

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from toy_stream import TAXONOMY, ToyStream, write_set
 
 from fgvr.callbacks.predictions import NAMED, Prediction, Predictions, as_csv, predictions
+from fgvr.data.collate import places_of
 from fgvr.data.images import open_image
 from fgvr.data.tasks import ClosedWorld, OpenWorld
 from fgvr.data.taxonomy import Taxonomy
@@ -39,7 +40,8 @@ def encode(example: Example, rng: random.Random) -> Example:
 
 
 def collate(items: list[Example], record: ReadRecord) -> PromptBatch:
-    return PromptBatch(items, EMPTY, EMPTY, EMPTY, NO_IMAGES, record)
+    positions = torch.zeros(3, 0, 0, dtype=torch.long)
+    return PromptBatch(items, EMPTY, EMPTY, EMPTY, positions, NO_IMAGES, (), places_of(items, record), record)
 
 
 class PhotoStream(ToyStream):

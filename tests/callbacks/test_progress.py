@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
-from toy_run import ToyData, ToyModel
+from toy_run import ToyData, ToyModel, UnevenToy
 
 from fgvr.callbacks.progress import Progress, clock
 
 
-def train(tmp_path: Path, progress: Progress, **settings: Any) -> None:
+def train(tmp_path: Path, progress: Progress, module: ToyModel | None = None, **settings: Any) -> None:
     trainer = Trainer(
         accelerator="cpu",
         default_root_dir=tmp_path,
@@ -22,7 +23,7 @@ def train(tmp_path: Path, progress: Progress, **settings: Any) -> None:
         enable_model_summary=False,
         **settings,
     )
-    trainer.fit(ToyModel(), datamodule=ToyData())
+    trainer.fit(module or ToyModel(), datamodule=ToyData())
     trainer.validate(ToyModel(), datamodule=ToyData(), verbose=False)
 
 
@@ -54,6 +55,16 @@ def test_steps_are_the_optimisers_when_gradients_are_gathered(
     assert steps[-1].startswith("step 8/8 ")  # the last of an epoch's seven batches stands alone
 
 
+def test_an_end_in_epochs_is_not_guessed_when_batches_are_no_steps(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path, Progress(seconds=0.0), module=UnevenToy(), max_epochs=1)
+    steps = [line.split(" |")[0] for line in capfd.readouterr().err.splitlines() if line.startswith("step ")]
+    assert steps == ["step 0/?", "step 1/?", "step 4/?", "step 4/?", "step 5/?", "step 8/?", "step 8/?"]
+    train(tmp_path, Progress(seconds=0.0), module=UnevenToy(), max_epochs=-1, max_steps=5)
+    assert "step 5/5 |" in capfd.readouterr().err
+
+
 def on_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, **settings: Any) -> str:
     leader, follower = pty.openpty()
     with os.fdopen(follower, "w") as terminal:
@@ -78,6 +89,32 @@ def test_a_narrow_terminal_keeps_steps_bar_and_time(tmp_path: Path, monkeypatch:
     plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", written)
     assert re.search(r"step +21/21 0:00:\d\d left +━{5,} loss [\d.]+ \| tokens/s 5,300", plain), plain
     assert "images/s" not in plain
+
+
+class Rewarded(ToyModel):
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        loss = super().training_step(batch, batch_idx)
+        shares = {"completions/clipped_ratio": 0.0312, "frac_reward_zero_std": 0.25}
+        parts = {"rewards/exact/mean": 0.4375, "rewards/length/mean": -0.0625, "rewards/exact/std": 0.5}
+        seen = {"reward": 0.53125, "completions/mean_length": 12.25, "entropy": 0.7071, "kl": 0.00125}
+        self.log_dict({**shares, **parts, **seen}, prog_bar=True)
+        return loss
+
+
+def test_a_reward_comes_first_with_what_to_watch_beside_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path, Progress(seconds=1000.0), module=Rewarded(), max_epochs=1)
+    line = [line for line in capfd.readouterr().err.splitlines() if line.startswith("step ")][-1]
+    assert line.startswith(
+        "step 7/7 | reward 0.531 | exact 0.438 | length reward -0.062 | length 12.2 | truncated 3% | entropy 0.707"
+        " | kl 0.0012 | zero-var 25% | loss "
+    ), line
+    assert re.search(r"\| loss [\d.]+ \| lr \d\.\d\de-\d\d \| tokens/s 5,300 \| 0:00:\d\d passed$", line), line
+
+
+def test_a_narrow_terminal_keeps_reward_length_and_entropy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = on_terminal(tmp_path, monkeypatch, 100, module=Rewarded(), max_epochs=1)
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", written)
+    assert re.search(r"━{5,} reward 0.531 \| length 12.2 \| entropy 0.707\s", plain), plain
 
 
 def test_switched_off_it_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

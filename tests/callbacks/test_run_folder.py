@@ -18,8 +18,8 @@ from fgvr.callbacks.run_folder import (
     how_to_go_on,
     set_later_aside,
 )
+from fgvr.checkpoints.format import STATE, write_checkpoint
 from fgvr.errors import UserError
-from fgvr.strategies.checkpoint_io import STATE, write_checkpoint
 
 MADE_OF = {"config": {"trainer.max_steps": 9}, "code": {"version": "1"}}
 

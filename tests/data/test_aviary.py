@@ -177,3 +177,17 @@ def test_the_contact_sheet_shows_one_species_of_each_genus_by_default() -> None:
     assert sheet.height > 3 * 56
     assert narrow.width > 3 * 56
     assert narrow.height < 2 * 56
+
+
+def test_novel_species_are_some_of_the_seen_with_the_same_pictures():
+    before, after = Aviary(species=60, unseen=8, train=2, val=1), Aviary(species=60, unseen=8, train=2, val=1, novel=12)
+    assert after.unseen == before.unseen
+    assert len(after.novel) == 12
+    assert not after.novel & after.unseen
+    cohorts = {(r.cohort, r.split) for r in after.records() if isinstance(r, Record)}
+    assert ("novel", "val") in cohorts
+    assert ("novel", "train") not in cohorts
+    assert before.encode(min(after.novel), 3) == after.encode(min(after.novel), 3)
+    assert "novel" not in before.describe()
+    with pytest.raises(UserError, match="novel"):
+        Aviary(species=60, unseen=8, novel=60)

@@ -4,13 +4,15 @@ from io import BytesIO
 import pytest
 import torch
 from conftest import NAMES, photo, tiny_policy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fgvr.data.augment import Augment
-from fgvr.data.collate import PromptCollate, PromptEncode, SFTCollate, SFTEncode
+from fgvr.data.collate import PromptCollate, PromptEncode, SFTCollate, SFTEncode, places_of
 from fgvr.data.tasks import OpenWorld
 from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import SampleError, UserError
-from fgvr.types import Example, ReadRecord
+from fgvr.types import EncodedPrompt, Example, ImageInputs, ReadRecord
 
 RECORD = ReadRecord(0, 0, (0,), ("a",))
 
@@ -82,15 +84,72 @@ def test_prompts_are_padded_on_the_left():
     processor = tiny_policy().processor
     encode = PromptEncode(processor, task())
     items = [encode(example(seed=1, width=56), random.Random(0)), encode(example(seed=2, width=84), random.Random(0))]
-    batch = PromptCollate(processor.padding_token, processor.image_token)(items, RECORD)
+    record = ReadRecord(0, 0, (4, 7), ("u1", "u2"))
+    batch = PromptCollate(processor.padding_token, processor.image_token)(items, record)
     short, long = (len(prompt.input_ids) for _, prompt in items)
     assert batch.attention_mask.sum(1).tolist() == [short, long]
     assert batch.attention_mask[0, : long - short].sum() == 0
+    assert batch.positions[:, 0, : long - short].sum() == 0
+    assert torch.equal(batch.positions[:, 0, long - short :], items[0][1].positions)
     assert batch.image_tokens.sum(1).tolist() == [6, 9]
+    assert (batch.image_counts, batch.places) == ((1, 1), (4, 7))
+
+
+@given(
+    grids=st.lists(
+        st.lists(st.tuples(st.just(1), st.integers(1, 3), st.integers(1, 3)), max_size=3), min_size=1, max_size=5
+    ),
+    lengths=st.lists(st.integers(1, 9), min_size=5, max_size=5),
+)
+@settings(max_examples=50, deadline=None)
+def test_each_prompt_comes_out_of_its_batch_as_it_went_in(grids: list[list[tuple[int, int, int]]], lengths: list[int]):
+    prompts: list[EncodedPrompt] = []
+    for own, length in zip(grids, lengths, strict=False):
+        patches = torch.randint(0, 256, (sum(h * w for _, h, w in own), 4), dtype=torch.uint8)
+        images = ImageInputs(patches, torch.tensor(own, dtype=torch.long).reshape(-1, 3))
+        prompts.append(EncodedPrompt(torch.randint(1, 50, (length,)), torch.randint(1, 50, (3, length)), images))
+    uids = tuple(f"u{row}" for row in range(len(prompts)))
+    examples = [Example(uid, (), "", (), "train", "seen", "d") for uid in uids]
+    record = ReadRecord(0, 0, tuple(range(len(uids))), uids)
+    batch = PromptCollate(0, 99)(list(zip(examples, prompts, strict=True)), record)
+    assert batch.image_counts == tuple(len(own) for own in grids)
+    for row, prompt in enumerate(prompts):
+        again = batch.prompt(row)
+        assert torch.equal(again.input_ids, prompt.input_ids)
+        assert torch.equal(again.positions, prompt.positions)
+        assert torch.equal(again.images.patches, prompt.images.patches)
+        assert torch.equal(again.images.grid_thw, prompt.images.grid_thw)
+    for row in (-1, len(prompts)):
+        with pytest.raises(IndexError, match="has no row"):
+            batch.prompt(row)
+
+
+def test_places_are_those_of_the_samples_that_were_not_quarantined():
+    examples = [Example(uid, (), "", (), "train", "seen", "d") for uid in ("a", "c", "a")]
+    record = ReadRecord(0, 0, (3, 5, 8, 9), ("a", "b", "c", "a"), (("b", "cut short"),))
+    assert places_of(examples, record) == (3, 8, 9)
+    for wrong in (examples[:2], [*examples, examples[0]], [examples[1], examples[0], examples[2]]):
+        with pytest.raises(ValueError, match="every example of its record"):
+            places_of(wrong, record)
+
+
+def test_a_prompt_over_the_budget_is_refused_and_never_cut():
+    processor = tiny_policy().processor
+    _, prompt = PromptEncode(processor, task())(example(), random.Random(0))
+    length = len(prompt.input_ids)
+    assert PromptEncode(processor, task(), length)(example(), random.Random(0))[1].input_ids.tolist() == (
+        prompt.input_ids.tolist()
+    )
+    with pytest.raises(
+        SampleError, match=rf"max_prompt_tokens={length - 1}, but that of u0 has {length} tokens: lower"
+    ):
+        PromptEncode(processor, task(), length - 1)(example(), random.Random(0))
 
 
 def test_an_empty_prompt_batch_has_no_examples():
-    assert PromptCollate(0, 1)([], RECORD).examples == []
+    record = ReadRecord(0, 0, (0,), ("a",), (("a", "cut short"),))
+    batch = PromptCollate(0, 1)([], record)
+    assert (batch.examples, batch.image_counts, batch.places) == ([], (), ())
 
 
 def test_augmentation_is_off_by_default_and_drawn_from_the_generator():

@@ -64,8 +64,10 @@ def test_the_sources_own_cohorts_stand():
         class_cohorts(mixed, PackOptions(unseen=1))
     with pytest.raises(UserError, match="'a' is unseen and, at c, seen"):
         class_cohorts([*mixed, record("c", "a", cohort="seen")], PackOptions())
-    with pytest.raises(UserError, match="seen and unseen, or base and novel"):
-        class_cohorts([*mixed, record("c", "c", cohort="base")], PackOptions())
+    with pytest.raises(UserError, match="either seen or base"):
+        class_cohorts([record("b", "b", cohort="seen"), record("c", "c", cohort="base")], PackOptions())
+    beside = [record("a", "a", cohort="unseen"), record("b", "b", cohort="seen"), record("c", "c", cohort="novel")]
+    assert set(class_cohorts(beside, PackOptions()).values()) == {"seen", "unseen", "novel"}
 
 
 @given(st.integers(1, 40), st.floats(0, 0.49), st.floats(0, 0.49), st.integers(0, 3))

@@ -16,8 +16,8 @@ import pytest
 import torch
 import yaml
 
+from fgvr.checkpoints.format import newest_checkpoint, read_checkpoint
 from fgvr.data.manifest import load_index, load_manifest
-from fgvr.strategies.checkpoint_io import newest_checkpoint, read_checkpoint
 
 STEPS = 40
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from toy_run import same_weights
 
-from fgvr.strategies.checkpoint_io import checkpoints_in, read_checkpoint, read_manifest, write_checkpoint
+from fgvr.checkpoints.format import checkpoints_in, read_checkpoint, read_manifest, write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """

@@ -3,7 +3,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgvr.kernels.token_logprobs import token_logprobs, token_logprobs_reference
+from fgvr.kernels.token_logprobs import (
+    token_logprobs,
+    token_logprobs_and_entropy,
+    token_logprobs_and_entropy_reference,
+    token_logprobs_reference,
+)
 
 
 def make(rows: int, width: int, vocabulary: int, dtype: torch.dtype = torch.float64, seed: int = 0):
@@ -96,3 +101,58 @@ def test_chunks_below_one_are_refused():
     hidden, weight, targets = make(1, 1, 2)
     with pytest.raises(ValueError, match="chunk sizes"):
         token_logprobs(hidden, weight, targets, row_chunk=0)
+
+
+NONE = torch.zeros(0, dtype=torch.long)
+
+
+def test_entropy_temperature_and_suppression_by_hand():
+    # logits ln 1, ln 3, ln 4; the last is suppressed: p = 1/4, 3/4; H = ln 4 / 4 + 3/4 ln(4/3) = .5623 nats
+    hidden, weight = torch.ones(1, 1, dtype=torch.float64), torch.tensor([[1.0], [3.0], [4.0]], dtype=torch.float64)
+    weight = weight.log()
+    logp, entropy = token_logprobs_and_entropy(hidden, weight, torch.tensor([1]), torch.tensor([2]))
+    torch.testing.assert_close(logp, torch.tensor([0.75], dtype=torch.float64).log())
+    torch.testing.assert_close(entropy, torch.tensor([0.5623351446], dtype=torch.float64))
+    # at temperature 1/2 the logits double: p = 1/10, 9/10
+    logp, _ = token_logprobs_and_entropy(hidden, weight, torch.tensor([1]), torch.tensor([2]), 0.5)
+    torch.testing.assert_close(logp, torch.tensor([0.9], dtype=torch.float64).log())
+
+
+@given(
+    rows=st.integers(1, 9),
+    vocabulary=st.sampled_from([7, 13, 97, 101]),
+    row_chunk=st.integers(1, 10),
+    vocab_chunk=st.integers(1, 110),
+    temperature=st.sampled_from([0.3, 1.0, 1.7]),
+    suppressed=st.sets(st.integers(0, 5), max_size=4),
+)
+def test_entropy_and_its_gradients_equal_the_reference(
+    rows, vocabulary, row_chunk, vocab_chunk, temperature, suppressed
+):
+    hidden, weight, targets = make(rows, 5, vocabulary)
+    targets = torch.full_like(targets, 6)
+    out = torch.tensor(sorted(suppressed), dtype=torch.long)
+    chunks = {"row_chunk": row_chunk, "vocab_chunk": vocab_chunk}
+    fast = token_logprobs_and_entropy(hidden, weight, targets, out, temperature, **chunks)
+    slow = token_logprobs_and_entropy_reference(hidden, weight, targets, out, temperature)
+    up = torch.linspace(-1, 2, rows, dtype=torch.float64)
+    torch.testing.assert_close(fast, slow, rtol=1e-11, atol=1e-11)
+    for weights in ((up, 3 * up.flip(0)), (up, 0 * up), (0 * up, up)):
+        loss = [sum((v * w).sum() for v, w in zip(pair, weights, strict=True)) for pair in (fast, slow)]
+        ours, theirs = (torch.autograd.grad(value, (hidden, weight), retain_graph=True) for value in loss)  # pyright: ignore
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_a_suppressed_target_is_impossible():
+    hidden, weight, _ = make(2, 4, 7)
+    logp, _ = token_logprobs_and_entropy(hidden, weight, torch.tensor([3, 4]), torch.tensor([3]))
+    assert logp[0] == -torch.inf
+    assert logp[1].isfinite()
+
+
+def test_entropy_lies_between_nothing_and_that_of_a_fair_die():
+    hidden, weight, targets = make(5, 4, 13)
+    _, entropy = token_logprobs_and_entropy(hidden, 0 * weight, targets, NONE)
+    torch.testing.assert_close(entropy, torch.full_like(entropy, 13).log())
+    _, entropy = token_logprobs_and_entropy(hidden, 1e4 * weight, targets, NONE)
+    torch.testing.assert_close(entropy, torch.zeros_like(entropy), atol=1e-6, rtol=0)

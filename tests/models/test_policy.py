@@ -10,7 +10,8 @@ from fgvr.data.collate import PromptCollate, pack
 from fgvr.errors import UserError
 from fgvr.kernels.token_logprobs import token_logprobs_reference
 from fgvr.models import LoRA, Policy, PolicyConfig, Pretrained
-from fgvr.models.saved import policy_card, rebuild
+from fgvr.models.saved import policy_card
+from fgvr.models.trained import rebuild
 from fgvr.types import Example, PackedRows, ReadRecord
 
 TARGETS = (
@@ -19,7 +20,6 @@ TARGETS = (
     "Heron",
     "<answer>Crimson-browed Heron</answer> a",
 )
-RECORD = ReadRecord(0, 0, (), ())
 
 
 def loss_and_gradients(policy, rows: PackedRows):
@@ -155,8 +155,8 @@ def test_greedy_answers_of_padded_prompts_equal_one_at_a_time(family):
     prompts = [prompt(policy, seed=1), prompt(policy, seed=2, images=2), prompt(policy, seed=3, width=140)]
     collate = PromptCollate(policy.processor.padding_token, policy.processor.image_token)
     example = Example("u", (), "Jade Owl", ("Jade Owl",), "val", "seen", "d")
-    together = policy.generate(collate([(example, p) for p in prompts], RECORD), 6)
-    alone = [policy.generate(collate([(example, p)], RECORD), 6)[0] for p in prompts]
+    together = policy.generate(collate([(example, p) for p in prompts], ReadRecord(0, 0, (0, 1, 2), ("u",) * 3)), 6)
+    alone = [policy.generate(collate([(example, p)], ReadRecord(0, 0, (0,), ("u",))), 6)[0] for p in prompts]
     assert together == alone
     assert policy.training  # the mode it was found in
 
@@ -168,7 +168,7 @@ def test_greedy_answers_equal_a_plain_loop_and_hold_no_vision_token():
     start = prompt(policy)
     collate = PromptCollate(policy.processor.padding_token, policy.processor.image_token)
     example = Example("u", (), "Jade Owl", ("Jade Owl",), "val", "seen", "d")
-    got = policy.generate(collate([(example, start)], RECORD), 5)[0]
+    got = policy.generate(collate([(example, start)], ReadRecord(0, 0, (0,), ("u",))), 5)[0]
     ids = start.input_ids.tolist()
     for _ in range(5):
         row = torch.tensor([ids])

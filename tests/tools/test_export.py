@@ -9,12 +9,13 @@ import yaml
 from conftest import NAMES, photo, tiny_policy
 from safetensors.torch import load_file, save_file
 
+from fgvr.checkpoints.format import write_checkpoint
 from fgvr.data.packing import pack
 from fgvr.data.sources import ImageFolder
 from fgvr.errors import UserError
-from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained
-from fgvr.models.saved import compare, policy_card, rebuild
-from fgvr.strategies.checkpoint_io import write_checkpoint
+from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained, Trained
+from fgvr.models.saved import compare, policy_card
+from fgvr.models.trained import rebuild
 from fgvr.tools.export import export
 
 CHAT = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
@@ -147,6 +148,20 @@ def test_adapters_are_merged_or_kept(tmp_path: Path, shards: Path, adapter):
     card = yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---\n")[1])
     assert card["license"] == "mit"
     assert card["library_name"] == ("peft" if adapter == "keep" else "transformers")
+
+
+def test_a_run_that_began_where_another_ended_is_exported_like_any(tmp_path: Path, shards: Path):
+    first = write_run(noisy(tiny_policy(lora=LoRA(rank=2, alpha=4.0))), shards, tmp_path / "first")
+    backbone = Trained(str(first))
+    config = PolicyConfig(backbone, PixelBudget(784, 7056), lora=LoRA(rank=2, alpha=4.0))
+    policy = noisy(Policy(config, backbone.processor(config.pixels)))
+    run = write_run(policy, shards, tmp_path / "run")
+    export(run, tmp_path / "out", samples=2)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Fine-tuned from `tiny random qwen2_5_vl`" in card
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "apache-2.0"
+    with pytest.raises(UserError, match="pretrained model can be kept apart"):
+        export(run, tmp_path / "kept", adapter="keep", samples=2)
 
 
 def test_bfloat16_weights_agree_with_the_run_s_rounded_alike(tmp_path: Path, shards: Path):

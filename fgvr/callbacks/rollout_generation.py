@@ -1,0 +1,73 @@
+"""When rollouts are made: before every training step, from the batch of prompts it is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from fgvr.callbacks.gather import of_all_ranks
+from fgvr.callbacks.step_seeds import StepSeeds
+from fgvr.errors import UserError
+from fgvr.modules import GRPO
+from fgvr.rollouts import Collector, InProcess, RolloutEngine
+from fgvr.rollouts.collector import Ranks
+from fgvr.rollouts.updates import UpdatePlan
+from fgvr.types import PromptBatch
+
+
+class RolloutGeneration(Callback):
+    """Samples, scores and filters groups, and gives them to the module that learns from them.
+
+    `seed` decides what is sampled; None takes the run's. `max_unscorable` is the share of groups without any reward
+    past which training stops. Raises UserError for a module that does not learn from rollouts, and for a datamodule
+    without a task and a taxonomy.
+    """
+
+    def __init__(
+        self,
+        engine: RolloutEngine = InProcess(),  # noqa: B008 - keeps nothing from one run to the next
+        seed: int | None = None,
+        max_unscorable: float = 0.1,
+    ) -> None:
+        self.engine, self.seed, self.max_unscorable = engine, seed, max_unscorable
+        self._collector: Collector | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data: Any = getattr(trainer, "datamodule", None)
+        if not isinstance(pl_module, GRPO):
+            raise UserError(f"rollouts are for GRPO and what is built on it, got {type(pl_module).__name__}")
+        if not hasattr(data, "task") or not hasattr(data, "taxonomy"):
+            raise UserError("rollouts need a datamodule with a task and a taxonomy: use fgvr.datamodules.PromptData")
+        self._collector = Collector(
+            self.engine,
+            data.task,
+            pl_module.reward.bind(data.taxonomy),
+            pl_module.sampling,
+            pl_module.advantage,
+            UpdatePlan(
+                pl_module.reduction,
+                pl_module.sampling.max_new_tokens,
+                pl_module.updates,
+                pl_module.mask_truncated,
+                every_group=pl_module.kl is not None or pl_module.entropy_coefficient != 0,
+                micro_batch_tokens=pl_module.micro_batch_tokens,
+            ),
+            pl_module.group_filter,
+            self.seed if self.seed is not None else _seed_of_run(trainer),
+            self.max_unscorable,
+            Ranks(trainer.world_size, of_all_ranks),
+        )
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: PromptBatch, batch_idx: int
+    ) -> None:
+        assert self._collector is not None
+        assert isinstance(pl_module, GRPO)
+        with trainer.precision_plugin.forward_context():
+            pl_module.rollouts = self._collector.add(pl_module.trained_policy, batch)
+
+
+def _seed_of_run(trainer: Trainer) -> int:
+    callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    return next((one.seed for one in callbacks if isinstance(one, StepSeeds)), 0)

@@ -1,0 +1,107 @@
+"""What the policy said of the photos it learns from and what that was worth: all in a file, some in pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from fgvr.callbacks.pictures import group_card, rollout_table
+from fgvr.callbacks.sample_log import RowLog
+from fgvr.callbacks.steps import passes
+from fgvr.errors import UserError
+from fgvr.types import RolloutBatch, ScoredGroup
+
+KEYS = frozenset({"epoch", "step", "global_step", "place", "uid", "completion", "reward", "advantage"})
+
+
+class SampleLogging(Callback):
+    """Writes the rollouts that were learned from into the Trainer's root folder, and shows some in TensorBoard.
+
+    rollouts.jsonl (rollouts.rankN.jsonl where there are several ranks) gets one line per completion, as
+    `completion_rows` gives them, for every `every_jsonl`-th batch of an epoch; a resumed run first drops the lines that
+    its checkpoint does not know of. The first `groups` groups that are learned from are drawn under rollouts/0,
+    rollouts/1 ... with their full text in a table, at the first step and whenever a multiple of `every` optimiser steps
+    is passed. Raises UserError for counts below 1 and, as training starts, without a data module that streams shards.
+    """
+
+    def __init__(self, every: int = 50, groups: int = 2, every_jsonl: int = 1) -> None:
+        if min(every, groups, every_jsonl) < 1:
+            raise UserError(
+                f"every, groups and every_jsonl must be 1 or more, got {every}, {groups} and {every_jsonl}: leave "
+                "SampleLogging out where nothing is to be shown"
+            )
+        self.every, self.groups, self.every_jsonl = every, groups, every_jsonl
+        self._log = RowLog("rollouts", KEYS)
+        self._last_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._log.open(trainer)
+        self._last_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        before, now = self._last_step, trainer.global_step
+        self._last_step = now
+        rollouts: RolloutBatch | None = getattr(pl_module, "last_rollouts", None)
+        if rollouts is None:
+            return
+        if batch.record.step % self.every_jsonl == 0:
+            place = {"epoch": batch.record.epoch, "step": batch.record.step, "global_step": now}
+            place["learned"] = now > before
+            self._log.write(place | row for group in rollouts.groups for row in completion_rows(group))
+        if now == before:  # further batches refill this one before there is an update
+            return
+        if trainer.is_global_zero and (before == 0 or passes(self.every, before, now)):
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    show_groups(logger.experiment, rollouts.groups[: self.groups], now)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._log.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._log.close()
+
+
+def completion_rows(group: ScoredGroup) -> Iterator[dict[str, Any]]:
+    """One row per completion, fit for JSON; a reward that could not be had, and the answer of none, are null.
+
+    `place` is the example's position in the epoch's order, `length` in tokens. The callback adds the batch (`epoch`,
+    `step`), the optimiser steps done after it, and whether it learned from the completion; where it did not, because
+    others are to be sampled besides, what it kept is written once more with the batch that does.
+    """
+    rollout = group.rollout
+    components = {name: values.tolist() for name, values in group.components.items()}
+    scores = zip(group.rewards.tolist(), group.advantages.tolist(), strict=True)
+    for n, (completion, answer, (reward, advantage)) in enumerate(
+        zip(rollout.completions, group.answers, scores, strict=True)
+    ):
+        yield {
+            "place": rollout.place,
+            "uid": rollout.example.uid,
+            "label": rollout.example.label,
+            "completion": completion.text,
+            "answer": answer.text if answer else None,
+            "rewards": {name: _number(values[n]) for name, values in components.items()},
+            "reward": _number(reward),
+            "advantage": _number(advantage),
+            "length": len(completion.ids),
+            "truncated": completion.truncated,
+        }
+
+
+def show_groups(writer: Any, groups: Sequence[ScoredGroup], step: int) -> None:
+    """A picture and a table of each group, for a SummaryWriter."""
+    for place, group in enumerate(groups):
+        writer.add_image(f"rollouts/{place}", np.asarray(group_card(group)), step, dataformats="HWC")
+        writer.add_text(f"rollouts/{place}", rollout_table(group), step)
+
+
+def _number(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None

@@ -1,0 +1,52 @@
+"""Examples as prompts alone: for validation, and to be answered in reinforcement learning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fgvr.data.collate import PromptCollate, PromptEncode
+from fgvr.data.tasks import Task
+from fgvr.datamodules.base import ShardDataModule, ShardSource
+from fgvr.errors import UserError
+
+
+class AskingData(ShardDataModule):
+    """A stream whose task learns the taxonomy of the sets, and which asks and does not tell in validation and test."""
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.task = self.task.bind(self.taxonomy)
+
+    def eval_encode(self) -> PromptEncode:
+        return PromptEncode(self.processor, self.task)
+
+    def eval_collate(self) -> PromptCollate:
+        return PromptCollate(self.processor.padding_token, self.processor.image_token)
+
+
+class PromptData(AskingData):
+    """Prompts to be answered, with their examples; `batch_size` counts them per rollout batch over all ranks.
+
+    A prompt longer than `max_prompt_tokens` is quarantined, never cut. The other options are `ShardDataModule`'s.
+    Raises UserError unless `max_prompt_tokens` is positive.
+    """
+
+    def __init__(
+        self,
+        train: list[ShardSource],
+        task: Task,
+        *,
+        batch_size: int = 16,
+        max_prompt_tokens: int = 4096,
+        **options: Any,
+    ) -> None:
+        super().__init__(train, task, batch_size=batch_size, **options)
+        if max_prompt_tokens < 1:
+            raise UserError(f"data.max_prompt_tokens must be at least 1, got {max_prompt_tokens}")
+        self.max_prompt_tokens = max_prompt_tokens
+
+    def train_encode(self) -> PromptEncode:
+        return PromptEncode(self.processor, self.task, self.max_prompt_tokens)
+
+    def train_collate(self) -> PromptCollate:
+        return self.eval_collate()

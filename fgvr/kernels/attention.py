@@ -1,0 +1,121 @@
+"""What may take the place of a layer's own attention, and varlen attention under all of it.
+
+Shape legend: R rows, T row length, H heads, K key heads (each serves H / K heads), D width of a head, N query tokens,
+M key tokens; `bounds` has one entry more than there are sequences.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Varlen = Literal["flash", "torch", "loop"]
+
+
+class AttentionPlan(ABC):
+    """Who sees whom in one forward pass of the language model; made once, used by every layer."""
+
+    @abstractmethod
+    def attend(
+        self,
+        layer: int,
+        query: Float[Tensor, "R H T D"],
+        key: Float[Tensor, "R K T D"],
+        value: Float[Tensor, "R K T D"],
+        scale: float,
+    ) -> Float[Tensor, "R H T D"]:
+        """The attention of one layer; rotary embeddings are already applied."""
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Queries and keys of several sequences, one after the other: sequence s is rows bounds[s] to bounds[s + 1]."""
+
+    queries: Int[Tensor, " bounds"]
+    keys: Int[Tensor, " bounds"]
+    longest_query: int
+    longest_key: int
+
+
+def spans_of(queries: list[int], keys: list[int], device: torch.device) -> Spans:
+    """Spans from the sequences' lengths."""
+    starts = [
+        torch.tensor([0, *lengths], dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32)
+        for lengths in (queries, keys)
+    ]
+    return Spans(starts[0], starts[1], max(queries, default=0), max(keys, default=0))
+
+
+def varlen_attention(
+    query: Float[Tensor, "N H D"],
+    key: Float[Tensor, "M K D"],
+    value: Float[Tensor, "M K D"],
+    spans: Spans,
+    scale: float,
+    how: Varlen,
+) -> Float[Tensor, "N H D"]:
+    """Causal attention within each sequence, whose last query stands beside its last key.
+
+    "flash" is flash-attn, "torch" torch's own kernel (both on a GPU, in half precision), "loop" the slow twin of both.
+    """
+    if how == "loop":
+        return _loop(query, key, value, spans, scale)
+    if query.dtype == torch.float32 and torch.is_autocast_enabled(query.device.type):  # norms and rotations widen
+        half = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(half), key.to(half), value.to(half)
+    lengths = (spans.queries, spans.keys, spans.longest_query, spans.longest_key)
+    if how == "flash":
+        from flash_attn import flash_attn_varlen_func  # pyright: ignore[reportMissingImports]
+
+        return flash_attn_varlen_func(query, key, value, *lengths, softmax_scale=scale, causal=True)
+    from torch.nn.attention.varlen import varlen_attn
+
+    out = varlen_attn(query, key, value, *lengths, scale=scale, window_size=(-1, 0), enable_gqa=True)
+    assert isinstance(out, Tensor)
+    return out
+
+
+def fastest_varlen() -> Varlen:
+    """flash-attn where it is installed, else torch's own kernel."""
+    return "flash" if importlib.util.find_spec("flash_attn") is not None else "torch"
+
+
+def _loop(query: Tensor, key: Tensor, value: Tensor, spans: Spans, scale: float) -> Tensor:
+    pieces: list[Tensor] = []
+    bounds = zip(pairwise(spans.queries.tolist()), pairwise(spans.keys.tolist()), strict=True)
+    for (q0, q1), (k0, k1) in bounds:
+        q, k, v = (x.transpose(0, 1) for x in (query[q0:q1], key[k0:k1], value[k0:k1]))
+        lower = torch.ones(q1 - q0, k1 - k0, dtype=torch.bool, device=query.device).tril(k1 - k0 - (q1 - q0))
+        pieces.append(masked_attention(q[None], k[None], v[None], lower[None, None], scale)[0].transpose(0, 1))
+    return torch.cat(pieces) if pieces else query
+
+
+def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """torch's attention over [R, heads, tokens, width]; without a mask it is causal."""
+    times = query.shape[1] // key.shape[1]
+    if times > 1:  # the kernels that take a mask want as many key heads
+        key, value = key.repeat_interleave(times, 1), value.repeat_interleave(times, 1)
+    return F.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, scale=scale)
+
+
+class PackedAttention(AttentionPlan):
+    """Sequences side by side in rows, each seeing only itself; `segments` numbers them from 1, 0 is padding."""
+
+    def __init__(self, segments: Int[Tensor, "R T"], how: Varlen) -> None:
+        self.how: Varlen = how
+        numbered = segments + torch.arange(len(segments), device=segments.device)[:, None] * (segments.max() + 1)
+        lengths = torch.unique_consecutive(numbered, return_counts=True)[1].tolist()
+        self.spans = spans_of(lengths, lengths, segments.device)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
+        out = varlen_attention(q, k, v, self.spans, scale, self.how)
+        return out.unflatten(0, (len(query), -1)).transpose(1, 2)

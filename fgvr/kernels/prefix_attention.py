@@ -1,0 +1,185 @@
+"""Attention over whole groups: every completion sees the prompt, which is there once, and itself.
+
+Shape legend: R rows (groups), T row length, G completions of a group, C longest completion, P longest prompt, H heads,
+K key heads, D width of a head. `segments` is 0 on the prompt, g on the g-th completion, -1 on padding.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from fgvr.kernels.attention import (
+    AttentionPlan,
+    Varlen,
+    fastest_varlen,
+    masked_attention,
+    spans_of,
+    varlen_attention,
+)
+
+Backend = Literal["dense", "split", "varlen", "flex"]
+
+
+def prefix_attention(segments: Int[Tensor, "R T"], backend: Backend, varlen: Varlen | None = None) -> AttentionPlan:
+    """The plan for rows of whole groups.
+
+    "dense" masks the square of the row's length: the reference. "split" attends twice, prompt to prompt and completions
+    to prompt and themselves, on any device. "varlen" does so without padding, by flash-attn or torch's kernel. "flex"
+    is FlexAttention, which skips the blocks that nobody sees.
+    """
+    if backend == "dense":
+        return DensePrefix(segments)
+    if backend == "split":
+        return SplitPrefix(segments)
+    return VarlenPrefix(segments, varlen or fastest_varlen()) if backend == "varlen" else FlexPrefix(segments)
+
+
+def prefix_mask(segments: Int[Tensor, "R T"]) -> Bool[Tensor, "R 1 T T"]:
+    """True where a token may look: back, at the prompt and at its own completion. Padding sees only itself."""
+    same = segments[:, :, None] == segments[:, None, :]
+    seen = same | (segments == 0)[:, None, :]
+    causal = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool, device=segments.device).tril()
+    real = (segments >= 0)[:, :, None]
+    itself = torch.eye(segments.shape[1], dtype=torch.bool, device=segments.device)
+    return ((seen & causal & real) | itself)[:, None]
+
+
+class DensePrefix(AttentionPlan):
+    """The whole mask, R x T x T: what the others are tested against."""
+
+    def __init__(self, segments: Int[Tensor, "R T"]) -> None:
+        self.mask = prefix_mask(segments)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        return masked_attention(query, key, value, self.mask, scale)
+
+
+class SplitPrefix(AttentionPlan):
+    """The prompt attends to itself; then each completion, padded to C, attends to [prompt | itself]."""
+
+    def __init__(self, segments: Int[Tensor, "R T"]) -> None:
+        rows, width = segments.shape
+        prompts = (segments == 0).sum(1)  # [R]
+        self.prompt, self.groups = int(prompts.max()), int(segments.max().clamp(min=0))
+        numbers = torch.arange(1, self.groups + 1, device=segments.device)
+        member = segments[:, None, :] == numbers[:, None]  # [R G T]
+        lengths = member.sum(-1)  # [R G]
+        self.longest = int(lengths.max()) if self.groups else 0
+        offset = torch.arange(self.longest, device=segments.device)
+        first = member.int().argmax(-1)  # [R G]
+        self.places = (first[..., None] + offset).clamp(max=width - 1).flatten(1)  # [R G*C], in the row
+        sees_prompt = torch.arange(self.prompt, device=segments.device) < prompts[:, None]  # [R P]
+        shape = (rows, self.groups, self.longest, self.longest)
+        itself = torch.ones(shape[2:], dtype=torch.bool, device=segments.device).tril()
+        mask = torch.cat(
+            [sees_prompt[:, None, None].expand(*shape[:3], -1), itself.expand(shape)], -1
+        )  # [R G C P+C]; a padded query stands behind its completion and is read by nobody
+        even = bool((prompts == self.prompt).all())
+        self.mask = mask[:1, :1].flatten(0, 1)[:, None] if even and self.groups else mask.flatten(0, 1)[:, None]
+        # where, in [prompt | G x C], the output of each token of the row stands; padding reads the first
+        before = segments.clamp(min=1) - 1
+        inside = torch.arange(width, device=segments.device) - first.gather(1, before) if self.groups else 0
+        back = torch.where(
+            segments > 0,
+            self.prompt + before * self.longest + inside,
+            torch.arange(width, device=segments.device).expand(rows, -1),
+        )
+        self.back = torch.where(segments < 0, 0, back)  # [R T]
+        full = self.prompt + self.groups * self.longest
+        self.exact = width == full and bool((self.back == torch.arange(full, device=segments.device)).all())
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        prompt = slice(0, self.prompt)
+        own = masked_attention(query[:, :, prompt], key[:, :, prompt], value[:, :, prompt], None, scale)
+        if not self.groups:
+            return self._in_row(own)
+        asking = self._completions(query)  # [R*G H C D]
+        keys, values = (self._after_prompt(x) for x in (key, value))  # [R*G K P+C D]
+        answers = masked_attention(asking, keys, values, self.mask, scale)
+        answers = answers.unflatten(0, (-1, self.groups)).transpose(1, 2).flatten(2, 3)  # [R H G*C D]
+        return self._in_row(torch.cat([own, answers], 2))
+
+    def _completions(self, x: Tensor) -> Tensor:
+        heads, width = x.shape[1], x.shape[3]
+        if self.exact:
+            picked = x[:, :, self.prompt :]
+        else:
+            picked = x.gather(2, self.places[:, None, :, None].expand(-1, heads, -1, width))
+        return picked.unflatten(2, (self.groups, self.longest)).transpose(1, 2).flatten(0, 1)
+
+    def _after_prompt(self, x: Tensor) -> Tensor:
+        shared = x[:, None, :, : self.prompt].expand(-1, self.groups, -1, -1, -1).flatten(0, 1)
+        return torch.cat([shared, self._completions(x)], 2)
+
+    def _in_row(self, out: Tensor) -> Tensor:
+        if self.exact:
+            return out
+        return out.gather(2, self.back[:, None, :, None].expand(-1, out.shape[1], -1, out.shape[3]))
+
+
+class VarlenPrefix(AttentionPlan):
+    """As "split", without any padding: the completions' keys are [prompt | own], aligned at the end."""
+
+    def __init__(self, segments: Int[Tensor, "R T"], how: Varlen) -> None:
+        self.how: Varlen = how
+        device, width = segments.device, segments.shape[1]
+        prompts: list[int] = []
+        completions: list[int] = []
+        places: list[Tensor] = []  # of queries: prompts first, then completions
+        keys: list[Tensor] = []
+        for row, numbers in enumerate(segments.tolist()):
+            base, prompt = row * width, numbers.count(0)
+            prompts.append(prompt)
+            places.append(torch.arange(base, base + prompt))
+            start = prompt
+            while start < width and numbers[start] > 0:
+                length = numbers.count(numbers[start])
+                completions.append(length)
+                keys += [torch.arange(base, base + prompt), torch.arange(base + start, base + start + length)]
+                start += length
+        starts = torch.cat(places)
+        answers = torch.cat(keys[1::2]) if keys else torch.zeros(0, dtype=torch.long)
+        seen = torch.cat(keys) if keys else torch.zeros(0, dtype=torch.long)
+        self.prompts, self.completions, self.seen = (x.to(device) for x in (starts, answers, seen))
+        per_row = iter([len(piece) for piece in keys])
+        self.prompt_spans = spans_of(prompts, prompts, device)
+        self.completion_spans = spans_of(completions, [a + b for a, b in zip(per_row, per_row, strict=True)], device)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        rows, width = query.shape[0], query.shape[2]
+        q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
+        out = torch.zeros_like(q)
+        at = self.prompts
+        own = varlen_attention(q[at], k[at], v[at], self.prompt_spans, scale, self.how)
+        out = out.index_copy(0, at, own.to(out.dtype))
+        if len(self.completions):
+            at = self.completions
+            answers = varlen_attention(q[at], k[self.seen], v[self.seen], self.completion_spans, scale, self.how)
+            out = out.index_copy(0, at, answers.to(out.dtype))
+        return out.unflatten(0, (rows, width)).transpose(1, 2)
+
+
+class FlexPrefix(AttentionPlan):
+    """FlexAttention, compiled on a GPU; on a CPU it has no gradient and serves for comparison only."""
+
+    def __init__(self, segments: Int[Tensor, "R T"]) -> None:
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        rows, width = segments.shape
+
+        seen = prefix_mask(segments)[:, 0]
+        self.blocks = create_block_mask(
+            lambda row, _, query, key: seen[row, query, key], rows, None, width, width, device=str(segments.device)
+        )
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        attend = torch.compile(flex_attention, dynamic=True) if query.is_cuda else flex_attention
+        out = attend(query, key, value, block_mask=self.blocks, scale=scale, enable_gqa=query.shape[1] != key.shape[1])
+        assert isinstance(out, Tensor)
+        return out

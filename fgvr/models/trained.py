@@ -1,0 +1,187 @@
+"""Policies out of checkpoints: rebuilt as they were, or as the backbone of a further run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
+
+from fgvr.checkpoints.format import STATE, SUFFIX, best_checkpoint, newest_checkpoint, read_checkpoint, read_manifest
+from fgvr.errors import UserError
+from fgvr.models.backbone import FAMILIES, Attention, Backbone, Pretrained
+from fgvr.models.policy import LoRA, Policy, PolicyConfig
+from fgvr.models.processor import PixelBudget, Processor
+
+KIND = "checkpoint"  # of an origin: the base is a checkpoint of another run
+
+log = logging.getLogger(__name__)
+
+
+def read_policy(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A checkpoint's description of its policy, and the weights. Raises UserError for another kind of checkpoint."""
+    checkpoint = read_checkpoint(path)
+    if "fgvr_policy" not in checkpoint:
+        raise UserError(f"the checkpoint must come from a fgvr run, but {path} does not describe a policy")
+    weights = checkpoint["state_dict"].items()
+    state = {name.removeprefix("policy."): value for name, value in weights if name.startswith("policy.")}
+    return checkpoint["fgvr_policy"], state
+
+
+class Rebuilt(Backbone):
+    """The backbone a checkpoint speaks of: its own architecture and processor files; weights come from the checkpoint.
+
+    Weights that were frozen are not in the checkpoint where they can be had again: they are loaded from where they came
+    from. A checkpoint that holds every weight needs nothing else.
+    """
+
+    def __init__(self, card: Mapping[str, Any]) -> None:
+        self.card = card
+        self.reloadable = bool(card["reloadable"]) and not card.get("whole", False)
+
+    def config(self) -> PretrainedConfig:
+        values = json.loads(self.card["config"])
+        if values.get("model_type") not in FAMILIES:
+            raise UserError(
+                f"the model's type must be one of {', '.join(FAMILIES)}, the checkpoint says "
+                f"{values.get('model_type')!r}"
+            )
+        return AutoConfig.for_model(**values)
+
+    def build(self, attention: Attention) -> PreTrainedModel:
+        if self.reloadable:
+            return self._base().build(attention)
+        return AutoModelForImageTextToText.from_config(
+            self.config(), dtype=torch.float32, attn_implementation=attention
+        )
+
+    def processor(self, pixels: PixelBudget) -> Processor:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in self.card["processor"].items():
+                (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
+            return Processor.from_folder(folder, pixels)
+
+    def origin(self) -> dict[str, str]:
+        return dict(self.card["origin"])
+
+    def _base(self) -> Backbone:
+        then = self.card["origin"]
+        started = then.get("kind") == KIND
+        base = Trained(then["path"]) if started else Pretrained(then["path"], then["revision"] or None)
+        if base.origin()["digest"] != then["digest"]:
+            raise UserError(
+                f"the base model must be the one the run began with, but {then['path']} holds other weights now: "
+                "put the old ones back"
+            )
+        return base
+
+
+def rebuild(card: Mapping[str, Any], state: Mapping[str, Tensor], attention: Attention = "sdpa") -> Policy:
+    """The policy of a checkpoint, on the CPU in float32, in evaluation mode.
+
+    `state` holds its weights, named as in the policy. Raises UserError when weights that were trained are missing.
+    """
+    pixels = PixelBudget(**card["pixels"])
+    lora = None if card["lora"] is None else LoRA(**card["lora"] | {"targets": tuple(card["lora"]["targets"])})
+    backbone = Rebuilt(card)
+    policy = Policy(PolicyConfig(backbone, pixels, lora=lora, attention=attention), backbone.processor(pixels))
+    loaded = policy.load_state_dict(dict(state), strict=False)
+    needed = set(card["trained"]) if backbone.reloadable else set(policy.state_dict())
+    lacking = sorted(needed & set(loaded.missing_keys))
+    if lacking or loaded.unexpected_keys:
+        raise UserError(
+            "a checkpoint must fit the model it describes, but weights such as "
+            f"{(lacking or loaded.unexpected_keys)[:3]} are {'missing' if lacking else 'left over'}: it is damaged or "
+            "of another version"
+        )
+    return policy.eval()
+
+
+class Trained(Backbone):
+    """What another run has learned: the weights of one of its checkpoints, adapters merged, and its processor.
+
+    `run` is that run's folder, whose newest whole checkpoint is taken ("last") or the one that its best.json names
+    ("best"), or a checkpoint itself. Raises UserError when it is missing or damaged, and for another pixel budget than
+    it was trained with; never before it is asked for something.
+    """
+
+    reloadable = True
+
+    def __init__(self, run: str, checkpoint: Literal["last", "best"] = "last") -> None:
+        self.run, self.checkpoint = run, checkpoint
+
+    @cached_property
+    def path(self) -> Path:
+        """The checkpoint that is meant, looked for once: the run that it belongs to may be going on."""
+        folder = Path(self.run).absolute()
+        if folder.suffix == SUFFIX:
+            if not folder.exists():
+                raise UserError(
+                    f"The run starts from the checkpoint {self.run}, which is not there: put it back, or start from "
+                    "another."
+                )
+            return folder
+        if next(folder.glob(f"checkpoints/[!.]*{SUFFIX}"), None) is None:
+            raise UserError(
+                f"The run starts from the checkpoint of {self.run}, which is not there: {how_to_make(folder.name)}."
+            )
+        if self.checkpoint == "best":
+            return best_checkpoint(folder / "checkpoints", f"start from the last checkpoint of {self.run} instead")
+        newest = newest_checkpoint(folder / "checkpoints")
+        if newest is None:
+            raise UserError(
+                f"The run starts from the checkpoint of {self.run}, but none that it holds is whole: restore one from "
+                "a copy, or train that run again with --run.fresh true."
+            )
+        return newest
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        return read_policy(self.path)[0]
+
+    def check(self) -> None:
+        _ = self.path
+
+    def config(self) -> PretrainedConfig:
+        return Rebuilt(self.card).config()
+
+    def build(self, attention: Attention) -> PreTrainedModel:
+        self.origin()  # remembered from now on: that run may remove the checkpoint while this one goes on
+        log.info("The policy starts from %s.", self.path)
+        with torch.random.fork_rng(devices=[]):
+            policy = rebuild(*read_policy(self.path), attention)
+        model = policy.model if policy.config.lora is None else policy.model.merge_and_unload()
+        return model.requires_grad_(True)
+
+    def processor(self, pixels: PixelBudget) -> Processor:
+        own = PixelBudget(**self.card["pixels"])
+        if pixels != own:
+            raise UserError(
+                f"the pixel budget must be the one that {self.path} was trained with, but policy.pixels has "
+                f"min={pixels.min} and max={pixels.max}: set min={own.min} and max={own.max}"
+            )
+        return Rebuilt(self.card).processor(pixels)
+
+    def origin(self) -> dict[str, str]:
+        return dict(self._origin)
+
+    @cached_property
+    def _origin(self) -> dict[str, str]:
+        digest = read_manifest(self.path).files[STATE].sha256
+        return {**self.card["origin"], "kind": KIND, "path": str(self.path), "digest": digest}
+
+
+def how_to_make(run: str) -> str:
+    """What to do for a run of that name: the command, where the working folder holds a config for it."""
+    found = Path("configs").rglob(f"{run}.yaml")
+    config = min(found, key=lambda path: (len(path.parts), path), default=None)
+    if config is None:
+        return "train that run first, or start from another"
+    return f"make it with python -m fgvr fit --config {config.as_posix()}"

@@ -1,0 +1,189 @@
+"""Group-relative policy optimisation: raise what did better than its group, lower what did worse."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fgvr.errors import UserError
+from fgvr.models import Policy, PolicyConfig
+from fgvr.models.sampling import Sampling
+from fgvr.modules.base import Optimizer, PolicyModule
+from fgvr.objectives import KL, Advantage, Clip, GroupFilter, Reduction, kl_penalty, policy_loss
+from fgvr.rewards import WeightedSum
+from fgvr.types import PromptBatch, RolloutBatch, RolloutRows, UpdateBatch
+
+ON_BAR = ("reward", "completions/mean_length", "completions/clipped_ratio", "entropy", "kl", "frac_reward_zero_std")
+
+
+class GRPO(PolicyModule):
+    """GRPO (arXiv 2402.03300, eq. 3) on groups of completions that share their prompt's computation.
+
+    DAPO (arXiv 2503.14476), Dr.GRPO (arXiv 2503.20783) and RLOO (arXiv 2402.14740) are values of these arguments, see
+    configs/. `reward` scores a completion, `advantage` compares it with its group, `clip` bounds how far one rollout
+    batch moves the policy, `kl` holds it near the policy the run began with (the one without adapters under LoRA, else
+    a frozen copy). `reduction` is that of `loss_weights`; "constant" divides by sampling.max_new_tokens.
+    `group_filter` drops uninformative groups and samples others in their place. `entropy_coefficient` is added times
+    the exact entropy to what is maximised. With `mask_truncated` completions that were cut off are left out. Each
+    rollout batch is split into `updates` optimiser steps, and gone through `epochs` times.
+
+    Rollouts are put into `rollouts` by the callback RolloutGeneration. Raises UserError for groups of one completion.
+    """
+
+    scores_start = True
+
+    def __init__(
+        self,
+        policy: PolicyConfig,
+        reward: WeightedSum,
+        optimizer: Optimizer = Optimizer(lr=1e-6, schedule="constant"),  # noqa: B008 - frozen
+        sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+        advantage: Advantage = Advantage(),  # noqa: B008 - frozen
+        clip: Clip = Clip(),  # noqa: B008 - frozen
+        kl: KL | None = None,
+        reduction: Reduction = "sequence",
+        group_filter: GroupFilter | None = None,
+        entropy_coefficient: float = 0.0,
+        mask_truncated: bool = False,
+        updates: int = 1,
+        epochs: int = 1,
+        micro_batch_tokens: int = 8192,
+        max_new_tokens: int = 64,
+    ) -> None:
+        super().__init__(policy, optimizer, max_new_tokens)
+        if sampling.group_size < 2:
+            raise UserError(
+                "a completion is compared with the others of its group, so sampling.group_size must be at least 2, got "
+                f"{sampling.group_size}"
+            )
+        if updates < 1 or epochs < 1 or micro_batch_tokens < 1:
+            raise UserError(
+                f"updates, epochs and micro_batch_tokens must be at least 1, got {updates}, {epochs} and "
+                f"{micro_batch_tokens}"
+            )
+        if group_filter is not None and group_filter.score not in reward.terms:
+            raise UserError(
+                f"the group filter's score must be a component of the reward, {sorted(reward.terms)}, got "
+                f"{group_filter.score!r}"
+            )
+        self.reward, self.sampling, self.advantage, self.clip, self.kl = reward, sampling, advantage, clip, kl
+        self.reduction: Reduction = reduction
+        self.group_filter, self.entropy_coefficient, self.mask_truncated = (
+            group_filter,
+            entropy_coefficient,
+            mask_truncated,
+        )
+        self.updates, self.epochs, self.micro_batch_tokens = updates, epochs, micro_batch_tokens
+        self.steps_per_batch = updates * epochs
+        self.rollouts: RolloutBatch | None = None
+        self.last_rollouts: RolloutBatch | None = None
+        self._frozen: list[Policy] = []  # in a list, so that it is no part of this module's weights
+        self._sums: dict[str, float] = {}
+
+    def on_fit_start(self) -> None:
+        if self.kl is not None and self.policy_config.lora is None and not self._frozen:
+            copy = Policy(replace(self.policy_config, gradient_checkpointing=False), self.processor)
+            self._frozen = [copy.requires_grad_(False).eval().to(self.device)]
+
+    @property
+    def logs_now(self) -> bool:
+        return True  # a step takes seconds, its figures nothing
+
+    def training_step(self, batch: PromptBatch, batch_idx: int) -> None:
+        rollouts, self.rollouts = self.rollouts, None
+        if rollouts is None:
+            raise UserError(
+                "GRPO learns from rollouts and there are none: add fgvr.callbacks.RolloutGeneration to "
+                "trainer.callbacks"
+            )
+        self.last_rollouts = rollouts
+        self._sums = defaultdict(float)
+        updates = self._with_fixed_logprobs(rollouts.updates)
+        for update in updates * self.epochs:
+            if self.global_step == self.trainer.max_steps:
+                break  # the run ends within a rollout batch
+            loss = self.accumulate(update.micro_batches, self._loss)
+            self.take_step()
+            self.log("loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
+        if updates:
+            self._log(rollouts)
+
+    def _loss(self, micro_batch: RolloutRows) -> Tensor:
+        rows = micro_batch.rows
+        logp, entropy = self.trained_policy.completion_logprobs(rows, self.sampling.temperature)
+        old = logp.detach() if micro_batch.old_logprobs is None else micro_batch.old_logprobs
+        surrogate = policy_loss(logp, old, micro_batch.advantages, self.clip, rows.target_sequence)
+        values = surrogate.values - self.entropy_coefficient * entropy
+        if self.kl is not None and micro_batch.ref_logprobs is not None:
+            divergence = kl_penalty(logp, micro_batch.ref_logprobs, self.kl)
+            values = values + self.kl.coefficient * divergence
+            self._count(kl=divergence)
+        self._count(entropy=entropy, ratio=surrogate.ratio, targets=torch.ones_like(entropy))
+        self._count(low=surrogate.low, high=surrogate.high, dual=surrogate.dual)
+        return (micro_batch.weights * values).sum()
+
+    def _with_fixed_logprobs(self, updates: list[UpdateBatch]) -> list[UpdateBatch]:
+        """The log-probs that stay as they are while the policy moves: its own before the first step, the reference's.
+
+        With a single step the former are the current ones, which need no pass of their own. All passes share one
+        layout, so that rounding cancels between them.
+        """
+        several = len(updates) * self.epochs > 1
+        moved = [UpdateBatch([entry.to(self.device) for entry in update.micro_batches]) for update in updates]
+        if not several and self.kl is None:
+            return moved
+        for update in moved:
+            for index, entry in enumerate(update.micro_batches):
+                old = self._logprobs(self.trained_policy, entry) if several else None
+                with self._reference() as reference:
+                    ref = None if reference is None else self._logprobs(reference, entry)
+                update.micro_batches[index] = replace(entry, old_logprobs=old, ref_logprobs=ref)
+        return moved
+
+    @torch.no_grad()
+    def _logprobs(self, policy: Policy, entry: RolloutRows) -> Tensor:
+        return policy.completion_logprobs(entry.rows, self.sampling.temperature)[0]
+
+    @contextmanager
+    def _reference(self) -> Iterator[Policy | None]:
+        if self.kl is None:
+            yield None
+        elif self._frozen:
+            yield self._frozen[0]
+        else:
+            with self.trained_policy.adapters_off():
+                yield self.trained_policy
+
+    def _count(self, **values: Tensor) -> None:
+        for name, entry in values.items():
+            self._sums[name] += float(entry.detach().double().sum())
+
+    def _log(self, rollouts: RolloutBatch) -> None:
+        """Figures of sampling, and of the updates as sums over all targets and ranks divided once."""
+        names = ("targets", "entropy", "ratio", "low", "high", "dual", "kl")
+        sums = torch.tensor([self._sums[name] for name in names], dtype=torch.float64, device=self.device)
+        if self.trainer.world_size > 1:
+            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")  # pyright: ignore[reportArgumentType]
+            assert isinstance(sums, Tensor)
+        targets, entropy, ratio, low, high, dual, kl = sums.tolist()
+        figures: dict[str, Any] = dict(rollouts.figures)
+        if targets:
+            figures |= {
+                "entropy": entropy / targets,
+                "ratio": ratio / targets,
+                "clip_ratio/low_mean": low / targets,
+                "clip_ratio/high_mean": high / targets,
+                "clip_ratio/dual_mean": dual / targets,
+                "clip_ratio/region_mean": (low + high) / targets,
+            }
+            if self.kl is not None:
+                figures["kl"] = kl / targets
+        for name, value in figures.items():
+            shown = name in ON_BAR or (name.startswith("rewards/") and name.endswith("/mean"))
+            self.log(name, value, prog_bar=shown)

@@ -1,0 +1,52 @@
+"""What a reward is, and the group of replies that it scores."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from fgvr.data.taxonomy import Taxonomy
+from fgvr.types import Answer, Example
+
+
+@dataclass(frozen=True)
+class AnsweredGroup:
+    """The G completions of one example, as text and as the task parsed them; each list has G entries.
+
+    `answers` are None where a reply broke the grammar. `lengths` are in tokens, the end token included. `truncated`
+    says that the length limit ended a completion. Raises ValueError when the lists differ in length.
+    """
+
+    example: Example
+    texts: list[str]
+    answers: list[Answer | None]
+    lengths: list[int]
+    truncated: list[bool]
+
+    def __post_init__(self) -> None:
+        sizes = [len(self.texts), len(self.answers), len(self.lengths), len(self.truncated)]
+        if len(set(sizes)) > 1:
+            raise ValueError(
+                f"{self.example.uid}: texts, answers, lengths and truncated must have one entry per completion, "
+                f"got {sizes}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+class Reward(ABC):
+    """Scores whole groups, so that a completion may be compared with its siblings.
+
+    None is for a completion that the reward has no opinion of; a failure is raised, never scored.
+    """
+
+    def bind(self, taxonomy: Taxonomy) -> Self:
+        """A reward for the classes of this taxonomy; the reward itself where it needs none."""
+        return self
+
+    @abstractmethod
+    def score(self, groups: Sequence[AnsweredGroup]) -> list[list[float | None]]:
+        """One list per group, one entry per completion, in order."""

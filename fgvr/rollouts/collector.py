@@ -1,0 +1,218 @@
+"""From prompts to what an update learns from: sample, parse, score, compare, filter, refill, weigh.
+
+Shape legend: B groups, G completions of a group, N target tokens of one micro-batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fgvr.data.order import key_of
+from fgvr.data.tasks import Task
+from fgvr.errors import UserError
+from fgvr.models import Policy
+from fgvr.models.sampling import Sampling
+from fgvr.objectives import Advantage, GroupFilter, group_advantages, informative
+from fgvr.rewards import AnsweredGroup, Scores, WeightedSum
+from fgvr.rollouts.engine import RolloutEngine
+from fgvr.rollouts.figures import Found, figures_of
+from fgvr.rollouts.updates import UpdatePlan, updates_of
+from fgvr.types import PromptBatch, RolloutBatch, RolloutGroup, ScoredGroup
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that collect together; `gather` brings every rank's list to all of them."""
+
+    world: int = 1
+    gather: Callable[[list[Any]], list[Any]] = lambda rows: rows
+
+    def total(self, counts: Sequence[float]) -> list[float]:
+        """Sums over ranks, entry by entry. A collective call."""
+        return [sum(column) for column in zip(*self.gather([tuple(counts)]), strict=True)]
+
+
+@dataclass
+class Collector:
+    """Turns batches of prompts into rollout batches. Runs without a Trainer.
+
+    `reward` and `task` are bound to the taxonomy. With a `group_filter` only informative groups are kept, and further
+    batches refill the first until there are as many groups as it had prompts (DAPO's dynamic sampling, arXiv
+    2503.14476, section 3.2); what goes beyond is left out and counted. After `max_tries` batches an update makes do
+    with what there is. `seed` decides, with the epoch and a prompt's place in it, what is sampled. Groups of which more
+    than `max_unscorable` (a share of all that were sampled for one update) lack all their rewards stop the run.
+
+    Raises UserError when no group of `max_tries` batches was informative, or too many could not be scored.
+    """
+
+    engine: RolloutEngine
+    task: Task
+    reward: WeightedSum
+    sampling: Sampling
+    advantage: Advantage
+    plan: UpdatePlan
+    group_filter: GroupFilter | None = None
+    seed: int = 0
+    max_unscorable: float = 0.1
+    ranks: Ranks = field(default_factory=Ranks)
+
+    def __post_init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._kept: list[tuple[tuple[int, int], ScoredGroup]] = []  # with (try, place), which orders them over ranks
+        self._found = Found()
+        self._seconds = {"sample": 0.0, "score": 0.0, "sync": 0.0}
+        self._wanted: int | None = None
+
+    def add(self, policy: Policy, batch: PromptBatch) -> RolloutBatch:
+        """Samples one batch. Without updates in what is returned, another batch is needed before there is one.
+
+        A collective call: every rank brings its share of the global batch, which may be empty.
+        """
+        with self._timed("sync"):
+            self.engine.sync(policy)
+        with self._timed("sample"):
+            seeds = [key_of(self.seed, "rollout", batch.record.epoch, place) for place in batch.places]
+            groups = self.engine.sample(policy, batch, self.sampling, seeds)
+        with self._timed("score"):
+            scored = [self._without_empty(group) for group in self._score(groups)]
+            kept = self._sort_out(scored)
+        self._kept += [((self._found.tries, group.rollout.place), group) for group in kept]
+        self._found.tries += 1
+        prompts, have = self.ranks.total([len(batch.examples), len(self._kept)])
+        self._wanted = int(prompts) if self._wanted is None else self._wanted
+        if self._must_refill(int(have)):
+            return RolloutBatch(scored, [], {}, dict(self._seconds))
+        return self._finish(policy)
+
+    def _finish(self, policy: Policy) -> RolloutBatch:
+        groups, self._found.surplus = self._first_wanted()
+        self._refuse_if_unscorable()
+        figures = figures_of(self._found, groups, self.ranks.gather)
+        updates = updates_of(groups, self.plan, self.ranks.total, self.ranks.world, policy.processor.padding_token)
+        seconds = dict(self._seconds)
+        self._begin()
+        return RolloutBatch(groups, updates, figures, seconds)
+
+    def _must_refill(self, have: int) -> bool:
+        if self.group_filter is None or have >= (self._wanted or 0):
+            return False
+        if self._found.tries < self.group_filter.max_tries:
+            return True
+        if have == 0:
+            raise UserError(
+                f"some group must have a mean {self.group_filter.score!r} strictly between {self.group_filter.low} and "
+                f"{self.group_filter.high}, but none of {self._found.tries} batches in a row had one: the task is too "
+                "hard or too easy for this model, or the reward is broken; look at rollouts.jsonl, or widen the filter"
+            )
+        log.warning(
+            "only %d of %d groups were informative in %d batches: this update makes do with them",
+            have, self._wanted, self._found.tries,
+        )  # fmt: skip
+        return False
+
+    def _first_wanted(self) -> tuple[list[ScoredGroup], int]:
+        """This rank's part of the first groups over all ranks, by batch and place; how many of its own go unused."""
+        if self.group_filter is None:
+            return [group for _, group in self._kept], 0
+        keys = sorted(self.ranks.gather([key for key, _ in self._kept]))
+        wanted = set(keys[: self._wanted])
+        groups = [group for key, group in self._kept if key in wanted]
+        return groups, len(self._kept) - len(groups)
+
+    def _score(self, groups: Sequence[RolloutGroup]) -> list[ScoredGroup]:
+        if not groups:
+            return []
+        answered = [
+            AnsweredGroup(
+                group.example,
+                [completion.text for completion in group.completions],
+                [self.task.parse(completion.text, group.example) for completion in group.completions],
+                [len(completion.ids) for completion in group.completions],
+                [completion.truncated for completion in group.completions],
+            )
+            for group in groups
+        ]
+        scores = self.reward.judge(answered)
+        self._found.faulty += scores.faulty
+        return [
+            self._scored(group, said, scores, n) for n, (group, said) in enumerate(zip(groups, answered, strict=True))
+        ]
+
+    def _scored(self, group: RolloutGroup, said: AnsweredGroup, scores: Scores, number: int) -> ScoredGroup:
+        components = {name: values[number] for name, values in scores.components.items()}
+        rewards = scores.totals[number]
+        return ScoredGroup(group, said.answers, components, rewards, self._advantages(rewards))
+
+    def _advantages(self, rewards: Tensor) -> Tensor:
+        options = {"baseline": self.advantage.baseline, "scale": self.advantage.scale, "eps": self.advantage.eps}
+        return group_advantages(rewards[None], **options)[0]  # pyright: ignore[reportArgumentType]
+
+    def _without_empty(self, group: ScoredGroup) -> ScoredGroup:
+        """A completion without a single token has nothing to learn from: it leaves the group and its baseline."""
+        empty = torch.tensor([len(completion.ids) == 0 for completion in group.rollout.completions])
+        if not bool(empty.any()):
+            return group
+        self._found.empty += int(empty.sum())
+        rewards = group.rewards.masked_fill(empty, torch.nan)
+        return replace(group, rewards=rewards, advantages=self._advantages(rewards))
+
+    def _sort_out(self, groups: Sequence[ScoredGroup]) -> list[ScoredGroup]:
+        """Counts every group, and keeps those that can be learned from."""
+        kept: list[ScoredGroup] = []
+        for group in groups:
+            self._found.count(group)
+            if bool(group.rewards.isnan().all()):
+                self._found.unscorable += 1
+                log.warning("no completion of %s could be scored: its group is dropped", group.rollout.example.uid)
+            elif not self._is_informative(group):
+                self._found.uninformative += 1
+            else:
+                kept.append(group)
+        return kept
+
+    def _is_informative(self, group: ScoredGroup) -> bool:
+        rule = self.group_filter
+        if rule is None:
+            return True
+        if rule.score not in group.components:
+            raise UserError(
+                f"the group filter's score must be a component of the reward, {sorted(group.components)}, got "
+                f"{rule.score!r}"
+            )
+        return bool(informative(group.components[rule.score][None], rule.low, rule.high))
+
+    def _refuse_if_unscorable(self) -> None:
+        lost, groups = self.ranks.total([self._found.unscorable, self._found.groups])
+        if lost > self.max_unscorable * groups:
+            raise UserError(
+                f"at most {self.max_unscorable:.0%} of the groups may go without any reward, but {lost:.0f} of "
+                f"{groups:.0f} did: see the log for what the reward could not score"
+            )
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._seconds[phase] += time.perf_counter() - began
+
+
+def collect(collector: Collector, policy: Policy, batches: Iterable[PromptBatch]) -> RolloutBatch:
+    """Takes batches until there is an update to make. Raises UserError when they run out before that."""
+    for batch in batches:
+        rollouts = collector.add(policy, batch)
+        if rollouts.updates:
+            return rollouts
+    raise UserError("the prompts ran out before enough groups were informative: give more, or widen the group filter")
+

@@ -1,0 +1,91 @@
+"""What a rollout batch looked like: sums over all ranks first, shares and means of them after."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fgvr.objectives import zero_variance
+from fgvr.types import ScoredGroup
+
+
+@dataclass
+class Found:
+    """This rank's counts of everything sampled for one rollout batch, whether it is learned from or not.
+
+    `rows` hold per completion its length in tokens, whether it was cut off and whether it parsed, its reward and each
+    component (NaN where missing); `spreads` per group the deviation of its rewards and whether they were all equal.
+    """
+
+    tries: int = 0
+    groups: int = 0
+    uninformative: int = 0
+    unscorable: int = 0
+    surplus: int = 0
+    empty: int = 0
+    faulty: int = 0
+    names: list[str] = field(default_factory=list[str])
+    rows: list[tuple[float, ...]] = field(default_factory=list[tuple[float, ...]])
+    spreads: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
+
+    def count(self, group: ScoredGroup) -> None:
+        self.groups += 1
+        self.names = list(group.components)
+        components = torch.stack([group.rewards, *group.components.values()]).T.tolist()
+        for completion, answer, values in zip(group.rollout.completions, group.answers, components, strict=True):
+            facts = float(len(completion.ids)), float(completion.truncated), float(answer is not None)
+            self.rows.append((*facts, *values))
+        present = group.rewards[~group.rewards.isnan()]
+        if len(present):
+            deviation = float(present.std()) if len(present) > 1 else 0.0
+            self.spreads.append((deviation, float(zero_variance(group.rewards[None]))))
+
+
+def figures_of(
+    found: Found, learned: Sequence[ScoredGroup], gather: Callable[[list[Any]], list[Any]]
+) -> dict[str, float]:
+    """Every figure under the name it is logged by, over all ranks; TRL's names where it has them. A collective call."""
+    parts: list[tuple[Found, int]] = gather([(found, len(learned))])
+    every = [part for part, _ in parts]
+    rows = torch.tensor([row for part in every for row in part.rows], dtype=torch.float64)
+    spreads = torch.tensor([pair for part in every for pair in part.spreads], dtype=torch.float64)
+    names = next((part.names for part in every if part.names), [])
+    counted = {
+        name: float(sum(getattr(part, name) for part in every))
+        for name in ("groups", "uninformative", "unscorable", "surplus", "empty", "faulty")
+    }
+    figures = {f"rollouts/{name}": value for name, value in counted.items()}
+    figures |= {"rollouts/kept": float(sum(kept for _, kept in parts)), "rollouts/tries": float(found.tries)}
+    if len(rows) == 0:
+        return figures
+    lengths = rows[:, 0]
+    figures |= {
+        "completions/mean_length": float(lengths.mean()),
+        "completions/min_length": float(lengths.min()),
+        "completions/max_length": float(lengths.max()),
+        "completions/clipped_ratio": float(rows[:, 1].mean()),
+        "completions/parsed": float(rows[:, 2].mean()),
+        "rollouts/tokens": float(lengths.sum()),
+        "rollouts/missing": float(rows[:, 3].isnan().sum()),
+        "reward": _mean(rows[:, 3]),
+    }
+    if len(spreads):
+        figures |= {"reward_std": float(spreads[:, 0].mean()), "frac_reward_zero_std": float(spreads[:, 1].mean())}
+    for number, name in enumerate(names, start=4):
+        figures |= {f"rewards/{name}/mean": _mean(rows[:, number]), f"rewards/{name}/std": _std(rows[:, number])}
+    return figures
+
+
+def _mean(values: Tensor) -> float:
+    present = values[~values.isnan()]
+    return float(present.mean()) if len(present) else math.nan
+
+
+def _std(values: Tensor) -> float:
+    present = values[~values.isnan()]
+    return float(present.std()) if len(present) > 1 else 0.0

@@ -1,0 +1,62 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from toy_run import ToyData, UnevenToy
+
+from fgvr.callbacks.steps import StepLogger, passes, with_step_loggers
+
+
+def train(logger: StepLogger, **settings: Any) -> UnevenToy:
+    module = UnevenToy()
+    trainer = Trainer(
+        accelerator="cpu",
+        default_root_dir=logger.root_dir,
+        logger=logger,
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **settings,
+    )
+    with_step_loggers(trainer).fit(module, datamodule=ToyData())
+    return module
+
+
+def test_figures_stand_over_optimiser_steps_however_many_a_batch_makes(tmp_path: Path) -> None:
+    train(StepLogger(tmp_path), max_epochs=2, val_check_interval=2)
+    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    steps = [point.step for point in curves.Scalars("loss")]
+    # after each of an epoch's seven batches, the first of which has nothing to log: 0 1 4 4 5 8 8, 8 9 12 12 13 16 16
+    assert steps == [1, 4, 4, 5, 8, 8, 9, 12, 12, 13, 16, 16]
+    assert [point.value for point in curves.Scalars("done")] == steps
+    assert [point.step for point in curves.Scalars("seen/exact")] == [1, 4, 8, 9, 12, 16]
+
+
+def test_what_comes_after_the_checkpoint_is_drawn_again(tmp_path: Path) -> None:
+    for done in (None, 3):
+        logger = StepLogger(tmp_path, done)
+        logger.trainer = Trainer(logger=False, accelerator="cpu")
+        for step in range(5):
+            logger.done = step
+            logger.log_metrics({"loss": step + 10.0 * (done or 0)})
+        logger.finalize("success")
+    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [point.value for point in curves.Scalars("loss")][:4] == [0, 1, 2, 3]
+    assert 4.0 not in [point.value for point in curves.Scalars("loss")]
+
+
+def test_a_logger_that_counts_nobodys_steps_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="with_step_loggers"):
+        StepLogger(tmp_path).log_metrics({"loss": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [(0, 0, False), (4, 5, True), (5, 5, False), (3, 9, True), (5, 9, False), (9, 31, True)],
+)
+def test_a_multiple_is_passed_once(before: int, now: int, expected: bool) -> None:
+    assert passes(5, before, now) is expected

@@ -1,0 +1,130 @@
+import math
+
+import pytest
+import torch
+from conftest import prompt_batch, tiny_policy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fgvr.errors import UserError
+from fgvr.kernels.group_packing import pack_groups
+from fgvr.models import LoRA, Processor
+from fgvr.models.sampling import Sampling
+from fgvr.rollouts.in_process import InProcess, draw
+
+SEEDS = (11, 12, 13)
+
+
+class ManyEnds(Processor):
+    """One in seven tokens ends a completion, so that groups are ragged."""
+
+    @property
+    def eos_token_ids(self) -> list[int]:
+        return sorted({*super().eos_token_ids, *range(100, 160)})
+
+
+def talkative(family="qwen2_5_vl", **options):
+    torch.manual_seed(0)
+    policy = tiny_policy(family, **options)
+    policy.processor.__class__ = ManyEnds
+    return policy
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("options", [{}, {"lora": LoRA(rank=4, alpha=8.0)}, {"gradient_checkpointing": True}])
+def test_what_was_sampled_has_the_log_probs_that_training_sees(family, options):
+    policy = talkative(family, **options)
+    sampling = Sampling(group_size=6, temperature=1.2, max_new_tokens=24)
+    groups = InProcess().sample(policy, prompt_batch(policy), sampling, SEEDS)
+    completions = [[c.ids for c in group.completions] for group in groups]
+    assert len({len(ids) for group in completions for ids in group}) > 3, "groups must be ragged for this to say much"
+    rows = pack_groups([g.prompt for g in groups], completions, [g.features for g in groups], 0)
+    logp, _ = policy.completion_logprobs(rows, sampling.temperature)
+    sampled = torch.cat([c.logprobs for group in groups for c in group.completions])
+    assert (logp - sampled).abs().max() < 1e-5
+    assert policy.training
+
+
+def test_a_completion_depends_on_its_own_prompt_and_seed_alone():
+    policy = talkative()
+    batch, sampling = prompt_batch(policy), Sampling(group_size=4, max_new_tokens=20)
+    together = InProcess().sample(policy, batch, sampling, SEEDS)
+    torch.manual_seed(5)  # the global stream has no part in it
+    in_pieces = InProcess(max_rows=4).sample(policy, batch, sampling, SEEDS)
+    for one, other in zip(together, in_pieces, strict=True):
+        for mine, theirs in zip(one.completions, other.completions, strict=True):
+            assert torch.equal(mine.ids, theirs.ids)
+            torch.testing.assert_close(mine.logprobs, theirs.logprobs, rtol=1e-5, atol=1e-5)
+    reseeded = InProcess().sample(policy, batch, sampling, (11, 12, 14))
+    same = [
+        all(torch.equal(a.ids, b.ids) for a, b in zip(one.completions, other.completions, strict=True))
+        for one, other in zip(together, reseeded, strict=True)
+    ]
+    assert same == [True, True, False]
+
+
+def test_each_prompt_is_read_once_and_each_token_once():
+    policy = talkative(freeze=("vision", "projector"))
+    batch, read, seen = prompt_batch(policy), [], []
+    layers, tower = policy.base.model.language_model.layers, policy.base.model.visual
+    layers[0].register_forward_pre_hook(
+        lambda _, args, kwargs: read.append(args[0].shape[:2].numel()), with_kwargs=True
+    )
+    tower.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    groups = InProcess().sample(policy, batch, Sampling(group_size=8, max_new_tokens=9), SEEDS)
+    assert seen == [len(batch.images.patches)]
+    longest = max(len(group.prompt.input_ids) for group in groups)
+    assert read[0] == 3 * longest
+    needed = sum(len(c.ids) - 1 for group in groups for c in group.completions)
+    assert needed <= sum(read[1:]) <= needed / 0.75 + 24
+    assert all(group.features is not None for group in groups)
+
+
+def test_an_end_token_ends_a_completion_and_belongs_to_it():
+    policy = talkative()
+    ends = policy.processor.eos_token_ids
+    assert len(ends) > 2
+    groups = InProcess().sample(policy, prompt_batch(policy), Sampling(group_size=8, max_new_tokens=24), SEEDS)
+    completions = [c for group in groups for c in group.completions]
+    for completion in completions:
+        inside = torch.isin(completion.ids, torch.tensor(ends))
+        assert not inside[:-1].any()
+        assert completion.truncated != bool(inside[-1])
+        assert not completion.truncated or len(completion.ids) == 24
+        assert not set(completion.ids.tolist()) & set(policy.processor.vision_token_ids)
+        assert completion.text == policy.processor.decode(completion.ids.tolist())
+
+
+def test_no_prompts_give_no_groups_and_every_prompt_needs_a_seed():
+    policy = tiny_policy()
+    assert InProcess().sample(policy, prompt_batch(policy, []), Sampling(), ()) == []
+    with pytest.raises(ValueError, match="got 1 for 3 prompts"):
+        InProcess().sample(policy, prompt_batch(policy), Sampling(), (1,))
+    with pytest.raises(UserError, match="max_rows"):
+        InProcess(max_rows=0)
+
+
+def test_draw_by_hand():
+    # cumulative .2, .2, .7, 1: a chance below .2 draws 0, from .2 on 2 (1 is impossible), from .7 on 3
+    logprobs = torch.tensor([[0.2, 0.0, 0.5, 0.3]], dtype=torch.float64).log()
+    chance = torch.tensor([[0.0, 0.19, 0.21, 0.69, 0.71, 1 - 2**-53]], dtype=torch.float64)
+    assert draw(logprobs, chance).tolist() == [[0, 0, 2, 2, 3, 3]]
+
+
+@given(
+    probabilities=st.lists(st.sampled_from([0.0, 1e-9, 0.01, 0.3, 1.0]), min_size=2, max_size=9).filter(any),
+    chance=st.floats(0, 1, exclude_max=True),
+)
+@settings(deadline=None)
+def test_an_impossible_token_is_never_drawn(probabilities, chance):
+    share = torch.tensor([probabilities], dtype=torch.float64) / sum(probabilities)
+    token = int(draw(share.log(), torch.tensor([[chance]], dtype=torch.float64)))
+    assert probabilities[token] > 0
+
+
+def test_draws_follow_the_distribution():
+    share = torch.tensor([[0.5, 0.25, 0.15, 0.1]], dtype=torch.float64)
+    chance = torch.rand(1, 20_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    counts = torch.bincount(draw(share.log(), chance)[0], minlength=4) / 20_000
+    for count, expected in zip(counts.tolist(), share[0].tolist(), strict=True):
+        assert abs(count - expected) < 4 * math.sqrt(expected * (1 - expected) / 20_000)
