@@ -47,6 +47,7 @@ from fgvr.cli_help import explain
 from fgvr.data.manifest import write_whole
 from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import UserError
+from fgvr.modules.base import PolicyModule
 from fgvr.strategies.checkpoint_io import WholeCheckpointIO
 
 log = logging.getLogger(__name__)
@@ -141,6 +142,8 @@ class FGVRCLI(LightningCLI):
             raise users_own(error) from error
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
+        if isinstance(self.model, PolicyModule):
+            self.model.policy_config.backbone.check()  # before any data is drawn for it
         self.trainer = self.instantiate_trainer()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -3,5 +3,6 @@
 from fgvr.callbacks.judge_validation import JudgeValidation
 from fgvr.callbacks.rollout_generation import RolloutGeneration
 from fgvr.callbacks.sample_logging import SampleLogging
+from fgvr.callbacks.throughput import Throughput
 
-__all__ = ["JudgeValidation", "RolloutGeneration", "SampleLogging"]
+__all__ = ["JudgeValidation", "RolloutGeneration", "SampleLogging", "Throughput"]

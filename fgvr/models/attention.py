@@ -36,6 +36,9 @@ def planned_attention(
 
 def plan_attention(language_model: nn.Module) -> None:
     """Lets a language model's layers take plans."""
-    AttentionInterface.register(NAME, planned_attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
     language_model.config._attn_implementation = NAME  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+
+
+# at import, so that a process which is sent a policy knows the name too
+AttentionInterface.register(NAME, planned_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)

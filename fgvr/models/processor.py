@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -193,11 +194,8 @@ class Processor:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of a completion up to its first end token, special tokens left out."""
-        kept: list[int] = []
-        for token in ids:
-            if token in self.eos_token_ids:
-                break
-            kept.append(token)
+        ends = frozenset(self.eos_token_ids)
+        kept = list(takewhile(lambda token: token not in ends, ids))
         return str(self.tokenizer.decode(kept, skip_special_tokens=True))
 
     def _tokenise(self, text: str) -> tuple[int, ...]:

@@ -165,8 +165,9 @@ class Collector:
         if not bool(empty.any()):
             return group
         self._found.empty += int(empty.sum())
+        components = {name: values.masked_fill(empty, torch.nan) for name, values in group.components.items()}
         rewards = group.rewards.masked_fill(empty, torch.nan)
-        return replace(group, rewards=rewards, advantages=self._advantages(rewards))
+        return replace(group, components=components, rewards=rewards, advantages=self._advantages(rewards))
 
     def _sort_out(self, groups: Sequence[ScoredGroup]) -> list[ScoredGroup]:
         """Counts every group, and keeps those that can be learned from."""

@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,17 @@ from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.base import ShardSource
 from fgvr.errors import UserError
 from fgvr.kernels.group_packing import pack_groups
-from fgvr.models import Policy
-from fgvr.types import GroupRows, RolloutBatch, RolloutRows, UpdateBatch
+from fgvr.models import LoRA, Policy
+from fgvr.types import GroupRows, ImageFeatures, RolloutBatch, RolloutRows, UpdateBatch
 
 # Qwen2.5-VL's tower, in the 3B and the 7B alike: 32 layers of width 1280 with a gated MLP of 3420, so
 # 4 * 1280^2 + 3 * 1280 * 3420 = 19,686,400 weights a layer; a patch embedding of 1176 * 1280; a merger of
 # 5120^2 + 5120 * D weights for every 4 patches. 4 layers see the whole image, 28 see windows of 64 patches.
 TOWER = 32 * 19_686_400 + 1176 * 1280
-SEEN = {"tower": TOWER, "full": 4 * 1280 * 4, "windowed": 4 * 1280 * 28}
-# 36 layers, 16 heads of 128; 28 layers, 28 heads of 128
-SMALL = Costs(2.775e9, 0.311e9, 4 * 16 * 128 * 36, merger=5120 * (5120 + 2048) / 4, **SEEN)
-LARGE = Costs(6.525e9, 0.545e9, 4 * 28 * 128 * 28, merger=5120 * (5120 + 3584) / 4, **SEEN)
-LORA = {"decoder_trained": False, "head_trained": False}
+FULL, WINDOWED = 4 * 1280 * 4, 4 * 1280 * 28
+# the decoders: 36 layers of 16 heads of 128, and 28 layers of 28 heads of 128
+SMALL = Costs(2.775e9, 0.311e9, 4 * 16 * 128 * 36, TOWER, 5120 * (5120 + 2048) / 4, FULL, WINDOWED)
+LARGE = Costs(6.525e9, 0.545e9, 4 * 28 * 128 * 28, TOWER, 5120 * (5120 + 3584) / 4, FULL, WINDOWED)
 
 
 def test_a_group_of_the_3b_model_by_hand() -> None:
@@ -42,7 +42,7 @@ def test_a_group_of_the_3b_model_by_hand() -> None:
     assert full == pytest.approx(3 * (4.8174e12 + 0.31846e12 + 0.0774e12) + 1.3434e12, rel=1e-4)
     assert round(full / 1e12, 1) == 17.0
     # With adapters the weights take no gradient: twice the products, the pairs three times as before.
-    lora = group_flops(Costs(**{**vars(SMALL), **LORA}), 356, [64] * 8, [1024])
+    lora = group_flops(replace(SMALL, decoder_trained=False, head_trained=False), 356, [64] * 8, [1024])
     assert lora == pytest.approx(2 * (4.8174e12 + 0.31846e12) + 3 * 0.0774e12 + 1.3434e12, rel=1e-4)
     assert round(lora / 1e12, 1) == 11.8
 
@@ -78,47 +78,67 @@ def test_a_group_costs_its_parts_without_the_copies_of_its_prompt(
     )
 
 
-def rows_of(policy: Policy, images: int = 1) -> GroupRows:
+def rows_of(policy: Policy) -> GroupRows:
+    """A group of completions of 3 and 5 tokens, and one of 7, each behind a prompt of its own."""
     ids = policy.processor.encode_target("<answer>Azure Finch</answer>") * 3
     completions = [[torch.tensor(ids[:3]), torch.tensor(ids[:5])], [torch.tensor(ids[:7])]]
-    prompts = [prompt(policy, images), prompt(policy, images, seed=9)]
+    prompts = [prompt(policy), prompt(policy, seed=9)]
     return pack_groups(prompts, completions, [None, None], policy.processor.padding_token)
 
 
-def products(policy: Policy, costs: Costs) -> Costs:
-    """Without pairs: how attention computes them is not what a product of matrices takes."""
-    return Costs(**{**vars(costs), "pair": 0.0, "full": 0.0, "windowed": 0.0})
+def update_of(rows: GroupRows) -> UpdateBatch:
+    zeros = torch.zeros(len(rows.target_ids))
+    return UpdateBatch([RolloutRows(rows, zeros, zeros)])
+
+
+def products(costs: Costs) -> Costs:
+    """Without pairs: however attention is computed, pytorch counts it in another way, if at all."""
+    return replace(costs, pair=0.0, full=0.0, windowed=0.0)
+
+
+def flops_of_padding(costs: Costs, rows: GroupRows) -> float:
+    """Of a forward pass: computed, but no work."""
+    return 2 * costs.decoder * int((rows.segments < 0).sum())
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
 def test_the_weights_are_counted_as_pytorch_counts_their_products(family: str) -> None:
     policy = tiny_policy(family)
-    rows = rows_of(policy)
-    costs = products(policy, costs_of(policy))
+    rows, costs = rows_of(policy), products(costs_of(policy))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         policy.completion_logprobs(rows)
     assert rows.images is not None
-    tokens, images = rows.segments.shape[0] * rows.segments.shape[1], rows.images.grid_thw.prod(1).tolist()
-    padding = int((rows.segments < 0).sum())  # computed, but no work
-    text = sum(group_flops(costs, *shape) for shape in ((tokens - padding - 15, [3, 5, 7]),)) / 3
-    assert counter.get_total_flops() - 2 * costs.decoder * padding == text + vision_flops(costs, images) / 3
-    zeros = torch.zeros(len(rows.target_ids))
-    update = UpdateBatch([RolloutRows(rows, zeros, zeros)])
-    assert update_flops(costs, update) == 3 * text + vision_flops(costs, images)
+    images, length = rows.images.grid_thw.prod(1).tolist(), len(prompt(policy).input_ids)
+    whole = group_flops(costs, length, [3, 5], images[:1]) + group_flops(costs, length, [7], images[1:])
+    assert counter.get_total_flops() - flops_of_padding(costs, rows) == whole / 3
+    assert update_flops(costs, update_of(rows)) == whole
 
 
-def test_the_backward_pass_of_frozen_and_trained_weights() -> None:
+def test_a_frozen_tower_needs_no_backward_pass() -> None:
     policy = tiny_policy(freeze=("vision", "projector"))
-    rows, costs = rows_of(policy), products(policy, costs_of(policy))
+    rows, costs = rows_of(policy), products(costs_of(policy))
     assert (costs.decoder_trained, costs.head_trained, costs.vision_trained) == (True, True, False)
     with FlopCounterMode(display=False) as counter:
         policy.completion_logprobs(rows)[0].sum().backward()
-    padding = int((rows.segments < 0).sum())
-    zeros = torch.zeros(len(rows.target_ids))
-    update = UpdateBatch([RolloutRows(rows, zeros, zeros)])
-    assert counter.get_total_flops() == pytest.approx(
-        update_flops(costs, update) + 6 * costs.decoder * padding, rel=0.1
-    )
+    work = update_flops(costs, update_of(rows)) + 3 * flops_of_padding(costs, rows)
+    # the head is computed once more on the way back, in place of being kept
+    again = 2 * costs.head * len(rows.target_ids)
+    assert counter.get_total_flops() == work + again
+
+
+def test_features_that_are_carried_along_cost_nothing() -> None:
+    policy = tiny_policy(freeze=("vision", "projector"))
+    rows, costs = rows_of(policy), costs_of(policy)
+    assert rows.images is not None
+    carried = replace(rows, features=ImageFeatures(torch.zeros(18, 64), None))
+    saved = vision_flops(costs, rows.images.grid_thw.prod(1).tolist())
+    assert update_flops(costs, update_of(rows)) - update_flops(costs, update_of(carried)) == pytest.approx(saved)
+
+
+def test_adapters_leave_the_weights_below_them_untrained() -> None:
+    costs = costs_of(tiny_policy(lora=LoRA(4)))
+    assert (costs.decoder_trained, costs.head_trained, costs.vision_trained) == (False, False, False)
+    assert replace(costs, decoder_trained=True, head_trained=True, vision_trained=True) == costs_of(tiny_policy())
 
 
 def test_known_devices_have_a_peak_and_a_processor_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,9 +190,7 @@ class Learner(ToyLearner):
 
 class Sampler(Callback):
     def __init__(self, policy: Policy) -> None:
-        rows = rows_of(policy)
-        zeros = torch.zeros(len(rows.target_ids))
-        self.updates = [UpdateBatch([RolloutRows(rows, zeros, zeros)])] * 2
+        self.updates = [update_of(rows_of(policy))] * 2
 
     def on_train_batch_start(self, trainer: Any, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         time.sleep(SAMPLE)
@@ -211,9 +229,7 @@ def test_phases_are_told_apart_wherever_the_callback_stands(tmp_path: Path, firs
     assert meter.num_tokens == 3 * tokens  # six batches
     assert row["num_tokens"] == 3 * tokens
     assert row["tokens/s"] == pytest.approx(tokens / row["step_time"], rel=1e-4)
-    rows_ = rows_of(policy)
-    zeros = torch.zeros(len(rows_.target_ids))
-    work = 2 * update_flops(costs_of(policy), UpdateBatch([RolloutRows(rows_, zeros, zeros)]))
+    work = 2 * update_flops(costs_of(policy), update_of(rows_of(policy)))
     assert row["unique_mfu"] == pytest.approx(work / row["time/update"] / 1e9, rel=1e-3)
     assert 0.05 < row["memory/peak_gb"] < 64
 

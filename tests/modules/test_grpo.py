@@ -1,0 +1,268 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from conftest import example, prompt, tiny_backbone
+from leaving import leave_group_at_exit
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
+from scripted import LOOSE, RIGHT, TASK, TAXONOMY, WRONG, Scripted
+from torch.utils.data import DataLoader, Dataset
+
+from fgvr.callbacks import RolloutGeneration
+from fgvr.data.collate import PromptCollate
+from fgvr.errors import UserError
+from fgvr.models import LoRA, PixelBudget, PolicyConfig
+from fgvr.models.sampling import Sampling
+from fgvr.modules import GRPO, Optimizer
+from fgvr.objectives import KL, Advantage, Clip, GroupFilter
+from fgvr.rewards import Exact, Format, Term, WeightedSum
+from fgvr.types import PromptBatch, ReadRecord
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*", "ignore:.*logging interval.*", "ignore:.*Skipping val loop.*"
+)
+REPLIES = {
+    "u0": [RIGHT, WRONG, LOOSE, WRONG + " or what"],
+    "u1": [WRONG] * 4,
+    "u2": [LOOSE, RIGHT, RIGHT, "…"],
+    "u3": [WRONG, RIGHT, "an owl…", "<answer>Amber Finch</answer>"],
+    "u4": [RIGHT, "<answer>Amber Finch</answer>", LOOSE, LOOSE],
+}
+
+
+class Batches(Dataset):
+    """`steps` batches of the same five prompts; each rank gets every `world`-th."""
+
+    def __init__(self, rank: int, world: int, steps: int) -> None:
+        backbone = tiny_backbone()
+        policy: Any = type("Prompted", (), {"processor": backbone.processor(PixelBudget(28 * 28, 84 * 84))})
+        collate = PromptCollate(policy.processor.padding_token, policy.processor.image_token)
+        self.batches: list[PromptBatch] = []
+        for step in range(steps):
+            mine = tuple(range(rank, 5, world))
+            items = [(example(f"u{i}"), prompt(policy, 1 + i % 2, seed=i, width=84 + 28 * (i % 2))) for i in mine]
+            self.batches.append(collate(items, ReadRecord(0, step, mine, tuple(f"u{i}" for i in mine))))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> PromptBatch:
+        return self.batches[index]
+
+
+class Prompts(LightningDataModule):
+    task, taxonomy, steps = TASK, TAXONOMY, 3
+
+    def train_dataloader(self):
+        assert self.trainer is not None
+        return DataLoader(Batches(self.trainer.global_rank, self.trainer.world_size, self.steps), batch_size=None)
+
+
+class Watched(GRPO):
+    """Keeps what is logged; poisons a gradient where asked to."""
+
+    poison = False
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        leave_group_at_exit()
+        self.logged: list[dict[str, float]] = []
+
+    def take_step(self) -> None:
+        if self.poison:
+            next(p.grad for _, p in self.trained_policy.trainable() if p.grad is not None).fill_(torch.nan)
+        super().take_step()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        metrics = self.trainer.callback_metrics
+        self.logged.append({name: float(value) for name, value in metrics.items()})
+
+
+def module(lora: LoRA | None = None, **options: Any) -> Watched:
+    reward = WeightedSum({"exact": Term(Exact()), "format": Term(Format(), 0.5)})
+    settings: dict[str, Any] = {
+        "sampling": Sampling(group_size=4, max_new_tokens=24),
+        "optimizer": Optimizer(lr=1e-3, schedule="constant", eps=1e-3),
+    }
+    config = PolicyConfig(tiny_backbone(), PixelBudget(28 * 28, 84 * 84), lora=lora)
+    return Watched(config, reward, **settings | options)
+
+
+def fit(grpo: GRPO, callbacks: Any = None, max_steps: int = 3, **options: Any) -> dict[str, torch.Tensor]:
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=max_steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=[RolloutGeneration(Scripted(REPLIES))] if callbacks is None else callbacks,
+        **{"devices": 1, **options},
+    )
+    trainer.fit(grpo, datamodule=Prompts())
+    return {name: value.clone() for name, value in grpo.state_dict().items()}
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    for name in one:
+        torch.testing.assert_close(
+            one[name], other[name], rtol=1e-4, atol=2e-6, msg=lambda m, name=name: f"{name}: {m}"
+        )
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "grpo": {"reduction": "sequence", "kl": KL(0.04)},
+    "dapo": {"reduction": "token", "clip": Clip(0.2, 0.28), "mask_truncated": True},
+    "dr_grpo": {"reduction": "constant", "advantage": Advantage(scale="none")},
+    "rloo": {"reduction": "sequence", "advantage": Advantage("leave_one_out", "none"), "clip": Clip(level="sequence")},
+    "reused": {"reduction": "token", "updates": 2, "epochs": 2, "entropy_coefficient": 0.01},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_micro_batches_do_not_change_the_update(variant):
+    steps = 3 if variant != "reused" else 12
+    whole = fit(module(**VARIANTS[variant]), max_steps=steps)
+    cut = fit(module(**VARIANTS[variant], micro_batch_tokens=1), max_steps=steps)
+    assert_same(whole, cut)
+
+
+@pytest.mark.filterwarnings("ignore:.*You are using.*DDP.*")
+@pytest.mark.parametrize("variant", ["grpo", "dapo"])
+def test_two_ranks_make_the_update_of_one(variant):
+    alone = fit(module(**VARIANTS[variant], micro_batch_tokens=120))
+    pair = module(**VARIANTS[variant], micro_batch_tokens=120)
+    pair.configure_model()  # here too, so that the trained weights have somewhere to come back to
+    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo")
+    together = fit(pair, devices=2, strategy=strategy)
+    assert_same(alone, together)
+
+
+def gradient(variant: str, micro_batch_tokens: int) -> torch.Tensor:
+    """That of one update, before the optimiser: all of what the update is."""
+    grpo = module(**VARIANTS[variant], micro_batch_tokens=micro_batch_tokens, optimizer=Optimizer(max_grad_norm=1e9))
+    taken: list[torch.Tensor] = []
+    grpo.take_step = lambda: (
+        taken.append(  # type: ignore[method-assign]
+            torch.cat([p.grad.flatten() for _, p in grpo.trained_policy.trainable() if p.grad is not None])
+        )
+        or Watched.take_step(grpo)
+    )
+    fit(grpo, max_steps=1)
+    return taken[0]
+
+
+@pytest.mark.parametrize("variant", ["grpo", "dapo", "dr_grpo", "rloo"])
+def test_every_cut_gives_the_same_gradient(variant):
+    whole, *others = [gradient(variant, tokens) for tokens in (100_000, 200, 1)]
+    for other in others:
+        assert (other - whole).norm() <= 1e-6 * whole.norm()
+
+
+def test_the_ratio_is_one_on_the_first_update_and_moves_on_the_next():
+    grpo = module(reduction="token", epochs=3)
+    fit(grpo, max_steps=1)
+    assert grpo.logged[0]["ratio"] == pytest.approx(1, abs=1e-5)
+    grpo = module(reduction="token", epochs=3)
+    fit(grpo, max_steps=3)
+    assert grpo.logged[0]["ratio"] != pytest.approx(1, abs=1e-3)
+    assert grpo.global_step == 3
+
+
+def test_a_run_ends_within_a_rollout_batch():
+    grpo = module(epochs=4)
+    fit(grpo, max_steps=6)
+    assert grpo.global_step == 6
+    assert len(grpo.logged) == 2
+
+
+@pytest.mark.parametrize("lora", [None, LoRA(rank=4, alpha=8.0)])
+def test_the_reference_is_the_policy_the_run_began_with(lora):
+    grpo = module(lora=lora, kl=KL(0.1))
+    fit(grpo)
+    assert grpo.logged[0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert grpo.logged[-1]["kl"] > 1e-6
+    assert not any(name.startswith("_frozen") for name in grpo.state_dict())
+
+
+def test_refilling_takes_no_step():
+    replies = {uid: [WRONG] * 4 for uid in REPLIES} | {"u0": REPLIES["u0"], "u3": REPLIES["u3"]}
+    grpo = module(group_filter=GroupFilter())
+    fit(grpo, [RolloutGeneration(Scripted(replies))], max_steps=1)
+    assert grpo.global_step == 1
+    assert len(grpo.logged) == 3  # two informative groups a batch, five wanted
+    assert "reward" not in grpo.logged[0]
+    assert grpo.logged[-1]["rollouts/surplus"] == 1
+    assert grpo.logged[-1]["rollouts/uninformative"] == 9
+
+
+def test_the_figures_have_the_names_that_users_know():
+    grpo = module(kl=KL(0.01))
+    fit(grpo, max_steps=1)
+    names = {"reward", "reward_std", "rewards/exact/mean", "rewards/exact/std", "frac_reward_zero_std", "entropy", "kl"}
+    names |= {f"completions/{name}" for name in ("mean_length", "min_length", "max_length", "clipped_ratio")}
+    names |= {f"clip_ratio/{name}" for name in ("region_mean", "low_mean", "high_mean")}
+    assert names <= set(grpo.logged[0])
+    # of 20 replies RIGHT is given once, twice, once and once; u1 has four equal rewards
+    assert grpo.logged[0]["rewards/exact/mean"] == pytest.approx(5 / 19)  # one reply has no token, so no reward
+    assert grpo.logged[0]["frac_reward_zero_std"] == pytest.approx(1 / 5)
+
+
+def test_a_non_finite_gradient_skips_its_step_is_counted_and_stops_the_run_in_the_end():
+    grpo = module()
+    grpo.poison = True
+    fresh = module()
+    fresh.configure_model()
+    before = {name: value for name, value in fresh.state_dict().items() if name != "skipped"}
+    after = fit(grpo)
+    assert grpo.skipped.tolist() == [3, 3]
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    grpo = module(optimizer=Optimizer(max_skipped=1))
+    grpo.poison = True
+    with pytest.raises(UserError, match="gradients must be finite, but 2 steps in a row"):
+        fit(grpo)
+
+
+def test_right_answers_become_likelier():
+    grpo = module(reduction="token", optimizer=Optimizer(lr=1e-3, schedule="constant"))
+    grpo.configure_model()
+    engine, batch = Scripted(REPLIES), Batches(0, 1, 1).batches[0]
+    policy = grpo.trained_policy
+    groups = engine.sample(policy, batch, grpo.sampling, [0] * 5)
+
+    def likelihood() -> float:
+        from fgvr.kernels.group_packing import pack_groups
+
+        rows = pack_groups([groups[0].prompt], [[groups[0].completions[0].ids]], [None], 0)
+        return float(policy.completion_logprobs(rows)[0].sum().detach())
+
+    before = likelihood()
+    fit(grpo, max_steps=3)
+    assert likelihood() > before + 1
+
+
+def test_without_the_callback_the_sentence_names_it():
+    with pytest.raises(UserError, match=r"add fgvr\.callbacks\.RolloutGeneration to trainer\.callbacks"):
+        fit(module(), callbacks=[])
+
+
+def test_what_cannot_be_learned_from_is_refused_at_once():
+    with pytest.raises(UserError, match="group_size must be at least 2, got 1"):
+        module(sampling=Sampling(group_size=1))
+    with pytest.raises(UserError, match="component of the reward, \\['exact', 'format'\\], got 'judge'"):
+        module(group_filter=GroupFilter(score="judge"))
+    with pytest.raises(UserError, match="updates, epochs and micro_batch_tokens"):
+        module(updates=0)
+
+
+def test_images_that_are_not_those_of_the_prompt_are_refused():
+    class Mixed(Scripted):
+        def sample(self, *args: Any) -> Any:
+            groups = super().sample(*args)
+            return [replace(groups[0], prompt=replace(groups[0].prompt, images=groups[1].prompt.images)), *groups[1:]]
+
+    with pytest.raises(ValueError, match="as many image tokens as the tower gives features"):
+        fit(module(), [RolloutGeneration(Mixed(REPLIES))])

@@ -1,0 +1,56 @@
+"""Rollouts without chance: what each prompt is answered is written down beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from fgvr.data.tasks import OpenWorld
+from fgvr.data.taxonomy import Taxonomy
+from fgvr.models import Policy
+from fgvr.models.sampling import Sampling
+from fgvr.rollouts import RolloutEngine
+from fgvr.types import Completion, PromptBatch, RolloutGroup
+
+TAXONOMY = Taxonomy(
+    {name: ("Finch", name) for name in ("Azure Finch", "Amber Finch")} | {"Jade Owl": ("Owl", "Jade Owl")},
+    ("family", "species"),
+    "bird",
+)
+TASK = OpenWorld().bind(TAXONOMY)
+RIGHT, WRONG, LOOSE = "<answer>Azure Finch</answer>", "<answer>Jade Owl</answer>", "Azure Finch it is"
+
+
+class Scripted(RolloutEngine):
+    """Gives every uid its replies. A reply that ends in "…" was cut off there; an empty one has no token at all.
+
+    Log-probs are those of the policy, as an engine's must be.
+    """
+
+    def __init__(self, replies: Mapping[str, Sequence[str]]) -> None:
+        self.replies, self.synced, self.seeds = dict(replies), 0, []
+
+    def sync(self, policy: Policy) -> None:
+        self.synced += 1
+
+    def sample(
+        self, policy: Policy, batch: PromptBatch, sampling: Sampling, seeds: Sequence[int]
+    ) -> list[RolloutGroup]:
+        self.seeds += list(seeds)
+        return [
+            RolloutGroup(
+                example,
+                place,
+                batch.prompt(row),
+                [_completion(policy, text) for text in self.replies[example.uid]],
+            )
+            for row, (example, place) in enumerate(zip(batch.examples, batch.places, strict=True))
+        ]
+
+
+def _completion(policy: Policy, text: str) -> Completion:
+    cut = text.endswith("…")
+    shown = text.removesuffix("…")
+    ids = policy.processor.encode_text(shown) if cut or not shown else policy.processor.encode_target(shown)
+    return Completion(torch.tensor(ids, dtype=torch.long), torch.zeros(len(ids)), cut, shown)
