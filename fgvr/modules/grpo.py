@@ -124,9 +124,17 @@ class GRPO(PolicyModule):
             divergence = kl_penalty(logp, micro_batch.ref_logprobs, self.kl)
             values = values + self.kl.coefficient * divergence
             self._count(kl=divergence)
-        self._count(entropy=entropy, ratio=surrogate.ratio, targets=torch.ones_like(entropy))
-        self._count(low=surrogate.low, high=surrogate.high, dual=surrogate.dual)
+        self._count(entropy=entropy, targets=torch.ones_like(entropy))
+        once = self._one_per_ratio(rows.target_sequence)
+        self._count(ratios=once, ratio=surrogate.ratio * once, low=surrogate.low & once, high=surrogate.high & once)
+        self._count(dual=surrogate.dual & once)
         return (micro_batch.weights * values).sum()
+
+    def _one_per_ratio(self, sequence: Tensor) -> Tensor:
+        """True at one target of each ratio: every target, or each sequence's first."""
+        if self.clip.level == "token":
+            return torch.ones_like(sequence, dtype=torch.bool)
+        return torch.diff(sequence, prepend=sequence[:1] - 1) != 0
 
     def _with_fixed_logprobs(self, updates: list[UpdateBatch]) -> list[UpdateBatch]:
         """The log-probs that stay as they are while the policy moves: its own before the first step, the reference's.
@@ -165,22 +173,22 @@ class GRPO(PolicyModule):
             self._sums[name] += float(entry.detach().double().sum())
 
     def _log(self, rollouts: RolloutBatch) -> None:
-        """Figures of sampling, and of the updates as sums over all targets and ranks divided once."""
-        names = ("targets", "entropy", "ratio", "low", "high", "dual", "kl")
+        """Figures of sampling, and of the updates: sums over ranks and all targets that were computed, divided once."""
+        names = ("targets", "entropy", "kl", "ratios", "ratio", "low", "high", "dual")
         sums = torch.tensor([self._sums[name] for name in names], dtype=torch.float64, device=self.device)
         if self.trainer.world_size > 1:
             sums = self.trainer.strategy.reduce(sums, reduce_op="sum")  # pyright: ignore[reportArgumentType]
             assert isinstance(sums, Tensor)
-        targets, entropy, ratio, low, high, dual, kl = sums.tolist()
+        targets, entropy, kl, ratios, ratio, low, high, dual = sums.tolist()
         figures: dict[str, Any] = dict(rollouts.figures)
         if targets:
             figures |= {
                 "entropy": entropy / targets,
-                "ratio": ratio / targets,
-                "clip_ratio/low_mean": low / targets,
-                "clip_ratio/high_mean": high / targets,
-                "clip_ratio/dual_mean": dual / targets,
-                "clip_ratio/region_mean": (low + high) / targets,
+                "ratio": ratio / ratios,
+                "clip_ratio/low_mean": low / ratios,
+                "clip_ratio/high_mean": high / ratios,
+                "clip_ratio/dual_mean": dual / ratios,
+                "clip_ratio/region_mean": (low + high) / ratios,
             }
             if self.kl is not None:
                 figures["kl"] = kl / targets

@@ -216,4 +216,3 @@ def collect(collector: Collector, policy: Policy, batches: Iterable[PromptBatch]
         if rollouts.updates:
             return rollouts
     raise UserError("the prompts ran out before enough groups were informative: give more, or widen the group filter")
-
