@@ -37,6 +37,8 @@ TRAINER_KEYS = frozenset(
         "limit_train_batches",
     }
 )
+# callbacks that decide what is learned, not only when something is written
+DECIDING = ("RolloutGeneration",)
 
 
 def config_fingerprint(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,6 +46,10 @@ def config_fingerprint(config: Mapping[str, Any]) -> dict[str, Any]:
     sections = {key: config[key] for key in ("model", "data", "seed_everything") if key in config}
     trainer = config.get("trainer") or {}
     sections["trainer"] = {key: trainer[key] for key in sorted(TRAINER_KEYS) if key in trainer}
+    for callback in trainer.get("callbacks") or []:
+        name = str(callback.get("class_path", "")).rpartition(".")[2]
+        if name in DECIDING:
+            sections["trainer"][name] = callback.get("init_args")
     flat = dict(_flatten(json.loads(json.dumps(sections, default=str)), ""))
     return {key: value for key, value in flat.items() if WITHOUT_EFFECT.isdisjoint(key.split("."))}
 

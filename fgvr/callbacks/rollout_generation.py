@@ -21,7 +21,7 @@ class RolloutGeneration(Callback):
 
     `seed` decides what is sampled; None takes the run's. `max_unscorable` is the share of groups without any reward
     past which training stops. Raises UserError for a module that does not learn from rollouts, and for a datamodule
-    without a task and a taxonomy.
+    without a task, a taxonomy and a batch size.
     """
 
     def __init__(
@@ -37,8 +37,10 @@ class RolloutGeneration(Callback):
         data: Any = getattr(trainer, "datamodule", None)
         if not isinstance(pl_module, GRPO):
             raise UserError(f"rollouts are for GRPO and what is built on it, got {type(pl_module).__name__}")
-        if not hasattr(data, "task") or not hasattr(data, "taxonomy"):
-            raise UserError("rollouts need a datamodule with a task and a taxonomy: use fgvr.datamodules.PromptData")
+        if not all(hasattr(data, name) for name in ("task", "taxonomy", "batch_size")):
+            raise UserError(
+                "rollouts need a datamodule with a task, a taxonomy and a batch size: use fgvr.datamodules.PromptData"
+            )
         self._collector = Collector(
             self.engine,
             data.task,
@@ -53,6 +55,7 @@ class RolloutGeneration(Callback):
                 every_group=pl_module.kl is not None or pl_module.entropy_coefficient != 0,
                 micro_batch_tokens=pl_module.micro_batch_tokens,
             ),
+            data.batch_size,
             pl_module.group_filter,
             self.seed if self.seed is not None else _seed_of_run(trainer),
             self.max_unscorable,

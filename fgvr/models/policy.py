@@ -59,13 +59,18 @@ class LoRA:
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """What is trained: a backbone, its pixel budget, what of it is frozen, adapters, and how attention is computed."""
+    """What is trained: a backbone, its pixel budget, what of it is frozen, adapters, and how attention is computed.
+
+    `prefix_attention` says how groups that share their prompt attend, see `fgvr.kernels.prefix_attention`; None takes
+    what goes with `attention`, "split" with sdpa and "varlen" with flash attention.
+    """
 
     backbone: Backbone
     pixels: PixelBudget = field(default_factory=PixelBudget)
     freeze: tuple[Part, ...] = ()
     lora: LoRA | None = None
     attention: Attention = "sdpa"
+    prefix_attention: Backend | None = None
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -94,7 +99,8 @@ class Policy(nn.Module):
         self.config, self.processor = config, processor
         model = config.backbone.build(config.attention)
         plan_attention(model.model.language_model)
-        self.prefix_backend: Backend = "varlen" if config.attention == "flash_attention_2" else "split"
+        usual: Backend = "varlen" if config.attention == "flash_attention_2" else "split"
+        self.prefix_backend: Backend = config.prefix_attention or usual
         self.register_buffer("suppressed", torch.tensor(processor.vision_token_ids), persistent=False)
         for part in config.freeze:
             for module in _parts(model)[part]:

@@ -111,7 +111,7 @@ class GRPO(PolicyModule):
             loss = self.accumulate(update.micro_batches, self._loss)
             self.take_step()
             self.log("loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
-        if updates:
+        if rollouts.figures:
             self._log(rollouts)
 
     def _loss(self, micro_batch: RolloutRows) -> Tensor:

@@ -27,6 +27,8 @@ from fgvr.rollouts.figures import Found, figures_of
 from fgvr.rollouts.updates import UpdatePlan, updates_of
 from fgvr.types import PromptBatch, RolloutBatch, RolloutGroup, ScoredGroup
 
+BARREN = 20  # batches in a row without a completion to learn from, after which a run stops
+
 log = logging.getLogger(__name__)
 
 
@@ -47,12 +49,13 @@ class Collector:
     """Turns batches of prompts into rollout batches. Runs without a Trainer.
 
     `reward` and `task` are bound to the taxonomy. With a `group_filter` only informative groups are kept, and further
-    batches refill the first until there are as many groups as it had prompts (DAPO's dynamic sampling, arXiv
-    2503.14476, section 3.2); what goes beyond is left out and counted. After `max_tries` batches an update makes do
-    with what there is. `seed` decides, with the epoch and a prompt's place in it, what is sampled. Groups of which more
-    than `max_unscorable` (a share of all that were sampled for one update) lack all their rewards stop the run.
+    batches refill the first until there are `groups` of them over all ranks (DAPO's dynamic sampling, arXiv 2503.14476,
+    section 3.2); what goes beyond is left out and counted. After `max_tries` batches an update makes do with what there
+    is. `seed` decides, with the epoch and a prompt's place in it, what is sampled. Groups of which more than
+    `max_unscorable` (a share of all that were sampled for one update) lack all their rewards stop the run.
 
-    Raises UserError when no group of `max_tries` batches was informative, or too many could not be scored.
+    Raises UserError when no group of `max_tries` batches was informative, when too many could not be scored, and when
+    `BARREN` batches in a row left nothing to learn from.
     """
 
     engine: RolloutEngine
@@ -61,19 +64,20 @@ class Collector:
     sampling: Sampling
     advantage: Advantage
     plan: UpdatePlan
+    groups: int
     group_filter: GroupFilter | None = None
     seed: int = 0
     max_unscorable: float = 0.1
     ranks: Ranks = field(default_factory=Ranks)
 
     def __post_init__(self) -> None:
+        self._barren = 0
         self._begin()
 
     def _begin(self) -> None:
         self._kept: list[tuple[tuple[int, int], ScoredGroup]] = []  # with (try, place), which orders them over ranks
         self._found = Found()
         self._seconds = {"sample": 0.0, "score": 0.0, "sync": 0.0}
-        self._wanted: int | None = None
 
     def add(self, policy: Policy, batch: PromptBatch) -> RolloutBatch:
         """Samples one batch. Without updates in what is returned, another batch is needed before there is one.
@@ -90,8 +94,7 @@ class Collector:
             kept = self._sort_out(scored)
         self._kept += [((self._found.tries, group.rollout.place), group) for group in kept]
         self._found.tries += 1
-        prompts, have = self.ranks.total([len(batch.examples), len(self._kept)])
-        self._wanted = int(prompts) if self._wanted is None else self._wanted
+        (have,) = self.ranks.total([len(self._kept)])
         if self._must_refill(int(have)):
             return RolloutBatch(scored, [], {}, dict(self._seconds))
         return self._finish(policy)
@@ -101,12 +104,13 @@ class Collector:
         self._refuse_if_unscorable()
         figures = figures_of(self._found, groups, self.ranks.gather)
         updates = updates_of(groups, self.plan, self.ranks.total, self.ranks.world, policy.processor.padding_token)
+        self._refuse_if_barren(bool(updates))
         seconds = dict(self._seconds)
         self._begin()
         return RolloutBatch(groups, updates, figures, seconds)
 
     def _must_refill(self, have: int) -> bool:
-        if self.group_filter is None or have >= (self._wanted or 0):
+        if self.group_filter is None or have >= self.groups:
             return False
         if self._found.tries < self.group_filter.max_tries:
             return True
@@ -118,7 +122,7 @@ class Collector:
             )
         log.warning(
             "only %d of %d groups were informative in %d batches: this update makes do with them",
-            have, self._wanted, self._found.tries,
+            have, self.groups, self._found.tries,
         )  # fmt: skip
         return False
 
@@ -127,7 +131,7 @@ class Collector:
         if self.group_filter is None:
             return [group for _, group in self._kept], 0
         keys = sorted(self.ranks.gather([key for key, _ in self._kept]))
-        wanted = set(keys[: self._wanted])
+        wanted = set(keys[: self.groups])
         groups = [group for key, group in self._kept if key in wanted]
         return groups, len(self._kept) - len(groups)
 
@@ -200,6 +204,15 @@ class Collector:
             raise UserError(
                 f"at most {self.max_unscorable:.0%} of the groups may go without any reward, but {lost:.0f} of "
                 f"{groups:.0f} did: see the log for what the reward could not score"
+            )
+
+    def _refuse_if_barren(self, learned: bool) -> None:
+        self._barren = 0 if learned else self._barren + 1
+        if self._barren >= BARREN:
+            raise UserError(
+                f"completions must be learned from, but none of the last {BARREN} batches left any: all of them were "
+                "cut off, could not be scored, or their prompts could not be used; raise sampling.max_new_tokens, or "
+                "see the log"
             )
 
     @contextmanager

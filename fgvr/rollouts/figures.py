@@ -18,6 +18,8 @@ from fgvr.types import ScoredGroup
 class Found:
     """This rank's counts of everything sampled for one rollout batch, whether it is learned from or not.
 
+    All but `empty` (completions without a token) and `faulty` (scores that are no number) count groups; those that are
+    `cut_off` hold no completion that ended by itself.
     `rows` hold per completion its length in tokens, whether it was cut off and whether it parsed, its reward and each
     component (NaN where missing); `spreads` per group the deviation of its rewards and whether they were all equal.
     """
@@ -28,6 +30,7 @@ class Found:
     unscorable: int = 0
     surplus: int = 0
     empty: int = 0
+    cut_off: int = 0
     faulty: int = 0
     names: list[str] = field(default_factory=list[str])
     rows: list[tuple[float, ...]] = field(default_factory=list[tuple[float, ...]])
@@ -35,6 +38,7 @@ class Found:
 
     def count(self, group: ScoredGroup) -> None:
         self.groups += 1
+        self.cut_off += all(completion.truncated for completion in group.rollout.completions)
         self.names = list(group.components)
         components = torch.stack([group.rewards, *group.components.values()]).T.tolist()
         for completion, answer, values in zip(group.rollout.completions, group.answers, components, strict=True):
@@ -57,7 +61,7 @@ def figures_of(
     names = next((part.names for part in every if part.names), [])
     counted = {
         name: float(sum(getattr(part, name) for part in every))
-        for name in ("groups", "uninformative", "unscorable", "surplus", "empty", "faulty")
+        for name in ("groups", "uninformative", "unscorable", "surplus", "empty", "cut_off", "faulty")
     }
     figures = {f"rollouts/{name}": value for name, value in counted.items()}
     figures |= {"rollouts/kept": float(sum(kept for _, kept in parts)), "rollouts/tries": float(found.tries)}

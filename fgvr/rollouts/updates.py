@@ -60,7 +60,8 @@ def updates_of(
 ) -> list[UpdateBatch]:
     """One batch per optimiser step; weights are normalised over all ranks, with `total` to sum counts over them.
 
-    Every rank gets as many batches, an empty one where it has no groups left. A collective call.
+    Every rank gets as many batches, an empty one where it has no groups left; a step that no rank has a completion for
+    is left out. A collective call.
     """
     learned = [_learned(group, plan) for group in groups]
     batches: list[UpdateBatch] = []
@@ -68,6 +69,8 @@ def updates_of(
         part = learned[number :: plan.updates]
         counts = [length for entry in part for length in entry.lengths(entry.counted)]
         tokens, sequences = total([sum(counts), len(counts)])
+        if not sequences:
+            continue
         weigh = {"tokens": int(tokens), "sequences": int(sequences), "world": world, "length": plan.length}
         part = [entry for entry in part if entry.computed]
         sizes = [len(e.group.rollout.prompt.input_ids) + sum(e.lengths(e.computed)) for e in part]

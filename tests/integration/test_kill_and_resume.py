@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from rl_run import ROOT, ends, json_rows, kill_after, start
 
 from fgvr.checkpoints.format import newest_checkpoint, read_checkpoint
 from fgvr.data.manifest import load_index, load_manifest
 
 STEPS = 40
-ROOT = Path(__file__).parents[2]
 
 
 def small_config(folder: Path) -> Path:
@@ -44,38 +40,6 @@ def small_config(folder: Path) -> Path:
     return file
 
 
-def start(config: Path, run: Path) -> subprocess.Popen[bytes]:
-    line = [sys.executable, "-m", "fgvr", "fit", "--config", str(config), "--run.dir", str(run)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-    )
-
-
-def finish(config: Path, run: Path) -> None:
-    process = start(config, run)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output.decode()
-
-
-def rows(run: Path) -> list[dict]:
-    file = run / "samples.jsonl"
-    lines = file.read_text().splitlines() if file.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
-
-
-def kill_after(config: Path, run: Path, steps: int, delay: float) -> int:
-    """Kills the run's process group some time after it has taken `steps` steps; returns the steps it had logged."""
-    process = start(config, run)
-    deadline = time.monotonic() + 200
-    while process.poll() is None and len(rows(run)) < steps and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(delay)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    return len(rows(run))
-
-
 def weights(run: Path) -> dict[str, torch.Tensor]:
     newest = newest_checkpoint(run / "checkpoints")
     assert newest is not None
@@ -84,8 +48,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return checkpoint["state_dict"]
 
 
-def check_every_sample_once(run: Path, shards: Path) -> None:
-    taken = rows(run)
+def check_every_sample_once(taken: list[dict[str, Any]], shards: Path) -> None:
     assert [row["step"] for row in taken] == [step % 17 for step in range(STEPS)]
     every = [
         entry.key for shard in load_manifest(shards).select("train", ("seen",)) for entry in load_index(shards, shard)
@@ -99,17 +62,18 @@ def check_every_sample_once(run: Path, shards: Path) -> None:
 @pytest.mark.parametrize("kills", [pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(1500)]), 2])
 def test_killed_at_random_the_run_ends_as_if_it_had_not_been(tmp_path: Path, kills: int):
     config = small_config(tmp_path)
-    finish(config, tmp_path / "whole")
+    ends(start(config, tmp_path / "whole"))
     dice = random.Random(kills)
     moments = sorted(dice.randrange(STEPS - 1) for _ in range(kills))
     for moment in moments:
-        kill_after(config, tmp_path / "killed", moment, dice.random() / 4)
-    finish(config, tmp_path / "killed")
+        kill_after(start(config, tmp_path / "killed"), tmp_path / "killed", moment, dice.random() / 4)
+    ends(start(config, tmp_path / "killed"))
     whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert whole.keys() == killed.keys()
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
-    check_every_sample_once(tmp_path / "killed", tmp_path / "aviary")
-    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+    taken = json_rows(tmp_path / "killed/samples.jsonl")
+    check_every_sample_once(taken, tmp_path / "aviary")
+    assert taken == json_rows(tmp_path / "whole/samples.jsonl")
     figures = [json.loads((tmp_path / run / "final_metrics.json").read_text()) for run in ("whole", "killed")]
     assert {k: v for k, v in figures[0].items() if k != "seconds"} == {
         k: v for k, v in figures[1].items() if k != "seconds"

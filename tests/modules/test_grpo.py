@@ -53,7 +53,7 @@ class Batches(Dataset):
 
 
 class Prompts(LightningDataModule):
-    task, taxonomy, steps = TASK, TAXONOMY, 3
+    task, taxonomy, batch_size, steps = TASK, TAXONOMY, 5, 3
 
     def train_dataloader(self):
         assert self.trainer is not None

@@ -12,6 +12,7 @@ from fgvr.models.sampling import Sampling
 from fgvr.objectives import Advantage, GroupFilter
 from fgvr.rewards import Exact, Format, Reward, Term, WeightedSum
 from fgvr.rollouts import Collector, collect
+from fgvr.rollouts.collector import BARREN
 from fgvr.rollouts.updates import UpdatePlan
 from fgvr.types import ReadRecord
 
@@ -32,7 +33,7 @@ class Silent(Reward):
 
 def collector(replies, reward=REWARD, **options) -> Collector:
     plan = options.pop("plan", UpdatePlan())
-    settings = {"advantage": Advantage(scale="none"), "sampling": Sampling(group_size=3)} | options
+    settings = {"groups": 3, "advantage": Advantage(scale="none"), "sampling": Sampling(group_size=3)} | options
     return Collector(Scripted(replies), TASK, reward, plan=plan, **settings)
 
 
@@ -170,6 +171,7 @@ def test_cut_off_completions_are_neither_learned_from_nor_counted_when_masked():
     kept = lengths[0] + lengths[2]
     torch.testing.assert_close(entry.weights, torch.full((kept,), 1 / kept))
     assert masked.figures["completions/clipped_ratio"] == pytest.approx(4 / 6)
+    assert masked.figures["rollouts/cut_off"] == 1
 
 
 def test_equal_rewards_are_not_computed_but_count_in_the_mean():
@@ -200,10 +202,32 @@ def test_a_filter_on_an_unknown_component_is_refused():
         made.add(policy, prompt_batch(policy, ONE))
 
 
-def test_no_prompts_at_all_are_an_update_of_nothing():
+def test_no_prompts_at_all_make_no_step_and_stop_the_run_in_the_end():
     policy = tiny_policy()
     batch = prompt_batch(policy, [])
     assert batch.record == ReadRecord(0, 0, (), ())
-    rollouts = collector({}).add(policy, batch)
-    assert rollouts.groups == []
-    assert [update.micro_batches for update in rollouts.updates] == [[]]
+    made = collector({"u0": MIXED})
+    for _ in range(BARREN - 1):
+        rollouts = made.add(policy, batch)
+        assert rollouts.groups == rollouts.updates == []
+    assert made.add(policy, prompt_batch(policy, ONE)).updates
+    for _ in range(BARREN - 1):
+        made.add(policy, batch)
+    with pytest.raises(UserError, match=f"none of the last {BARREN} batches left any"):
+        made.add(policy, batch)
+
+
+def test_completions_that_are_all_cut_off_make_no_step_when_masked():
+    policy = tiny_policy()
+    made = collector({"u0": [RIGHT + "…", WRONG + "…", LOOSE + "…"]}, plan=UpdatePlan(mask_truncated=True, updates=2))
+    rollouts = made.add(policy, prompt_batch(policy, ONE))
+    assert rollouts.updates == []
+    assert rollouts.figures["rollouts/cut_off"] == 1
+
+
+def test_a_short_batch_is_refilled_to_the_full_number_of_groups():
+    policy = tiny_policy()
+    made = collector({f"u{i}": MIXED for i in range(3)}, group_filter=GroupFilter())
+    rollouts = collect(made, policy, [prompt_batch(policy, ONE), prompt_batch(policy)])
+    assert len(rollouts.groups) == 3
+    assert rollouts.figures["rollouts/surplus"] == 1

@@ -1,0 +1,146 @@
+"""Small real runs, started as a user starts them, and callbacks that end their own process at a chosen moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+ROOT = Path(__file__).parents[1]
+BIRDS = {"species": 48, "unseen": 4, "novel": 4, "train": 3, "val": 1, "test": 0, "size": 56}
+
+
+class Kill(Callback):
+    """Ends its own process as `kill -9` does, once: its mark in the run's folder says that it has been done.
+
+    "refilling": as further batches are to be sampled, at `step` optimiser steps or later. "sampled": when all rollouts
+    are there and nothing has been learned from them. "updating": with the gradient of the step after `step` ready.
+    """
+
+    def __init__(self, step: int, moment: Literal["refilling", "sampled", "updating"]) -> None:
+        self.step, self.moment = step, moment
+
+    @property
+    def mark(self) -> str:
+        return f"killed-{self.moment}-{self.step}"
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        at = "sampled" if pl_module.rollouts.updates else "refilling"
+        if self.moment == at and trainer.global_step >= self.step:
+            self._die(trainer)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        if self.moment == "updating" and trainer.global_step == self.step:
+            self._die(trainer)
+
+    def _die(self, trainer: Trainer) -> None:
+        mark = Path(trainer.default_root_dir) / self.mark
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KeepWeights(Callback):
+    """Every rank leaves its weights in the run's folder, as weights.rankN.pt."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        torch.save(pl_module.state_dict(), Path(trainer.default_root_dir) / f"weights.rank{trainer.global_rank}.pt")
+
+
+def sft_config(folder: Path) -> Path:
+    """The quickstart in small, without a thought before the answer: after its 80 steps some replies are well formed."""
+    config = yaml.safe_load((ROOT / "configs/quickstart.yaml").read_text())
+    model = config["model"]["init_args"]
+    model["policy"]["backbone"]["init_args"] |= {
+        "vocabulary": str(folder / "aviary/manifest.json"),
+        "phrases": ["user\nWhich bird is this?\n", "Give the name between <answer> and </answer>.\nassistant\n"],
+        "hidden": 64,
+        "layers": 1,
+        "vision_hidden": 64,
+        "vision_layers": 1,
+    }
+    model["optimizer"] = {"lr": 3e-3, "warmup": 3}
+    _small(config, folder, batch_size=16)
+    config["trainer"] |= {"max_steps": 80, "val_check_interval": None}
+    config["run"] = {"dir": str(folder / "sft")}
+    return _written(config, folder / "sft.yaml")
+
+
+def grpo_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: Any) -> Path:
+    """configs/aviary/grpo.yaml in small, from the run of `sft_config`; `changes` are of the module's arguments.
+
+    An epoch is five batches of four prompts and one of a single prompt. Twelve steps, a checkpoint after every two.
+    """
+    config = yaml.safe_load((ROOT / "configs/aviary/grpo.yaml").read_text())
+    model = config["model"]["init_args"]
+    model["policy"]["backbone"]["init_args"]["run"] = str(folder / "sft")
+    model["policy"] |= changes.pop("policy", {})
+    model["reward"]["terms"]["format"] = {"reward": {"class_path": "fgvr.rewards.Format"}, "weight": 0.5}
+    model["sampling"] = {"group_size": 4, "max_new_tokens": 10}
+    model["optimizer"] = {"lr": 1e-3, "schedule": "constant"}
+    model |= {"max_new_tokens": 12} | changes
+    _small(config, folder, batch_size=4, epoch_length=21)
+    shown = {"class_path": "fgvr.callbacks.SampleLogging", "init_args": {"every": 4}}
+    others = [one for one in config["trainer"]["callbacks"] if one["class_path"] != shown["class_path"]]
+    config["trainer"] |= {"max_steps": 12, "val_check_interval": 5, "log_every_n_steps": 1}
+    config["trainer"]["callbacks"] = [*others, shown, *callbacks]
+    # the sources may be edited while the tests run
+    config["run"] = {"dir": str(folder / name), "save_every": 2, "keep": 9, "allow_changed": ["code"]}
+    return _written(config, folder / f"{name}.yaml")
+
+
+def _small(config: dict[str, Any], folder: Path, **options: Any) -> None:
+    data = config["data"]["init_args"]
+    data["train"][0]["path"] = str(folder / "aviary")
+    data["train"][0]["source"]["init_args"] = BIRDS
+    data["task"]["init_args"]["think"] = False
+    data |= {"eval_examples": 8, "workers": 0, **options}
+
+
+def _written(config: dict[str, Any], file: Path) -> Path:
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+def start(config: Path, run: Path, *options: str, verb: str = "fit", **settings: str) -> subprocess.Popen[str]:
+    """A process group of its own; `settings` are environment variables."""
+    line = [sys.executable, "-m", "fgvr", verb, "--config", str(config), "--run.dir", str(run), *options]
+    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **paths, **settings}
+    return subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+    )
+
+
+def ends(process: subprocess.Popen[str], code: int = 0) -> str:
+    """What the process said until it ended, as it must, with `code`."""
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == code, said
+    return said
+
+
+def json_rows(file: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log, which may still be written to; none when it is not there."""
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def kill_after(process: subprocess.Popen[str], run: Path, batches: int, delay: float) -> None:
+    """Kills a run's process group `delay` seconds after it has logged the samples of `batches`, unless it is over."""
+    deadline = time.monotonic() + 200
+    while process.poll() is None and len(json_rows(run / "samples.jsonl")) < batches and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(delay)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
