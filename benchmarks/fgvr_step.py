@@ -53,7 +53,7 @@ class Prompts(LightningDataModule):
 
     def __init__(self, pages: Pages) -> None:
         super().__init__()
-        self.pages = pages
+        self.pages, self.batch_size = pages, pages.setting.B
 
     def train_dataloader(self) -> DataLoader[PromptBatch]:
         return DataLoader(self.pages, batch_size=None)

@@ -120,7 +120,7 @@ class Policy(nn.Module):
     def forward(self, rows: PackedRows) -> Float[Tensor, " N"]:
         """Log-probability in nats of every target token, each predicted by the token before it in its own sequence."""
         hidden = self.hidden_states(rows).flatten(0, 1)  # [R*T, D]
-        return token_logprobs(hidden[rows.target_index], self.base.lm_head.weight, rows.target_ids)
+        return token_logprobs(hidden.index_select(0, rows.target_index), self.base.lm_head.weight, rows.target_ids)
 
     def hidden_states(self, rows: PackedRows) -> Float[Tensor, "R T D"]:
         """The language model's last hidden states of packed rows."""
@@ -145,7 +145,9 @@ class Policy(nn.Module):
         """
         embedded = self._embed(rows.input_ids, rows.images, rows.features)
         plan = prefix_attention(rows.segments, self.prefix_backend)
-        hidden = self._language(*embedded, rows.positions, plan).flatten(0, 1)[rows.target_index]
+        hidden = self._language(*embedded, rows.positions, plan).flatten(0, 1)
+        # not hidden[...]: its backward adds up repeated rows in an order that threads decide
+        hidden = hidden.index_select(0, rows.target_index)
         head = self.base.lm_head.weight
         return token_logprobs_and_entropy(hidden, head, rows.target_ids, self.suppressed, temperature)
 

@@ -144,3 +144,13 @@ def test_several_prompts_are_cut_out_of_a_batch_as_they_went_in(family):
         assert torch.equal(again.input_ids, alone.input_ids)
         assert torch.equal(again.positions, alone.positions)
         assert torch.equal(again.images.patches, alone.images.patches)
+
+
+def test_the_gradient_is_the_same_every_time_to_the_last_bit():
+    policy = policy_of("qwen2_5_vl", "whole")
+    prompts, completions = fill(policy, [(1, 84, [12] * 300)])  # large enough for torch to spread the work
+    rows = pack_groups(prompts, completions, [None], 0)
+    policy.prefix_backend = "split"
+    first, *others = [learned(policy, rows) for _ in range(6)]
+    for other in others:
+        assert all(torch.equal(mine, reference) for mine, reference in zip(other, first, strict=True))
