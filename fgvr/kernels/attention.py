@@ -101,9 +101,10 @@ def _loop(query: Tensor, key: Tensor, value: Tensor, spans: Spans, scale: float)
 def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """torch's attention over [R, heads, tokens, width]; without a mask it is causal."""
     times = query.shape[1] // key.shape[1]
-    if times > 1:  # the kernels that take a mask want as many key heads
-        key, value = key.repeat_interleave(times, 1), value.repeat_interleave(times, 1)
-    return F.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, scale=scale)
+    if times > 1 and mask is not None and query.is_cuda:  # whose fast kernels then want as many key heads
+        key, value, times = key.repeat_interleave(times, 1), value.repeat_interleave(times, 1), 1
+    options = {"is_causal": mask is None, "scale": scale, "enable_gqa": times > 1}
+    return F.scaled_dot_product_attention(query, key, value, mask, **options)
 
 
 class PackedAttention(AttentionPlan):

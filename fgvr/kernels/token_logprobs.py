@@ -78,7 +78,9 @@ def next_token_logprobs(
     """The whole distribution that a next token is drawn from, as log-probs; for sampling, where N is small."""
     dtype = _accumulator(hidden)
     with torch.autocast(hidden.device.type, enabled=False):
-        logits = hidden.to(dtype) @ weight.to(dtype).T / temperature
+        logits = hidden.to(dtype) @ weight.to(dtype).T
+    if temperature != 1.0:
+        logits = logits / temperature
     return logits.index_fill(-1, suppressed, -torch.inf).log_softmax(-1)
 
 

@@ -111,9 +111,8 @@ class PolicyModule(LightningModule):
     def configure_optimizers(self) -> Any:
         config, total = self.optimizer_config, self._total_steps()
         parameters = [parameter for _, parameter in self.trained_policy.trainable()]
-        optimizer = torch.optim.AdamW(
-            parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
-        )
+        options = {"betas": config.betas, "eps": config.eps, "weight_decay": config.weight_decay}
+        optimizer = torch.optim.AdamW(parameters, lr=config.lr, fused=True, **options)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.scale(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
