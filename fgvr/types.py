@@ -210,7 +210,7 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class RolloutGroup(TensorBatch):
+class RolloutGroup:
     """The G completions of one prompt. `place` is the example's position in the epoch's order.
 
     `features` are those of a frozen vision tower, carried from sampling to the update; None when the tower is trained.
@@ -224,7 +224,7 @@ class RolloutGroup(TensorBatch):
 
 
 @dataclass(frozen=True)
-class ScoredGroup(TensorBatch):
+class ScoredGroup:
     """A group with what its completions said and were worth. NaN stands for a reward that could not be had.
 
     `answers` are None where the reply broke the grammar. `advantages` are 0 where the reward is missing.
@@ -261,6 +261,7 @@ class GroupRows(TensorBatch):
 class RolloutRows(TensorBatch):
     """One micro-batch of an update: rows, and per target its advantage and its weight in the global loss.
 
+    `sampled_logprobs` are the engine's, to see how far the trainer's are from them; nothing is learned from these.
     `old_logprobs` are those of the policy before the first of several updates; None when there is only one, where they
     are the current ones, detached. `ref_logprobs` are the reference policy's, None without a KL term.
     """
@@ -268,6 +269,7 @@ class RolloutRows(TensorBatch):
     rows: GroupRows
     advantages: Float[Tensor, " N"]
     weights: Float[Tensor, " N"]
+    sampled_logprobs: Float[Tensor, " N"]
     old_logprobs: Float[Tensor, " N"] | None = None
     ref_logprobs: Float[Tensor, " N"] | None = None
 
@@ -280,7 +282,7 @@ class UpdateBatch(TensorBatch):
 
 
 @dataclass(frozen=True)
-class RolloutBatch(TensorBatch):
+class RolloutBatch:
     """What one call of the collector gives: the groups that are learned from, cut into updates, and the figures.
 
     `figures` are sums and means over all ranks under the names that are logged. `seconds` are this rank's, by phase.

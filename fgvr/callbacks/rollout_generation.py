@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fgvr.callbacks.gather import of_all_ranks
@@ -14,6 +16,8 @@ from fgvr.rollouts import Collector, InProcess, RolloutEngine
 from fgvr.rollouts.collector import Ranks
 from fgvr.rollouts.updates import UpdatePlan
 from fgvr.types import PromptBatch
+
+log = logging.getLogger(__name__)
 
 
 class RolloutGeneration(Callback):
@@ -67,8 +71,22 @@ class RolloutGeneration(Callback):
     ) -> None:
         assert self._collector is not None
         assert isinstance(pl_module, GRPO)
-        with trainer.precision_plugin.forward_context():
+        pl_module.last_rollouts = None  # its features need not lie in memory beside the next ones
+        with trainer.precision_plugin.forward_context(), _casts_kept(pl_module.device):
             pl_module.rollouts = self._collector.add(pl_module.trained_policy, batch)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._collector is not None and self._collector.waiting:
+            log.warning(
+                "%d informative groups were sampled and not learned from: the run ended within a refill",
+                self._collector.waiting,
+            )
+
+
+def _casts_kept(device: torch.device) -> torch.autocast:
+    """Weights in autocast's precision are kept from token to token while sampling, in which they do not change."""
+    kind = device.type
+    return torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind), cache_enabled=True)
 
 
 def _seed_of_run(trainer: Trainer) -> int:

@@ -130,12 +130,18 @@ def pack(items: Sequence[Sequenced], rows: Sequence[Sequence[int]], padding_toke
     sequence = torch.repeat_interleave(torch.arange(len(order)), torch.tensor([item.targets for item in order]))
     target_ids = input_ids.flatten()[target_index + 1]
     return PackedRows(
-        input_ids, segments, positions, target_index, target_ids, sequence, join_images([item.images for item in order])
+        input_ids,
+        segments,
+        positions,
+        target_index,
+        target_ids,
+        sequence,
+        _join_shared([item.images for item in order]),
     )
 
 
-def join_images(images: Sequence[ImageInputs]) -> ImageInputs:
-    """Patches of several prompts, one after the other in the prompts' order."""
+def _join_shared(images: Sequence[ImageInputs]) -> ImageInputs:
+    """As `fgvr.kernels.group_packing.join_images`, straight into shared memory in a worker."""
     return ImageInputs(joined([i.patches for i in images]), torch.cat([i.grid_thw for i in images]))
 
 
@@ -182,7 +188,7 @@ class PromptCollate:
             input_ids[row, start:], attention_mask[row, start:] = prompt.input_ids, 1
             positions[:, row, start:] = prompt.positions
         images = (
-            join_images([prompt.images for _, prompt in items])
+            _join_shared([prompt.images for _, prompt in items])
             if items
             else ImageInputs(torch.zeros(0, 0, dtype=torch.uint8), torch.zeros(0, 3, dtype=torch.long))
         )

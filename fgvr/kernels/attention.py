@@ -68,9 +68,7 @@ def varlen_attention(
     """
     if how == "loop":
         return _loop(query, key, value, spans, scale)
-    if query.dtype == torch.float32 and torch.is_autocast_enabled(query.device.type):  # norms and rotations widen
-        half = torch.get_autocast_dtype(query.device.type)
-        query, key, value = query.to(half), key.to(half), value.to(half)
+    query, key, value = as_autocast(query, key, value)
     lengths = (spans.queries, spans.keys, spans.longest_query, spans.longest_key)
     if how == "flash":
         from flash_attn import flash_attn_varlen_func  # pyright: ignore[reportMissingImports]
@@ -81,6 +79,14 @@ def varlen_attention(
     out = varlen_attn(query, key, value, *lengths, scale=scale, window_size=(-1, 0), enable_gqa=True)
     assert isinstance(out, Tensor)
     return out
+
+
+def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in autocast's precision where it is on: rotary embeddings have widened queries and keys."""
+    kind = tensors[0].device.type
+    if not torch.is_autocast_enabled(kind):
+        return tensors
+    return tuple(tensor.to(torch.get_autocast_dtype(kind)) for tensor in tensors)
 
 
 def fastest_varlen() -> Varlen:
@@ -101,7 +107,8 @@ def _loop(query: Tensor, key: Tensor, value: Tensor, spans: Spans, scale: float)
 def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """torch's attention over [R, heads, tokens, width]; without a mask it is causal."""
     times = query.shape[1] // key.shape[1]
-    if times > 1 and mask is not None and query.is_cuda:  # whose fast kernels then want as many key heads
+    half = torch.is_autocast_enabled("cuda") or query.dtype in (torch.bfloat16, torch.float16)
+    if times > 1 and query.is_cuda and (mask is not None or not half):  # its fast kernels then want as many key heads
         key, value, times = key.repeat_interleave(times, 1), value.repeat_interleave(times, 1), 1
     options = {"is_causal": mask is None, "scale": scale, "enable_gqa": times > 1}
     return F.scaled_dot_product_attention(query, key, value, mask, **options)

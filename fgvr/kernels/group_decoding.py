@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from fgvr.kernels.attention import AttentionPlan, masked_attention
+from fgvr.kernels.attention import AttentionPlan, as_autocast, masked_attention
 
 
 class GroupCache(AttentionPlan):
@@ -29,6 +29,7 @@ class GroupCache(AttentionPlan):
         self.unseen = padding[:, None] if bool(padding.any()) else None  # [B 1 P]; None where nothing is padded
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        query, key, value = as_autocast(query, key, value)
         if self.step < 0:
             self.prompts[layer] = key, value
             return masked_attention(query, key, value, None, scale)  # padding stands behind, where nobody looks

@@ -6,7 +6,8 @@ K key heads, D width of a head. `segments` is 0 on the prompt, g on the g-th com
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -163,6 +164,13 @@ class VarlenPrefix(AttentionPlan):
         return out.unflatten(0, (rows, width)).transpose(1, 2)
 
 
+@cache
+def _flex(compiled: bool) -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=True) if compiled else flex_attention
+
+
 class FlexPrefix(AttentionPlan):
     """FlexAttention, compiled on a GPU; on a CPU it has no gradient and serves for comparison only."""
 
@@ -177,9 +185,8 @@ class FlexPrefix(AttentionPlan):
         )
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        from torch.nn.attention.flex_attention import flex_attention
-
-        attend = torch.compile(flex_attention, dynamic=True) if query.is_cuda else flex_attention
-        out = attend(query, key, value, block_mask=self.blocks, scale=scale, enable_gqa=query.shape[1] != key.shape[1])
+        out = _flex(query.is_cuda)(
+            query, key, value, block_mask=self.blocks, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
+        )
         assert isinstance(out, Tensor)
         return out

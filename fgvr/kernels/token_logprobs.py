@@ -79,9 +79,9 @@ def next_token_logprobs(
     dtype = _accumulator(hidden)
     with torch.autocast(hidden.device.type, enabled=False):
         logits = hidden.to(dtype) @ weight.to(dtype).T
-    if temperature != 1.0:
-        logits = logits / temperature
-    return logits.index_fill(-1, suppressed, -torch.inf).log_softmax(-1)
+        if temperature != 1.0:
+            logits = logits / temperature
+        return logits.index_fill(-1, suppressed, -torch.inf).log_softmax(-1)
 
 
 def _apply(

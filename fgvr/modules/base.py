@@ -88,11 +88,19 @@ class PolicyModule(LightningModule):
         return self.policy_config.backbone.processor(self.policy_config.pixels)
 
     def setup(self, stage: str) -> None:
-        """Refuses, before the model is built, what flash attention cannot do."""
-        flash = self.policy_config.attention == "flash_attention_2"
-        if stage == "fit" and flash and not str(self.trainer.precision).startswith("bf16"):
+        """Refuses, before the model is built, what the attention kernels cannot do."""
+        config = self.policy_config
+        half = config.attention == "flash_attention_2" or config.prefix_attention == "varlen"
+        if stage != "fit" or not (half or config.prefix_attention == "flex"):
+            return
+        if self.trainer.strategy.root_device.type != "cuda":
             raise UserError(
-                f"flash attention computes in bfloat16: set trainer.precision to bf16-mixed, got "
+                "flash, varlen and flex attention train on a GPU only: set policy.attention to sdpa and "
+                "policy.prefix_attention to split"
+            )
+        if half and not str(self.trainer.precision).startswith("bf16"):
+            raise UserError(
+                f"flash and varlen attention compute in bfloat16: set trainer.precision to bf16-mixed, got "
                 f"{self.trainer.precision}"
             )
 

@@ -85,6 +85,16 @@ class GRPO(PolicyModule):
         self.last_rollouts: RolloutBatch | None = None
         self._frozen: list[Policy] = []  # in a list, so that it is no part of this module's weights
         self._sums: dict[str, float] = {}
+        self._widest = 0.0
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        unknown_end = self.group_filter is not None and self.trainer.max_steps <= 0
+        if stage == "fit" and unknown_end and self.optimizer_config.schedule == "cosine":
+            raise UserError(
+                "a cosine must know its last step, but with a group filter an epoch's steps are not known beforehand: "
+                "set trainer.max_steps, or optimizer.schedule to constant"
+            )
 
     def on_fit_start(self) -> None:
         if self.kl is not None and self.policy_config.lora is None and not self._frozen:
@@ -103,7 +113,7 @@ class GRPO(PolicyModule):
                 "trainer.callbacks"
             )
         self.last_rollouts = rollouts
-        self._sums = defaultdict(float)
+        self._sums, self._widest = defaultdict(float), 0.0
         updates = self._with_fixed_logprobs(rollouts.updates)
         for update in updates * self.epochs:
             if self.global_step == self.trainer.max_steps:
@@ -125,6 +135,9 @@ class GRPO(PolicyModule):
             values = values + self.kl.coefficient * divergence
             self._count(kl=divergence)
         self._count(entropy=entropy, targets=torch.ones_like(entropy))
+        gap = (old.detach() - micro_batch.sampled_logprobs).abs()
+        self._count(gap=gap)
+        self._widest = max(self._widest, float(gap.max()))
         once = self._one_per_ratio(rows.target_sequence)
         self._count(ratios=once, ratio=surrogate.ratio * once, low=surrogate.low & once, high=surrogate.high & once)
         self._count(dual=surrogate.dual & once)
@@ -173,17 +186,24 @@ class GRPO(PolicyModule):
             self._sums[name] += float(entry.detach().double().sum())
 
     def _log(self, rollouts: RolloutBatch) -> None:
-        """Figures of sampling, and of the updates: sums over ranks and all targets that were computed, divided once."""
-        names = ("targets", "entropy", "kl", "ratios", "ratio", "low", "high", "dual")
+        """Figures of sampling, and of the updates: sums over ranks and all targets that were computed, divided once.
+
+        `entropy` is estimated from every token that was sampled, `entropy/learned` exact over those computed here. The
+        differences of log-probs are those between the engine and the trainer before the update.
+        """
+        names = ("targets", "entropy", "gap", "kl", "ratios", "ratio", "low", "high", "dual")
         sums = torch.tensor([self._sums[name] for name in names], dtype=torch.float64, device=self.device)
+        widest = torch.tensor(self._widest, device=self.device)
         if self.trainer.world_size > 1:
-            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")  # pyright: ignore[reportArgumentType]
-            assert isinstance(sums, Tensor)
-        targets, entropy, kl, ratios, ratio, low, high, dual = sums.tolist()
+            reduce: Any = self.trainer.strategy.reduce
+            sums, widest = reduce(sums, reduce_op="sum"), reduce(widest, reduce_op="max")
+        targets, entropy, gap, kl, ratios, ratio, low, high, dual = sums.tolist()
         figures: dict[str, Any] = dict(rollouts.figures)
         if targets:
             figures |= {
-                "entropy": entropy / targets,
+                "entropy/learned": entropy / targets,
+                "sampling/sampling_logp_difference/mean": gap / targets,
+                "sampling/sampling_logp_difference/max": float(widest),
                 "ratio": ratio / ratios,
                 "clip_ratio/low_mean": low / ratios,
                 "clip_ratio/high_mean": high / ratios,

@@ -25,7 +25,7 @@ from fgvr.rewards import AnsweredGroup, Scores, WeightedSum
 from fgvr.rollouts.engine import RolloutEngine
 from fgvr.rollouts.figures import Found, figures_of
 from fgvr.rollouts.updates import UpdatePlan, updates_of
-from fgvr.types import PromptBatch, RolloutBatch, RolloutGroup, ScoredGroup
+from fgvr.types import PromptBatch, RolloutBatch, RolloutGroup, ScoredGroup, UpdateBatch
 
 BARREN = 20  # batches in a row without a completion to learn from, after which a run stops
 
@@ -51,8 +51,8 @@ class Collector:
     `reward` and `task` are bound to the taxonomy. With a `group_filter` only informative groups are kept, and further
     batches refill the first until there are `groups` of them over all ranks (DAPO's dynamic sampling, arXiv 2503.14476,
     section 3.2); what goes beyond is left out and counted. After `max_tries` batches an update makes do with what there
-    is. `seed` decides, with the epoch and a prompt's place in it, what is sampled. Groups of which more than
-    `max_unscorable` (a share of all that were sampled for one update) lack all their rewards stop the run.
+    is. `seed` decides, with the epoch and a prompt's place in it, what is sampled. The run stops when more than the
+    share `max_unscorable` of an update's groups lack every reward.
 
     Raises UserError when no group of `max_tries` batches was informative, when too many could not be scored, and when
     `BARREN` batches in a row left nothing to learn from.
@@ -71,7 +71,7 @@ class Collector:
     ranks: Ranks = field(default_factory=Ranks)
 
     def __post_init__(self) -> None:
-        self._barren = 0
+        self._barren = self._idle = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -95,16 +95,16 @@ class Collector:
         self._kept += [((self._found.tries, group.rollout.place), group) for group in kept]
         self._found.tries += 1
         (have,) = self.ranks.total([len(self._kept)])
+        self._refuse_if_unscorable()
         if self._must_refill(int(have)):
             return RolloutBatch(scored, [], {}, dict(self._seconds))
         return self._finish(policy)
 
     def _finish(self, policy: Policy) -> RolloutBatch:
         groups, self._found.surplus = self._first_wanted()
-        self._refuse_if_unscorable()
         figures = figures_of(self._found, groups, self.ranks.gather)
         updates = updates_of(groups, self.plan, self.ranks.total, self.ranks.world, policy.processor.padding_token)
-        self._refuse_if_barren(bool(updates))
+        self._watch_for_nothing(updates)
         seconds = dict(self._seconds)
         self._begin()
         return RolloutBatch(groups, updates, figures, seconds)
@@ -169,6 +169,8 @@ class Collector:
         if not bool(empty.any()):
             return group
         self._found.empty += int(empty.sum())
+        uid = group.rollout.example.uid
+        log.warning("%d completions of %s have not a single token and are left out", int(empty.sum()), uid)
         components = {name: values.masked_fill(empty, torch.nan) for name, values in group.components.items()}
         rewards = group.rewards.masked_fill(empty, torch.nan)
         return replace(group, components=components, rewards=rewards, advantages=self._advantages(rewards))
@@ -176,6 +178,7 @@ class Collector:
     def _sort_out(self, groups: Sequence[ScoredGroup]) -> list[ScoredGroup]:
         """Counts every group, and keeps those that can be learned from."""
         kept: list[ScoredGroup] = []
+        before = self._found.cut_off
         for group in groups:
             self._found.count(group)
             if bool(group.rewards.isnan().all()):
@@ -185,6 +188,11 @@ class Collector:
                 self._found.uninformative += 1
             else:
                 kept.append(group)
+        if self._found.cut_off > before:
+            log.warning(
+                "in %d groups every completion was cut off at %d tokens: raise sampling.max_new_tokens",
+                self._found.cut_off - before, self.sampling.max_new_tokens,
+            )  # fmt: skip
         return kept
 
     def _is_informative(self, group: ScoredGroup) -> bool:
@@ -206,14 +214,25 @@ class Collector:
                 f"{groups:.0f} did: see the log for what the reward could not score"
             )
 
-    def _refuse_if_barren(self, learned: bool) -> None:
-        self._barren = 0 if learned else self._barren + 1
+    def _watch_for_nothing(self, updates: Sequence[UpdateBatch]) -> None:
+        """Speaks up when `BARREN` batches in a row made no update, or only updates without anything to learn."""
+        (rows,) = self.ranks.total([sum(len(update.micro_batches) for update in updates)])
+        self._barren = 0 if updates else self._barren + 1
+        self._idle = 0 if rows or not updates else self._idle + 1
         if self._barren >= BARREN:
             raise UserError(
                 f"completions must be learned from, but none of the last {BARREN} batches left any: all of them were "
                 "cut off, could not be scored, or their prompts could not be used; raise sampling.max_new_tokens, or "
                 "see the log"
             )
+        if self._idle == BARREN:
+            self._idle = 0
+            log.warning("the last %d updates taught nothing: in each group all completions earned the same", BARREN)
+
+    @property
+    def waiting(self) -> int:
+        """Groups kept for an update that has not come yet."""
+        return len(self._kept)
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fgvr.objectives import zero_variance
+from fgvr.objectives import sampled_entropy, zero_variance
 from fgvr.types import ScoredGroup
 
 
@@ -19,9 +19,9 @@ class Found:
     """This rank's counts of everything sampled for one rollout batch, whether it is learned from or not.
 
     All but `empty` (completions without a token) and `faulty` (scores that are no number) count groups; those that are
-    `cut_off` hold no completion that ended by itself.
-    `rows` hold per completion its length in tokens, whether it was cut off and whether it parsed, its reward and each
-    component (NaN where missing); `spreads` per group the deviation of its rewards and whether they were all equal.
+    `cut_off` hold no completion that ended by itself. `rows` hold per completion its length in tokens, whether it was
+    cut off and whether it parsed, its surprise (nats), its reward and each component (NaN where missing); `spreads` per
+    group the deviation of its rewards and whether they were all equal.
     """
 
     tries: int = 0
@@ -43,7 +43,8 @@ class Found:
         components = torch.stack([group.rewards, *group.components.values()]).T.tolist()
         for completion, answer, values in zip(group.rollout.completions, group.answers, components, strict=True):
             facts = float(len(completion.ids)), float(completion.truncated), float(answer is not None)
-            self.rows.append((*facts, *values))
+            surprise = float(sampled_entropy(completion.logprobs).sum())
+            self.rows.append((*facts, surprise, *values))
         present = group.rewards[~group.rewards.isnan()]
         if len(present):
             deviation = float(present.std()) if len(present) > 1 else 0.0
@@ -75,12 +76,13 @@ def figures_of(
         "completions/clipped_ratio": float(rows[:, 1].mean()),
         "completions/parsed": float(rows[:, 2].mean()),
         "rollouts/tokens": float(lengths.sum()),
-        "rollouts/missing": float(rows[:, 3].isnan().sum()),
-        "reward": _mean(rows[:, 3]),
+        "entropy": float(rows[:, 3].sum() / lengths.sum().clamp(min=1)),
+        "rollouts/missing": float(rows[:, 4].isnan().sum()),
+        "reward": _mean(rows[:, 4]),
     }
     if len(spreads):
         figures |= {"reward_std": float(spreads[:, 0].mean()), "frac_reward_zero_std": float(spreads[:, 1].mean())}
-    for number, name in enumerate(names, start=4):
+    for number, name in enumerate(names, start=5):
         figures |= {f"rewards/{name}/mean": _mean(rows[:, number]), f"rewards/{name}/std": _std(rows[:, number])}
     return figures
 

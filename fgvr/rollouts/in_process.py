@@ -113,9 +113,11 @@ def _write(
     )
     left = torch.arange(shape[0], device=device)  # [b]
     slots = torch.arange(shape[1], device=device).expand(shape[:2])  # [b s]
+    broken = torch.zeros((), dtype=torch.bool, device=device)
     for step in range(shape[2]):
         logprobs = policy.next_logprobs(hidden, sampling.temperature)  # of the prompts, then of every completion
         at = left[:, None], slots
+        broken |= logprobs[:, 0].isnan().any()  # one NaN logit makes its whole row NaN
         chance = chances[(*at, step)].view(len(logprobs), -1)
         tokens = draw(logprobs, chance)
         done.ids[(*at, step)] = tokens.view(slots.shape)
@@ -137,6 +139,11 @@ def _write(
             )
         positions = (after[left] + step)[:, None].expand(slots.shape)
         hidden = policy.read_tokens(tokens.flatten(), positions.flatten(), cache)
+    if bool(broken):
+        raise UserError(
+            "the policy's log-probs must be numbers, but some were NaN while sampling: its weights are broken, or the "
+            "temperature is too low; go back to an earlier checkpoint, or lower the learning rate"
+        )
     return _Written(done.ids.cpu(), done.logprobs.cpu(), done.lengths.cpu(), done.ended.cpu())
 
 
@@ -148,7 +155,7 @@ def draw(logprobs: Tensor, chance: Tensor) -> Tensor:
     cumulative = logprobs.double().exp_().cumsum_(-1)
     total = cumulative[:, -1:]
     below = torch.minimum(chance * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, below, right=True)
+    return torch.searchsorted(cumulative, below, right=True).clamp_(max=cumulative.shape[-1] - 1)
 
 
 def _chances(seed: int, shape: tuple[int, ...]) -> Tensor:

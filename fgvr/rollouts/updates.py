@@ -96,6 +96,7 @@ def _rows(
     rollouts = [entry.group.rollout for entry in entries]
     completions = [[e.group.rollout.completions[n].ids for n in e.computed] for e in entries]
     rows = pack_groups([r.prompt for r in rollouts], completions, [r.features for r in rollouts], padding_token)
+    sampled = torch.cat([e.group.rollout.completions[n].logprobs for e in entries for n in e.computed])
     worth = torch.cat([entry.group.advantages[entry.computed] for entry in entries])
     weights = loss_weights(rows.target_sequence, plan.reduction, **counts)  # pyright: ignore[reportArgumentType]
-    return RolloutRows(rows, worth[rows.target_sequence], weights)
+    return RolloutRows(rows, worth[rows.target_sequence], weights, sampled)

@@ -88,7 +88,7 @@ def rows_of(policy: Policy) -> GroupRows:
 
 def update_of(rows: GroupRows) -> UpdateBatch:
     zeros = torch.zeros(len(rows.target_ids))
-    return UpdateBatch([RolloutRows(rows, zeros, zeros)])
+    return UpdateBatch([RolloutRows(rows, zeros, zeros, zeros)])
 
 
 def products(costs: Costs) -> Costs:

@@ -91,8 +91,14 @@ def test_a_checkpoint_of_other_weights_is_refused():
 
 def test_flash_attention_in_full_precision_is_refused_before_the_model_is_built():
     module = SFT(PolicyConfig(tiny_backbone(), PIXELS, attention="flash_attention_2"))
-    module._trainer = SimpleNamespace(precision="32-true")  # pyright: ignore[reportAttributeAccessIssue]
+    cuda, cpu = (SimpleNamespace(root_device=torch.device(kind)) for kind in ("cuda", "cpu"))
+    module._trainer = SimpleNamespace(precision="32-true", strategy=cuda)  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(UserError, match="bfloat16"):
         module.setup("fit")
     module.setup("validate")
+    for options in ({"attention": "flash_attention_2"}, {"prefix_attention": "varlen"}, {"prefix_attention": "flex"}):
+        module = SFT(PolicyConfig(tiny_backbone(), PIXELS, **options))
+        module._trainer = SimpleNamespace(precision="bf16-mixed", strategy=cpu)  # pyright: ignore[reportAttributeAccessIssue]
+        with pytest.raises(UserError, match="train on a GPU only"):
+            module.setup("fit")
     assert module.policy is None

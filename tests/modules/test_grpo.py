@@ -118,6 +118,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dapo": {"reduction": "token", "clip": Clip(0.2, 0.28), "mask_truncated": True},
     "dr_grpo": {"reduction": "constant", "advantage": Advantage(scale="none")},
     "rloo": {"reduction": "sequence", "advantage": Advantage("leave_one_out", "none"), "clip": Clip(level="sequence")},
+    "filtered": {"reduction": "token", "group_filter": GroupFilter(), "mask_truncated": True},
     "reused": {"reduction": "token", "updates": 2, "epochs": 2, "entropy_coefficient": 0.01},
 }
 
@@ -141,18 +142,26 @@ def test_two_ranks_make_the_update_of_one(variant):
     assert_same(alone, together)
 
 
-def gradient(variant: str, micro_batch_tokens: int) -> torch.Tensor:
+class Measured(Watched):
+    """Puts the gradient of its only update where the weights were, so that it comes back from another process too."""
+
+    def take_step(self) -> None:
+        gradients = [(p, p.grad.clone()) for _, p in self.trained_policy.trainable() if p.grad is not None]
+        super().take_step()
+        with torch.no_grad():
+            for parameter, gradient in gradients:
+                parameter.copy_(gradient)
+
+
+def gradient(variant: str, micro_batch_tokens: int, **options: Any) -> torch.Tensor:
     """That of one update, before the optimiser: all of what the update is."""
-    grpo = module(**VARIANTS[variant], micro_batch_tokens=micro_batch_tokens, optimizer=Optimizer(max_grad_norm=1e9))
-    taken: list[torch.Tensor] = []
-    grpo.take_step = lambda: (
-        taken.append(  # type: ignore[method-assign]
-            torch.cat([p.grad.flatten() for _, p in grpo.trained_policy.trainable() if p.grad is not None])
-        )
-        or Watched.take_step(grpo)
-    )
-    fit(grpo, max_steps=1)
-    return taken[0]
+    settings: dict[str, Any] = {"optimizer": Optimizer(max_grad_norm=1e9), "micro_batch_tokens": micro_batch_tokens}
+    grpo = module(**VARIANTS[variant] | settings)
+    grpo.__class__ = Measured
+    grpo.configure_model()
+    trained = {f"policy.{name}" for name, _ in grpo.trained_policy.trainable()}
+    state = fit(grpo, max_steps=1, **options)
+    return torch.cat([value.flatten() for name, value in state.items() if name in trained])
 
 
 @pytest.mark.parametrize("variant", ["grpo", "dapo", "dr_grpo", "rloo"])
@@ -160,6 +169,15 @@ def test_every_cut_gives_the_same_gradient(variant):
     whole, *others = [gradient(variant, tokens) for tokens in (100_000, 200, 1)]
     for other in others:
         assert (other - whole).norm() <= 1e-6 * whole.norm()
+
+
+@pytest.mark.filterwarnings("ignore:.*You are using.*DDP.*")
+@pytest.mark.parametrize("variant", ["dr_grpo", "filtered"])
+def test_two_ranks_have_the_gradient_of_one(variant):
+    alone = gradient(variant, 100)
+    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo")
+    together = gradient(variant, 100, devices=2, strategy=strategy)
+    assert (together - alone).norm() <= 1e-6 * alone.norm()
 
 
 def test_the_ratio_is_one_on_the_first_update_and_moves_on_the_next():
@@ -202,7 +220,16 @@ def test_refilling_takes_no_step():
 def test_the_figures_have_the_names_that_users_know():
     grpo = module(kl=KL(0.01))
     fit(grpo, max_steps=1)
-    names = {"reward", "reward_std", "rewards/exact/mean", "rewards/exact/std", "frac_reward_zero_std", "entropy", "kl"}
+    names = {"entropy/learned", "sampling/sampling_logp_difference/mean", "sampling/sampling_logp_difference/max"}
+    names |= {
+        "reward",
+        "reward_std",
+        "rewards/exact/mean",
+        "rewards/exact/std",
+        "frac_reward_zero_std",
+        "entropy",
+        "kl",
+    }
     names |= {f"completions/{name}" for name in ("mean_length", "min_length", "max_length", "clipped_ratio")}
     names |= {f"clip_ratio/{name}" for name in ("region_mean", "low_mean", "high_mean")}
     assert names <= set(grpo.logged[0])

@@ -128,3 +128,26 @@ def test_draws_follow_the_distribution():
     counts = torch.bincount(draw(share.log(), chance)[0], minlength=4) / 20_000
     for count, expected in zip(counts.tolist(), share[0].tolist(), strict=True):
         assert abs(count - expected) < 4 * math.sqrt(expected * (1 - expected) / 20_000)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("options", [{}, {"freeze": ("vision", "projector")}])
+def test_under_autocast_sampler_and_trainer_stay_within_its_rounding(family, options):
+    policy = talkative(family, **options)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        groups = InProcess().sample(policy, prompt_batch(policy), Sampling(group_size=4, max_new_tokens=9), SEEDS)
+        completions = [[c.ids for c in group.completions] for group in groups]
+        rows = pack_groups([g.prompt for g in groups], completions, [g.features for g in groups], 0)
+        logp, _ = policy.completion_logprobs(rows)
+    sampled = torch.cat([c.logprobs for group in groups for c in group.completions])
+    assert (logp - sampled).abs().max() < 0.02
+    logp.sum().backward()
+    assert all(bool(p.grad.isfinite().all()) for _, p in policy.trainable() if p.grad is not None)
+
+
+def test_a_policy_of_nan_weights_is_named_as_such():
+    policy = talkative()
+    with torch.no_grad():
+        policy.base.lm_head.weight[200] = torch.nan
+    with pytest.raises(UserError, match="some were NaN while sampling"):
+        InProcess().sample(policy, prompt_batch(policy), Sampling(group_size=2, max_new_tokens=3), SEEDS)
