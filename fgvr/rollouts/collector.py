@@ -72,6 +72,7 @@ class Collector:
 
     def __post_init__(self) -> None:
         self._barren = self._idle = 0
+        self._told = False
         self._begin()
 
     def _begin(self) -> None:
@@ -188,9 +189,11 @@ class Collector:
                 self._found.uninformative += 1
             else:
                 kept.append(group)
-        if self._found.cut_off > before:
+        if self._found.cut_off > before and not self._told:
+            self._told = True
             log.warning(
-                "in %d groups every completion was cut off at %d tokens: raise sampling.max_new_tokens",
+                "in %d groups every completion was cut off at %d tokens: raise sampling.max_new_tokens; from here on "
+                "such groups are counted as rollouts/cut_off",
                 self._found.cut_off - before, self.sampling.max_new_tokens,
             )  # fmt: skip
         return kept

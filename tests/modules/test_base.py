@@ -96,7 +96,12 @@ def test_flash_attention_in_full_precision_is_refused_before_the_model_is_built(
     with pytest.raises(UserError, match="bfloat16"):
         module.setup("fit")
     module.setup("validate")
-    for options in ({"attention": "flash_attention_2"}, {"prefix_attention": "varlen"}, {"prefix_attention": "flex"}):
+    choices: list[dict[str, Any]] = [
+        {"attention": "flash_attention_2"},
+        {"prefix_attention": "varlen"},
+        {"prefix_attention": "flex"},
+    ]
+    for options in choices:
         module = SFT(PolicyConfig(tiny_backbone(), PIXELS, **options))
         module._trainer = SimpleNamespace(precision="bf16-mixed", strategy=cpu)  # pyright: ignore[reportAttributeAccessIssue]
         with pytest.raises(UserError, match="train on a GPU only"):

@@ -160,7 +160,7 @@ def test_an_empty_completion_leaves_the_group_and_its_baseline():
     assert int(rows.rows.segments.max()) == 2
 
 
-def test_cut_off_completions_are_neither_learned_from_nor_counted_when_masked():
+def test_cut_off_completions_are_neither_learned_from_nor_counted_when_masked(caplog: pytest.LogCaptureFixture):
     policy = tiny_policy()
     replies = {"u0": [RIGHT, WRONG + "…", WRONG], "u1": [RIGHT + "…", WRONG + "…", LOOSE + "…"]}
     batch = prompt_batch(policy, [(1, 84)] * 2)
@@ -172,6 +172,7 @@ def test_cut_off_completions_are_neither_learned_from_nor_counted_when_masked():
     torch.testing.assert_close(entry.weights, torch.full((kept,), 1 / kept))
     assert masked.figures["completions/clipped_ratio"] == pytest.approx(4 / 6)
     assert masked.figures["rollouts/cut_off"] == 1
+    assert caplog.text.count("in 1 groups every completion was cut off") == 2  # once a collector
 
 
 def test_equal_rewards_are_not_computed_but_count_in_the_mean():
