@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import pydoc
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,7 +27,7 @@ from fgvr.callbacks.checkpoints import RunCheckpoints
 from fgvr.callbacks.final_metrics import START, LastFigures, print_figures, score_start, write_figures
 from fgvr.callbacks.fingerprint import code_fingerprint, config_fingerprint
 from fgvr.callbacks.predictions import Predictions
-from fgvr.callbacks.progress import Progress
+from fgvr.callbacks.progress import BesideBar, Progress
 from fgvr.callbacks.run_folder import (
     RunFolder,
     SameStart,
@@ -61,6 +60,7 @@ VERBS = {
 # of lightning and torch: what they say on every run and no user can act on
 NOT_SAID = (
     "Tip:",
+    "`Trainer.fit` stopped:",
     "TPU available:",
     "Restoring states from the checkpoint path",
     "Restored all states from the checkpoint",
@@ -279,7 +279,7 @@ def _without_training_state() -> Iterator[None]:
 def run_cli(args: list[str]) -> None:
     """Runs `[verb, *options]` to the end; sentences about what happens go to stderr."""
     root = logging.getLogger("fgvr")
-    handler = logging.StreamHandler(sys.stderr)
+    handler = BesideBar()
     root.addHandler(handler)
     root.setLevel(logging.INFO if _leads() else logging.ERROR)
     others = logging.getLogger("lightning.pytorch.utilities.rank_zero")

@@ -21,6 +21,7 @@ from fgvr.data.manifest import write_whole
 FIRST = ("exact", "order", "family", "genus", "species")
 START_FILE = "start_metrics.json"
 START = "start/"
+PIPED = 120  # columns of a table that goes to a file
 log = logging.getLogger(__name__)
 
 
@@ -105,13 +106,16 @@ def print_figures(figures: Mapping[str, float | None], title: str, console: Cons
     order = [figure for figure in FIRST if figure in rows] + [figure for figure in rows if figure not in FIRST]
     columns = sorted({column for row in rows.values() for column in row})
     table = Table(title=title)
-    table.add_column("figure")
+    table.add_column("figure", no_wrap=True)
     for cohort, after in columns:
         table.add_column(cohort or "value" if after else f"{cohort} start".strip(), justify="right")
     for figure in order:
         row = rows[figure]
         table.add_row(figure, *(_number(row[column]) if column in row else "" for column in columns))
-    (console or Console()).print(table)
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED)
+    console.print(table)
 
 
 def _number(value: float) -> str:

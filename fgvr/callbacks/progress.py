@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import time
@@ -34,8 +35,17 @@ REWARDED = {
     "tokens/s": ("tokens/s", ",.0f"),
 }
 REWARDED_NARROW = ("reward", "completions/mean_length", "entropy")
+BAR = 4  # columns that the bar has at least
 WIDE = 110  # columns of a terminal that has room for everything
 STEPS_TO_JUDGE = 20  # before these the time left would mostly measure the start
+
+
+class BesideBar(logging.StreamHandler[Any]):
+    """Writes to whatever sys.stderr is at the time: while a bar is live, that is above the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class Progress(ProgressBar):
@@ -102,6 +112,16 @@ class Progress(ProgressBar):
         name = "first look" if trainer.sanity_checking else "validation"
         self._evaluated(name, sizes, batch_idx, dataloader_idx)  # pyright: ignore[reportArgumentType]
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        exact = {
+            name.removesuffix("/exact"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.endswith("/exact")
+        }
+        if exact and not trainer.sanity_checking:
+            said = ", ".join(f"{cohort} {value:.3f}" for cohort, value in exact.items())
+            self.print(f"exact at step {trainer.global_step}: {said}")
+
     def on_test_batch_end(
         self,
         trainer: Trainer,
@@ -150,16 +170,18 @@ class Progress(ProgressBar):
             print(" | ".join(part for part in (line, text, times) if part), file=sys.stderr, flush=True)
             return
         if self._bar is None:
-            # the bar gives way first, then the figures at the right end
+            console = Console(stderr=True)
+            longest = "0:00:00 passed, 0:00:00 left" if console.width >= WIDE else "0:00:00 passed"
             columns = (
                 TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=len(name))),
                 MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=2 * len(str(total or "?")) + 1)),
-                TextColumn("{task.fields[times]}", table_column=Column(no_wrap=True, min_width=len("0:00:00 passed"))),
-                BarColumn(table_column=Column(min_width=4)),
-                TextColumn("{task.fields[text]}"),
+                TextColumn("{task.fields[times]}", table_column=Column(no_wrap=True, min_width=len(longest))),
+                BarColumn(table_column=Column(min_width=BAR)),
+                TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True)),
             )
-            self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
+            self._bar = RichProgress(*columns, console=console, transient=True, auto_refresh=False)
             self._bar.start()
+        text = fitting(text, self._bar.console.width - len(f"{name} {total or done}/{total or done} {times}") - BAR - 4)
         if name not in self._tasks:
             self._tasks[name] = self._bar.add_task(name, total=total, text="", times="")
         for other, task in self._tasks.items():
@@ -171,6 +193,14 @@ class Progress(ProgressBar):
         if self._bar is not None:
             self._bar.stop()
         self._bar, self._tasks, self._shown_at = None, {}, -math.inf
+
+
+def fitting(text: str, width: int) -> str:
+    """As many of the figures, parted by " | ", as `width` columns hold; the first of them matter most."""
+    kept = text.split(" | ")
+    while len(kept) > 1 and len(" | ".join(kept)) > width:
+        kept.pop()
+    return " | ".join(kept)
 
 
 def total_steps(trainer: Trainer, by_epochs: bool = True) -> int | None:

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fgvr.callbacks.gather import of_all_ranks
 from fgvr.callbacks.step_seeds import StepSeeds
+from fgvr.datamodules import PromptData, ShardDataModule
 from fgvr.errors import UserError
 from fgvr.modules import GRPO
 from fgvr.rollouts import Collector, InProcess, RolloutEngine
@@ -36,6 +37,14 @@ class RolloutGeneration(Callback):
     ) -> None:
         self.engine, self.seed, self.max_unscorable = engine, seed, max_unscorable
         self._collector: Collector | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        data: Any = getattr(trainer, "datamodule", None)
+        if isinstance(data, ShardDataModule) and not isinstance(data, PromptData):
+            raise UserError(
+                f"rollouts answer prompts, and {type(data).__name__} gives something else: use "
+                "fgvr.datamodules.PromptData"
+            )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: Any = getattr(trainer, "datamodule", None)

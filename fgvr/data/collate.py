@@ -65,7 +65,7 @@ class SFTEncode:
         if length > self.max_tokens:
             raise SampleError(
                 f"a sequence must fit into max_tokens={self.max_tokens}, but {example.uid} has {length} tokens: "
-                f"lower pixels.max or raise it"
+                f"lower pixels.max or raise the limit"
             )
         after = int(prompt.positions.max()) + 1
         spatial = torch.cat([prompt.positions, torch.arange(after, after + len(target)).expand(3, -1)], dim=1)

@@ -115,7 +115,7 @@ class Trained(Backbone):
     reloadable = True
 
     def __init__(self, run: str, checkpoint: Literal["last", "best"] = "last") -> None:
-        self.run, self.checkpoint = run, checkpoint
+        self.run, self.checkpoint, self._told = run, checkpoint, False
 
     @cached_property
     def path(self) -> Path:
@@ -154,7 +154,9 @@ class Trained(Backbone):
 
     def build(self, attention: Attention) -> PreTrainedModel:
         self.origin()  # remembered from now on: that run may remove the checkpoint while this one goes on
-        log.info("The policy starts from %s.", self.path)
+        if not self._told:
+            self._told = True
+            log.info("The policy starts from %s.", self.path)
         with torch.random.fork_rng(devices=[]):
             policy = rebuild(*read_policy(self.path), attention)
         model = policy.model if policy.config.lora is None else policy.model.merge_and_unload()

@@ -180,12 +180,13 @@ class PolicyModule(LightningModule):
                     f"gradients must be finite, but {run + 1} steps in a row, up to {self.global_step}, had others: "
                     "lower the learning rate, or look in samples.jsonl at the data of these steps"
                 )
+        rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
         if self.logs_now:
             self.log_dict({"train/grad_norm": norm, "train/skipped_steps": self.skipped[0].float()})
-            self.log("lr", optimizer.param_groups[0]["lr"], prog_bar=True)
+            self.log("lr", rate, prog_bar=True)
 
     def validation_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> list[str]:
         """Greedy completions, one per example, for the callback that judges them."""
@@ -226,7 +227,10 @@ class PolicyModule(LightningModule):
         if differing:
             raise UserError(
                 "a checkpoint must meet the tokenizer, the pixel budget and the base weights it was made with, but "
-                + "; ".join(f"{name} differs ({then} then, {now} now)" for name, (then, now) in differing.items())
+                + "; ".join(
+                    f"the {name} are not the same ({then} then, {now} now)" for name, (then, now) in differing.items()
+                )
+                + ": put back what it was made with, or start again with --run.fresh true"
             )
         # Frozen weights that were left out are those configure_model() has just loaded.
         checkpoint["state_dict"] = own | state

@@ -2,6 +2,7 @@ import os
 import pty
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from toy_run import ToyData, ToyModel, UnevenToy
 
-from fgvr.callbacks.progress import Progress, clock
+from fgvr.callbacks.progress import Progress, clock, fitting
 
 
 def train(tmp_path: Path, progress: Progress, module: ToyModel | None = None, **settings: Any) -> None:
@@ -73,9 +74,13 @@ def on_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, **s
         monkeypatch.setenv("COLUMNS", str(width))
         train(tmp_path, Progress(), **settings)
         terminal.flush()
-        written = os.read(leader, 100_000).decode()
+        os.set_blocking(leader, False)
+        written = b""
+        with suppress(BlockingIOError):  # a terminal gives what it has in pieces
+            while True:
+                written += os.read(leader, 100_000)
     os.close(leader)
-    return written
+    return written.decode()
 
 
 def test_a_terminal_gets_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,3 +131,22 @@ def test_switched_off_it_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixtu
 
 def test_clock() -> None:
     assert [clock(seconds) for seconds in (0, 59.6, 3725, None)] == ["0:00:00", "0:01:00", "1:02:05", "?"]
+
+
+@pytest.mark.parametrize(
+    ("width", "kept"), [(80, "reward 0.641 | length 40.4 | entropy 0.067"), (20, "reward 0.641"), (3, "reward 0.641")]
+)
+def test_figures_give_way_from_the_right(width: int, kept: str):
+    assert fitting("reward 0.641 | length 40.4 | entropy 0.067", width) == kept
+    assert fitting("", width) == ""
+
+
+@pytest.mark.parametrize("width", [80, 110, 120, 140, 160])
+def test_steps_and_time_left_are_there_at_any_width(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    written = on_terminal(tmp_path, monkeypatch, width, module=Rewarded(), max_epochs=-1, max_steps=21)
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", written)
+    line = next(line for line in re.split(r"[\r\n]+", plain) if "21/21" in line)
+    assert re.search(r"step +21/21 .*0:00:\d\d left.*reward [\d.]+", line), line
+    assert len(line) <= width
