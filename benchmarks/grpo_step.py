@@ -212,17 +212,17 @@ def run(
     rounds: int = 5,
     sizes: bool = True,
     shipped: bool = False,
-    groups: str = "",
+    groups: str = "4,8,16,32",
     json: Path | None = None,
 ) -> None:
-    """Prints one table, and another with `groups`.
+    """Prints one table, and another of `groups`.
 
     Args:
         setting: the model and the step.
         rounds: the sides take turns this often, after two steps each that are not counted.
         sizes: measure a model of hidden 512 and 8 layers too.
         shipped: measure TRL as it is shipped for CPUs too.
-        groups: group sizes to compare, such as 4,8,16,32; none by default.
+        groups: group sizes to compare, such as 4,8,16,32; an empty string for none
         json: where to write the figures too.
     """
     group_sizes = parse_groups(groups)
