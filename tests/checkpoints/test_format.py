@@ -7,7 +7,6 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections import OrderedDict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from refusals import RENAME, RMDIR, refusing, seccomp
+from small_checkpoints import content, save
 
 from fgvr.callbacks.run_folder import RunFolder
 from fgvr.checkpoints.format import (
@@ -33,16 +33,6 @@ from fgvr.checkpoints.format import (
 )
 from fgvr.errors import UserError
 from fgvr.types import Verdict
-
-
-def content(step: int) -> dict[str, Any]:
-    return {"global_step": step, "epoch": 0, "state_dict": OrderedDict(w=torch.full((50,), float(step)))}
-
-
-def save(folder: Path, step: int, name: str | None = None) -> Path:
-    path = folder / f"{name or f'step-{step}'}.ckpt"
-    write_checkpoint(content(step), path)
-    return path
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:

@@ -1,14 +1,13 @@
 import os
 import shutil
 import warnings
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from small_checkpoints import save
 from toy_run import ToyData, ToyModel
 
 from fgvr.checkpoints.format import (
@@ -16,20 +15,9 @@ from fgvr.checkpoints.format import (
     STATE,
     newest_checkpoint,
     read_checkpoint,
-    write_checkpoint,
 )
 from fgvr.errors import UserError
 from fgvr.strategies.checkpoint_io import WholeCheckpointIO
-
-
-def content(step: int) -> dict[str, Any]:
-    return {"global_step": step, "epoch": 0, "state_dict": OrderedDict(w=torch.full((50,), float(step)))}
-
-
-def save(folder: Path, step: int, name: str | None = None) -> Path:
-    path = folder / f"{name or f'step-{step}'}.ckpt"
-    write_checkpoint(content(step), path)
-    return path
 
 
 @pytest.mark.parametrize("name", [STATE, MANIFEST])
