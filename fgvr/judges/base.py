@@ -18,37 +18,65 @@ J = TypeVar("J", bound="Judge")
 class Judgement:
     """A verdict; `node` is the taxonomy's name for what the answer was understood as, None where it was not.
 
-    `distribution` holds the probabilities of the verdicts (they sum to 1), where a judge has them.
+    `distribution` holds the probabilities of the verdicts (they sum to 1), where a judge has them. `several` says that
+    the answer gave more names than one, which is WRONG whatever they are.
     """
 
     verdict: Verdict
     node: str | None = None
     distribution: Mapping[Verdict, float] | None = None
+    several: bool = False
+
+
+@dataclass(frozen=True)
+class Unjudged:
+    """Stands where no verdict could be had, with the reason, for the log. It is no verdict and must not become one."""
+
+    reason: str
 
 
 class Judge(ABC):
     """Says of (label, answer) pairs how the answer relates to the label. It never sees the photo.
 
-    A judge that cannot say raises; it never returns a verdict in place of a failure.
+    Where it cannot say, it returns `Unjudged` or raises; it never gives a verdict in place of a failure.
     """
+
+    remote = False  # True: it spends its time waiting, so that threads may ask it side by side, while others compute
 
     def bind(self: J, taxonomy: Taxonomy) -> J:
         """A judge for the classes of this taxonomy; the judge itself where it needs none."""
         return self
 
+    def check(self) -> None:
+        """Raises UserError when the judge cannot work as it is set up. Called once before a long piece of work."""
+        return
+
     @abstractmethod
-    def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
-        """One judgement per pair of (label, answer as written), in order."""
+    def verdicts(self, pairs: Sequence[tuple[str, str]]) -> Sequence[Judgement | Unjudged]:
+        """One entry per pair of (label, answer as written), in order."""
+
+    def tally(self) -> dict[str, int]:
+        """What was done since this was last asked, as counts by name ("judge/requests"); empty for a local judge."""
+        return {}
+
+    def close(self) -> None:
+        """Lets go of connections and threads; the next call opens them again."""
+        return
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One reply and what was made of it; `answer` and `judgement` are None together, when the reply did not parse."""
+    """One reply and what was made of it.
+
+    `answer` is None when the reply did not parse, `judgement` then too, and also where the judge could not say:
+    `unjudged` is the reason of that.
+    """
 
     example: Example
     completion: str
     answer: Answer | None
     judgement: Judgement | None
+    unjudged: str | None = None
 
 
 def judge_completions(
@@ -61,8 +89,14 @@ def judge_completions(
         )
     answers = [task.parse(text, example) for text, example in zip(completions, examples, strict=True)]
     pairs = [(example.label, answer.text) for example, answer in zip(examples, answers, strict=True) if answer]
-    judgements = iter(judge.verdicts(pairs))
+    found = iter(judge.verdicts(pairs))
     return [
-        Judged(example, text, answer, next(judgements) if answer else None)
+        _judged(example, text, answer, next(found) if answer else None)
         for example, text, answer in zip(examples, completions, answers, strict=True)
     ]
+
+
+def _judged(example: Example, text: str, answer: Answer | None, found: Judgement | Unjudged | None) -> Judged:
+    if isinstance(found, Unjudged):
+        return Judged(example, text, answer, None, found.reason)
+    return Judged(example, text, answer, found)

@@ -40,8 +40,10 @@ class AnsweredGroup:
 class Reward(ABC):
     """Scores whole groups, so that a completion may be compared with its siblings.
 
-    None is for a completion that the reward has no opinion of; a failure is raised, never scored.
+    None is for a completion that the reward has no opinion of, or could not have one; a failure is never scored.
     """
+
+    remote = False  # True: it spends its time waiting, so that threads may ask it side by side, while others compute
 
     def bind(self, taxonomy: Taxonomy) -> Self:
         """A reward for the classes of this taxonomy; the reward itself where it needs none."""
@@ -50,3 +52,19 @@ class Reward(ABC):
     @abstractmethod
     def score(self, groups: Sequence[AnsweredGroup]) -> list[list[float | None]]:
         """One list per group, one entry per completion, in order."""
+
+    def apart(self, groups: Sequence[AnsweredGroup]) -> list[list[float]]:
+        """Advantages of the reward's own, added to those that come of comparing scores within the group; here zeros."""
+        return [[0.0] * len(group) for group in groups]
+
+    def check(self) -> None:
+        """Raises UserError when the reward cannot work as it is set up. Called once before training."""
+        return
+
+    def tally(self) -> dict[str, int]:
+        """What was done since this was last asked, as counts by name; see `rollouts.figures` for how they are shown."""
+        return {}
+
+    def close(self) -> None:
+        """Lets go of connections and threads; the next call opens them again."""
+        return
