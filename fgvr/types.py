@@ -227,7 +227,8 @@ class RolloutGroup:
 class ScoredGroup:
     """A group with what its completions said and were worth. NaN stands for a reward that could not be had.
 
-    `answers` are None where the reply broke the grammar. `advantages` are 0 where the reward is missing.
+    `answers` are None where the reply broke the grammar. `advantages` are those of the rewards within the group, 0
+    where the reward is missing, and what rewards add to them without comparing.
     """
 
     rollout: RolloutGroup
@@ -282,13 +283,23 @@ class UpdateBatch(TensorBatch):
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """Seconds in which rewards were being asked, and how many of these passed while groups were still sampled."""
+
+    scoring: float = 0.0
+    while_sampling: float = 0.0
+
+
+@dataclass(frozen=True)
 class RolloutBatch:
     """What one call of the collector gives: the groups that are learned from, cut into updates, and the figures.
 
-    `figures` are sums and means over all ranks under the names that are logged. `seconds` are this rank's, by phase.
+    `figures` are sums and means over all ranks under the names that are logged. `seconds` are this rank's, by phase,
+    one after the other; `overlap` says how much of the scoring was hidden behind the sampling.
     """
 
     groups: list[ScoredGroup]
     updates: list[UpdateBatch]
     figures: dict[str, float]
     seconds: dict[str, float]
+    overlap: Overlap = Overlap()

@@ -54,10 +54,12 @@ class RolloutGeneration(Callback):
             raise UserError(
                 "rollouts need a datamodule with a task, a taxonomy and a batch size: use fgvr.datamodules.PromptData"
             )
+        reward = pl_module.reward.bind(data.taxonomy)
+        reward.check()
         self._collector = Collector(
             self.engine,
             data.task,
-            pl_module.reward.bind(data.taxonomy),
+            reward,
             pl_module.sampling,
             pl_module.advantage,
             UpdatePlan(
@@ -90,6 +92,14 @@ class RolloutGeneration(Callback):
                 "%d informative groups were sampled and not learned from: the run ended within a refill",
                 self._collector.waiting,
             )
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._collector is not None:
+            self._collector.close()
+            self._collector = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")
 
 
 def _casts_kept(device: torch.device) -> torch.autocast:

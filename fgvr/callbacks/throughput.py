@@ -143,13 +143,16 @@ class Throughput(Callback):
     """Logs, at each batch that makes optimiser steps, how long it took and what was done in that time, over all ranks.
 
     `time/sample`, `time/score` and `time/sync` are seconds of making the rollouts, refills included, `time/update`
-    those of learning from them, each a mean over ranks; `step_time` is everything since the step before but validation.
-    `tokens/s` counts the tokens that were sampled and those that the updates computed, a group's prompt once, and
-    `num_tokens` adds them up over the run. `unique_mfu` is the FLOP of the updates (see `group_flops`; passes for old
-    and reference log-probs take time and count as no work) over time/update and the bfloat16 peak of the devices,
-    `peak_tflops` or that of a known device; without one it is left out. `memory/peak_gb` is the most that any rank's
-    tensors took during the step, in GiB; on a CPU the most that its process ever took. Raises UserError for a peak that
-    is not above 0.
+    those of learning from them, each a mean over ranks. Where a judge is asked while other groups are still sampled,
+    `time/score_hidden` are the seconds in which both went on, and `overlap` is their share of all seconds in which it
+    was asked; `time/score` is then the wait that is left.
+
+    `step_time` is everything since the step before but validation. `tokens/s` counts the tokens that were sampled and
+    those that the updates computed, a group's prompt once, and `num_tokens` adds them up over the run. `unique_mfu` is
+    the FLOP of the updates (see `group_flops`; passes for old and reference log-probs take time and count as no work)
+    over time/update and the bfloat16 peak of the devices, `peak_tflops` or that of a known device; without one it is
+    left out. `memory/peak_gb` is the most that any rank's tensors took during the step, in GiB; on a CPU the most that
+    its process ever took. Raises UserError for a peak that is not above 0.
     """
 
     def __init__(self, peak_tflops: float | None = None) -> None:
@@ -205,14 +208,19 @@ class Throughput(Callback):
         done = [update for _, update in zip(range(steps), cycle(rollouts.updates), strict=False)]
         learned = sum(int((entry.rows.segments >= 0).sum()) for update in done for entry in update.micro_batches)
         flops = sum(update_flops(self._costs, update) for update in done) if self._costs else 0.0
-        own = [learned, flops, self._step, _take_peak(pl_module.device), self._update, *rollouts.seconds.values()]
-        tokens, work, took, memory, *phases = zip(*of_all_ranks([own]), strict=True)
+        overlap = rollouts.overlap
+        own = [learned, flops, self._step, _take_peak(pl_module.device), overlap.scoring, overlap.while_sampling]
+        own += [self._update, *rollouts.seconds.values()]
+        tokens, work, took, memory, scoring, hidden, *phases = zip(*of_all_ranks([own]), strict=True)
         count = int(rollouts.figures.get("rollouts/tokens", 0)) + sum(tokens)
         self.num_tokens += count
         figures = {
             f"time/{phase}": sum(seconds) / len(seconds)
             for phase, seconds in zip(("update", *rollouts.seconds), phases, strict=True)
         }
+        if sum(hidden):
+            figures["time/score_hidden"] = sum(hidden) / len(hidden)
+            figures["overlap"] = sum(hidden) / sum(scoring)
         figures |= {"step_time": max(took), "num_tokens": float(self.num_tokens), "memory/peak_gb": max(memory)}
         if self._costs and self._peak:
             figures["unique_mfu"] = sum(work) / (sum(phases[0]) * self._peak * 1e12)

@@ -159,8 +159,9 @@ class OpenWorld(Task):
     """Free naming: no options are shown.
 
     `depth` maps ranks to weights; the target is then the name at a rank drawn with these weights (the label, where its
-    path ends above that rank). None asks for the label itself. Raises UserError for negative or all-zero weights and,
-    once bound, for a rank that the taxonomy lacks.
+    path ends above that rank). `depth_of` gives branches of the taxonomy weights of their own, by name; the deepest
+    name on an example's path counts. None asks for the label itself. Raises UserError for negative or all-zero weights
+    and, once bound, for a rank or a name that the taxonomy lacks.
     """
 
     def __init__(
@@ -168,17 +169,22 @@ class OpenWorld(Task):
         question: str = "What is shown in this photo? Name it as specifically as you can.",
         think: bool = False,
         depth: dict[str, float] | None = None,
+        depth_of: dict[str, dict[str, float]] | None = None,
     ) -> None:
-        if depth is not None and not (
-            all(math.isfinite(weight) and weight >= 0 for weight in depth.values()) and sum(depth.values()) > 0
-        ):
-            raise UserError(f"depth must give ranks weights of 0 or more, one of them above 0, got {depth}")
+        for weights in ([] if depth is None else [depth]) + [*(depth_of or {}).values()]:
+            if not all(math.isfinite(weight) and weight >= 0 for weight in weights.values()) or not sum(
+                weights.values()
+            ):
+                raise UserError(f"depth must give ranks weights of 0 or more, one of them above 0, got {weights}")
         self.question, self.think, self.depth = question, think, dict(depth) if depth is not None else None
+        self.depth_of = dict(depth_of or {})
 
     def bind(self, taxonomy: Taxonomy) -> OpenWorld:
-        unknown = sorted(set(self.depth or ()) - set(taxonomy.ranks))
-        if unknown:
+        named = {*(self.depth or ()), *(rank for weights in self.depth_of.values() for rank in weights)}
+        if unknown := sorted(named - set(taxonomy.ranks)):
             raise UserError(f"depth must name ranks of the taxonomy, {list(taxonomy.ranks)}, got {unknown}")
+        if unknown := sorted(set(self.depth_of) - set(taxonomy.lineage)):
+            raise UserError(f"depth_of must give names of the taxonomy, got {unknown}: mend the names")
         return super().bind(taxonomy)
 
     def what_to_answer(self) -> str:
@@ -186,10 +192,12 @@ class OpenWorld(Task):
 
     def target(self, example: Example, rng: random.Random) -> str:
         name = example.label
-        if self.depth is not None:
+        own = (self.depth_of[node] for node in reversed(example.path) if node in self.depth_of)
+        weights = next(own, self.depth)
+        if weights is not None:
             if self.names is None:
                 raise ValueError("a task with a depth must know the ranks: call bind(taxonomy), use what it returns")
-            (rank,) = rng.choices(list(self.depth), list(self.depth.values()))
+            (rank,) = rng.choices(list(weights), list(weights.values()))
             name = example.path[min(self.names.taxonomy.ranks.index(rank), len(example.path) - 1)]
         return format_answer(name, self.thought(example, name))
 

@@ -16,6 +16,7 @@ from fgvr.data.loading import Collate, Encode, LoaderLinks, SampleSet, StepLoade
 from fgvr.data.manifest import load_manifest
 from fgvr.data.order import WINDOW, FixedOrder, ShuffledOrder, each_once, key_of, spread_over_classes
 from fgvr.data.packed import pack_or_compare
+from fgvr.data.part import PartOfSet, part_of
 from fgvr.data.photos import Photos, photos_for
 from fgvr.data.plan import PackOptions
 from fgvr.data.records import COHORTS, Source
@@ -32,13 +33,15 @@ class ShardSource:
     """A shard set to train on, its weight in the mixture, and how to pack it when the folder holds none yet.
 
     A set that is there must be the one that `source` and `pack` ask for. Without `pack` any options will do for it; a
-    new set is packed with the default ones and the data module's seed.
+    new set is packed with the default ones and the data module's seed. `examples` are to be learned from, spread over
+    the classes; None takes all.
     """
 
     path: Path
     weight: float = 1.0
     source: Source | None = None
     pack: PackOptions | None = None
+    examples: int | None = None
 
 
 class ShardDataModule(LightningDataModule, ABC):
@@ -148,8 +151,12 @@ class ShardDataModule(LightningDataModule, ABC):
         return first.merged(others)
 
     @cached_property
-    def train_sets(self) -> list[ShardSet]:
-        return [ShardSet(Path(entry.path), "train", TRAINED_COHORTS, self.max_bad_share) for entry in self.train]
+    def train_sets(self) -> list[ShardSet | PartOfSet]:
+        wholes = [ShardSet(Path(entry.path), "train", TRAINED_COHORTS, self.max_bad_share) for entry in self.train]
+        return [
+            whole if entry.examples is None else part_of(whole, entry.examples, self.seed)
+            for whole, entry in zip(wholes, self.train, strict=True)
+        ]
 
     @cached_property
     def order(self) -> ShuffledOrder:

@@ -3,5 +3,6 @@
 from fgvr.modules.base import Optimizer, PolicyModule
 from fgvr.modules.grpo import GRPO
 from fgvr.modules.sft import SFT
+from fgvr.modules.speciarl import SpeciaRL
 
-__all__ = ["GRPO", "SFT", "Optimizer", "PolicyModule"]
+__all__ = ["GRPO", "SFT", "Optimizer", "PolicyModule", "SpeciaRL"]

@@ -16,7 +16,7 @@ from fgvr.models import Policy, PolicyConfig
 from fgvr.models.sampling import Sampling
 from fgvr.modules.base import Optimizer, PolicyModule
 from fgvr.objectives import KL, Advantage, Clip, GroupFilter, Reduction, kl_penalty, policy_loss
-from fgvr.rewards import WeightedSum
+from fgvr.rewards import Reward, Term, WeightedSum
 from fgvr.types import PromptBatch, RolloutBatch, RolloutRows, UpdateBatch
 
 ON_BAR = ("reward", "completions/mean_length", "completions/clipped_ratio", "entropy", "kl", "frac_reward_zero_std")
@@ -26,12 +26,13 @@ class GRPO(PolicyModule):
     """GRPO (arXiv 2402.03300, eq. 3) on groups of completions that share their prompt's computation.
 
     DAPO (arXiv 2503.14476), Dr.GRPO (arXiv 2503.20783) and RLOO (arXiv 2402.14740) are values of these arguments, see
-    configs/. `reward` scores a completion, `advantage` compares it with its group, `clip` bounds how far one rollout
-    batch moves the policy, `kl` holds it near the policy the run began with (the one without adapters under LoRA, else
-    a frozen copy). `reduction` is that of `loss_weights`; "constant" divides by sampling.max_new_tokens.
-    `group_filter` drops uninformative groups and samples others in their place. `entropy_coefficient` is added times
-    the exact entropy to what is maximised. With `mask_truncated` completions that were cut off are left out. Each
-    rollout batch is split into `updates` optimiser steps, and gone through `epochs` times.
+    configs/. `reward` scores a completion (a single one counts under its own name), `advantage` compares it with its
+    group, `clip` bounds how far one rollout batch moves the policy, `kl` holds it near the policy the run began with
+    (the one without adapters under LoRA, else a frozen copy). `reduction` is that of `loss_weights`; "constant" divides
+    by sampling.max_new_tokens. `group_filter` drops uninformative groups and samples others in their place.
+    `entropy_coefficient` is added times the exact entropy to what is maximised. With `mask_truncated` completions that
+    were cut off are left out. Each rollout batch is split into `updates` optimiser steps, and gone through `epochs`
+    times.
 
     Rollouts are put into `rollouts` by the callback RolloutGeneration. Raises UserError for groups of one completion.
     """
@@ -41,7 +42,7 @@ class GRPO(PolicyModule):
     def __init__(
         self,
         policy: PolicyConfig,
-        reward: WeightedSum,
+        reward: WeightedSum | Reward,
         optimizer: Optimizer = Optimizer(lr=1e-6, schedule="constant"),  # noqa: B008 - frozen
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
         advantage: Advantage = Advantage(),  # noqa: B008 - frozen
@@ -57,6 +58,8 @@ class GRPO(PolicyModule):
         max_new_tokens: int = 64,
     ) -> None:
         super().__init__(policy, optimizer, max_new_tokens)
+        if isinstance(reward, Reward):
+            reward = WeightedSum({type(reward).__name__.removesuffix("Reward").lower(): Term(reward)})
         if sampling.group_size < 2:
             raise UserError(
                 "a completion is compared with the others of its group, so sampling.group_size must be at least 2, got "

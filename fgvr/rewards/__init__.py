@@ -1,7 +1,20 @@
 """Rewards: what the completions of one photo are worth, as separate components and as their weighted sum."""
 
 from fgvr.rewards.base import AnsweredGroup, Reward
+from fgvr.rewards.specificity import Specificity, SpecificityReward
 from fgvr.rewards.verifiable import Exact, Format, SoftLength, Substring
 from fgvr.rewards.weighted import Scores, Term, WeightedSum
 
-__all__ = ["AnsweredGroup", "Exact", "Format", "Reward", "Scores", "SoftLength", "Substring", "Term", "WeightedSum"]
+__all__ = [
+    "AnsweredGroup",
+    "Exact",
+    "Format",
+    "Reward",
+    "Scores",
+    "SoftLength",
+    "Specificity",
+    "SpecificityReward",
+    "Substring",
+    "Term",
+    "WeightedSum",
+]

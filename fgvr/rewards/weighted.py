@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -34,13 +35,28 @@ class Term:
 class Scores:
     """Float32 scores per group of G completions: each component by name, and their weighted sum. NaN is missing.
 
+    `apart` is the weighted sum of the advantages that rewards give of their own, to be added to those of the totals.
     `missing` counts the component scores that a reward left out (None), `faulty` those that were NaN or infinite.
     """
 
     components: dict[str, list[Float[Tensor, " G"]]]
     totals: list[Float[Tensor, " G"]]
+    apart: list[Float[Tensor, " G"]]
     missing: int
     faulty: int
+
+    @classmethod
+    def joined(cls, parts: Sequence[Scores]) -> Scores:
+        """The scores of several calls as of one about all their groups. Raises ValueError for none."""
+        if not parts:
+            raise ValueError("scores are joined of at least one part, got none")
+        return cls(
+            {name: [values for part in parts for values in part.components[name]] for name in parts[0].components},
+            [total for part in parts for total in part.totals],
+            [apart for part in parts for apart in part.apart],
+            sum(part.missing for part in parts),
+            sum(part.faulty for part in parts),
+        )
 
 
 class WeightedSum:
@@ -68,6 +84,28 @@ class WeightedSum:
         bound.terms = {name: replace(term, reward=term.reward.bind(taxonomy)) for name, term in self.terms.items()}
         return bound
 
+    @property
+    def remote(self) -> bool:
+        """True when some reward waits for a server and all of them may be asked from several threads."""
+        return any(term.reward.remote for term in self.terms.values())
+
+    def check(self) -> None:
+        """Raises UserError when one of the rewards cannot work as it is set up."""
+        for term in self.terms.values():
+            term.reward.check()
+
+    def tally(self) -> dict[str, int]:
+        """The counts of all rewards since this was last asked."""
+        counts: Counter[str] = Counter()
+        for term in self.terms.values():
+            counts.update(term.reward.tally())
+        return dict(counts)
+
+    def close(self) -> None:
+        """Lets go of what the rewards hold open."""
+        for term in self.terms.values():
+            term.reward.close()
+
     def judge(self, groups: Sequence[AnsweredGroup]) -> Scores:
         """All components and totals, in the order of the groups. Faulty scores are named in one warning.
 
@@ -87,7 +125,15 @@ class WeightedSum:
             more = f", and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
             log.warning("scores must be finite; these count as missing: %s%s", "; ".join(faults[:NAMED]), more)
         missing = sum(score is None for by_group in given.values() for scores in by_group for score in scores)
-        return Scores(components, totals, missing, len(faults))
+        return Scores(components, totals, self._apart(groups), missing, len(faults))
+
+    def _apart(self, groups: Sequence[AnsweredGroup]) -> list[Float[Tensor, " G"]]:
+        sums = [torch.zeros(len(group)) for group in groups]
+        for term in self.terms.values():
+            if term.weight:
+                for total, own in zip(sums, term.reward.apart(groups), strict=True):
+                    total += term.weight * torch.tensor(own)
+        return sums
 
     def _total(self, components: Sequence[Tensor], size: int) -> Tensor:
         total = torch.zeros(size, dtype=torch.float64)

@@ -9,8 +9,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -24,10 +24,13 @@ from fgvr.objectives import Advantage, GroupFilter, group_advantages, informativ
 from fgvr.rewards import AnsweredGroup, Scores, WeightedSum
 from fgvr.rollouts.engine import RolloutEngine
 from fgvr.rollouts.figures import Found, figures_of
+from fgvr.rollouts.scoring import Scoring, covered
 from fgvr.rollouts.updates import UpdatePlan, updates_of
-from fgvr.types import PromptBatch, RolloutBatch, RolloutGroup, ScoredGroup, UpdateBatch
+from fgvr.types import Overlap, PromptBatch, RolloutBatch, RolloutGroup, ScoredGroup, UpdateBatch
 
 BARREN = 20  # batches in a row without a completion to learn from, after which a run stops
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -73,12 +76,14 @@ class Collector:
     def __post_init__(self) -> None:
         self._barren = self._idle = 0
         self._told = False
+        self._scoring = Scoring(self.task, self.reward)
         self._begin()
 
     def _begin(self) -> None:
         self._kept: list[tuple[tuple[int, int], ScoredGroup]] = []  # with (try, place), which orders them over ranks
         self._found = Found()
         self._seconds = {"sample": 0.0, "score": 0.0, "sync": 0.0}
+        self._asked = self._beside = 0.0
 
     def add(self, policy: Policy, batch: PromptBatch) -> RolloutBatch:
         """Samples one batch. Without updates in what is returned, another batch is needed before there is one.
@@ -89,16 +94,20 @@ class Collector:
             self.engine.sync(policy)
         with self._timed("sample"):
             seeds = [key_of(self.seed, "rollout", batch.record.epoch, place) for place in batch.places]
-            groups = self.engine.sample(policy, batch, self.sampling, seeds)
+            for group in self.engine.stream(policy, batch, self.sampling, seeds):
+                self._scoring.add(group)
+        sampled = time.perf_counter()
         with self._timed("score"):
-            scored = [self._without_empty(group) for group in self._score(groups)]
+            scored = self._score()
             kept = self._sort_out(scored)
+        self._asked += covered(self._scoring.spans)
+        self._beside += covered(self._scoring.spans, until=sampled)
         self._kept += [((self._found.tries, group.rollout.place), group) for group in kept]
         self._found.tries += 1
         (have,) = self.ranks.total([len(self._kept)])
         self._refuse_if_unscorable()
         if self._must_refill(int(have)):
-            return RolloutBatch(scored, [], {}, dict(self._seconds))
+            return RolloutBatch(scored, [], {}, dict(self._seconds), self._overlap)
         return self._finish(policy)
 
     def _finish(self, policy: Policy) -> RolloutBatch:
@@ -106,9 +115,18 @@ class Collector:
         figures = figures_of(self._found, groups, self.ranks.gather)
         updates = updates_of(groups, self.plan, self.ranks.total, self.ranks.world, policy.processor.padding_token)
         self._watch_for_nothing(updates)
-        seconds = dict(self._seconds)
+        seconds, overlap = dict(self._seconds), self._overlap
         self._begin()
-        return RolloutBatch(groups, updates, figures, seconds)
+        return RolloutBatch(groups, updates, figures, seconds, overlap)
+
+    @property
+    def _overlap(self) -> Overlap:
+        return Overlap(self._asked, self._beside)
+
+    def close(self) -> None:
+        """Ends the threads that score, and lets go of what the rewards hold open."""
+        self._scoring.close()
+        self.reward.close()
 
     def _must_refill(self, have: int) -> bool:
         if self.group_filter is None or have >= self.groups:
@@ -136,45 +154,46 @@ class Collector:
         groups = [group for key, group in self._kept if key in wanted]
         return groups, len(self._kept) - len(groups)
 
-    def _score(self, groups: Sequence[RolloutGroup]) -> list[ScoredGroup]:
-        if not groups:
+    def _score(self) -> list[ScoredGroup]:
+        groups, answered, scores = self._on_all_ranks(self._scoring.scores)
+        self._found.tally.update(self.reward.tally())
+        if scores is None:
             return []
-        answered = [
-            AnsweredGroup(
-                group.example,
-                [completion.text for completion in group.completions],
-                [self.task.parse(completion.text, group.example) for completion in group.completions],
-                [len(completion.ids) for completion in group.completions],
-                [completion.truncated for completion in group.completions],
-            )
-            for group in groups
-        ]
-        scores = self.reward.judge(answered)
         self._found.faulty += scores.faulty
         return [
             self._scored(group, said, scores, n) for n, (group, said) in enumerate(zip(groups, answered, strict=True))
         ]
 
+    def _on_all_ranks(self, work: Callable[[], T]) -> T:
+        """What `work` gives; what the user can mend of any rank's is raised on every rank, so that none waits alone."""
+        done, error = None, None
+        try:
+            done = work()
+        except UserError as raised:
+            error = raised
+        told = self.ranks.gather([] if error is None else [str(error)])
+        if error is not None:
+            raise error
+        if told:
+            raise UserError(told[0])
+        return cast(T, done)
+
     def _scored(self, group: RolloutGroup, said: AnsweredGroup, scores: Scores, number: int) -> ScoredGroup:
+        """A completion without a single token has nothing to learn from: it leaves the group and its baseline."""
         components = {name: values[number] for name, values in scores.components.items()}
-        rewards = scores.totals[number]
-        return ScoredGroup(group, said.answers, components, rewards, self._advantages(rewards))
+        rewards, apart = scores.totals[number], scores.apart[number]
+        empty = torch.tensor([length == 0 for length in said.lengths])
+        if bool(empty.any()):
+            self._found.empty += int(empty.sum())
+            uid = group.example.uid
+            log.warning("%d completions of %s have not a single token and are left out", int(empty.sum()), uid)
+            components = {name: values.masked_fill(empty, torch.nan) for name, values in components.items()}
+            rewards, apart = rewards.masked_fill(empty, torch.nan), apart.masked_fill(empty, 0.0)
+        return ScoredGroup(group, said.answers, components, rewards, self._advantages(rewards) + apart)
 
     def _advantages(self, rewards: Tensor) -> Tensor:
         options = {"baseline": self.advantage.baseline, "scale": self.advantage.scale, "eps": self.advantage.eps}
         return group_advantages(rewards[None], **options)[0]  # pyright: ignore[reportArgumentType]
-
-    def _without_empty(self, group: ScoredGroup) -> ScoredGroup:
-        """A completion without a single token has nothing to learn from: it leaves the group and its baseline."""
-        empty = torch.tensor([len(completion.ids) == 0 for completion in group.rollout.completions])
-        if not bool(empty.any()):
-            return group
-        self._found.empty += int(empty.sum())
-        uid = group.rollout.example.uid
-        log.warning("%d completions of %s have not a single token and are left out", int(empty.sum()), uid)
-        components = {name: values.masked_fill(empty, torch.nan) for name, values in group.components.items()}
-        rewards = group.rewards.masked_fill(empty, torch.nan)
-        return replace(group, components=components, rewards=rewards, advantages=self._advantages(rewards))
 
     def _sort_out(self, groups: Sequence[ScoredGroup]) -> list[ScoredGroup]:
         """Counts every group, and keeps those that can be learned from."""
@@ -182,7 +201,7 @@ class Collector:
         before = self._found.cut_off
         for group in groups:
             self._found.count(group)
-            if bool(group.rewards.isnan().all()):
+            if bool(group.rewards.isnan().all()) and any(answer is not None for answer in group.answers):
                 self._found.unscorable += 1
                 log.warning("no completion of %s could be scored: its group is dropped", group.rollout.example.uid)
             elif not self._is_informative(group):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from fgvr.models import Policy
 from fgvr.models.sampling import Sampling
@@ -26,3 +26,9 @@ class RolloutEngine(ABC):
         Log-probs are those of the distribution sampled from: at `sampling.temperature`, without vision tokens. Every
         end token of the model ends a completion and belongs to it.
         """
+
+    def stream(
+        self, policy: Policy, batch: PromptBatch, sampling: Sampling, seeds: Sequence[int]
+    ) -> Iterator[RolloutGroup]:
+        """The groups of `sample`, each as soon as it is finished, in any order, so that it can be scored meanwhile."""
+        yield from self.sample(policy, batch, sampling, seeds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from torch import Tensor
 from fgvr.objectives import sampled_entropy, zero_variance
 from fgvr.types import ScoredGroup
 
+SUMMED = "judge/"
+
 
 @dataclass
 class Found:
@@ -21,7 +24,7 @@ class Found:
     All but `empty` (completions without a token) and `faulty` (scores that are no number) count groups; those that are
     `cut_off` hold no completion that ended by itself. `rows` hold per completion its length in tokens, whether it was
     cut off and whether it parsed, its surprise (nats), its reward and each component (NaN where missing); `spreads` per
-    group the deviation of its rewards and whether they were all equal.
+    group the deviation of its rewards and whether they were all equal. `tally` is what the rewards counted.
     """
 
     tries: int = 0
@@ -32,6 +35,7 @@ class Found:
     empty: int = 0
     cut_off: int = 0
     faulty: int = 0
+    tally: Counter[str] = field(default_factory=Counter[str])
     names: list[str] = field(default_factory=list[str])
     rows: list[tuple[float, ...]] = field(default_factory=list[tuple[float, ...]])
     spreads: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
@@ -65,6 +69,7 @@ def figures_of(
         for name in ("groups", "uninformative", "unscorable", "surplus", "empty", "cut_off", "faulty")
     }
     figures = {f"rollouts/{name}": value for name, value in counted.items()}
+    figures |= _of_tally(sum((part.tally for part in every), Counter[str]()))
     figures |= {"rollouts/kept": float(sum(kept for _, kept in parts)), "rollouts/tries": float(found.tries)}
     if len(rows) == 0:
         return figures
@@ -85,6 +90,15 @@ def figures_of(
     for number, name in enumerate(names, start=5):
         figures |= {f"rewards/{name}/mean": _mean(rows[:, number]), f"rewards/{name}/std": _std(rows[:, number])}
     return figures
+
+
+def _of_tally(counts: Counter[str]) -> dict[str, float]:
+    """Counts of "judge/..." as they are, all others as shares of those that have their first part in common."""
+    groups: Counter[str] = Counter()
+    for name, count in counts.items():
+        groups[name.partition("/")[0]] += count
+    wholes = {name: 1 if name.startswith(SUMMED) else groups[name.partition("/")[0]] for name in counts}
+    return {name: count / wholes[name] for name, count in sorted(counts.items())}
 
 
 def _mean(values: Tensor) -> float:

@@ -6,7 +6,7 @@ of each that are still being written, M rows, K draws from a row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,42 +36,48 @@ class InProcess(RolloutEngine):
             raise UserError(f"max_rows must be at least 1, got {max_rows}")
         self.max_rows = max_rows
 
-    @torch.no_grad()
     def sample(
         self, policy: Policy, batch: PromptBatch, sampling: Sampling, seeds: Sequence[int]
     ) -> list[RolloutGroup]:
+        return [group for _, group in sorted(self._rows(policy, batch, sampling, seeds), key=lambda found: found[0])]
+
+    def stream(
+        self, policy: Policy, batch: PromptBatch, sampling: Sampling, seeds: Sequence[int]
+    ) -> Iterator[RolloutGroup]:
+        yield from (group for _, group in self._rows(policy, batch, sampling, seeds))
+
+    @torch.no_grad()
+    def _rows(
+        self, policy: Policy, batch: PromptBatch, sampling: Sampling, seeds: Sequence[int]
+    ) -> Iterator[tuple[int, RolloutGroup]]:
+        """Each prompt's row in the batch with its group, as soon as all of its completions have ended."""
         if len(seeds) != len(batch.examples):
             raise ValueError(f"every prompt needs its seed, got {len(seeds)} for {len(batch.examples)} prompts")
         at_a_time = max(1, self.max_rows // sampling.group_size)
         was_training = policy.training
         policy.eval()
         try:
-            return [
-                group
-                for start in range(0, len(seeds), at_a_time)
-                for group in _sample(policy, batch, range(len(seeds))[start : start + at_a_time], sampling, seeds)
-            ]
+            for start in range(0, len(seeds), at_a_time):
+                yield from _sample(policy, batch, range(len(seeds))[start : start + at_a_time], sampling, seeds)
         finally:
             policy.train(was_training)
 
 
 def _sample(
     policy: Policy, batch: PromptBatch, rows: range, sampling: Sampling, seeds: Sequence[int]
-) -> list[RolloutGroup]:
+) -> Iterator[tuple[int, RolloutGroup]]:
     prompts = [batch.prompt(row) for row in rows]
     features = policy.image_features(join_images([prompt.images for prompt in prompts]))
     lengths = torch.tensor([len(prompt.input_ids) for prompt in prompts], device=batch.input_ids.device)
     cache = GroupCache(lengths, sampling.group_size, sampling.max_new_tokens)
     hidden = policy.read_prompts(prompts, features, cache)
-    written = _write(policy, prompts, hidden, cache, sampling, [seeds[row] for row in rows])
     carried = [None] * len(prompts)
     if policy.fixed_features:
         image = policy.processor.image_token
         carried = split_features(features, [int((prompt.input_ids == image).sum()) for prompt in prompts])
-    return [
-        RolloutGroup(batch.examples[row], batch.places[row], prompt, written.group(policy, at), feature)
-        for at, (row, prompt, feature) in enumerate(zip(rows, prompts, carried, strict=True))
-    ]
+    for at, completions in _write(policy, prompts, hidden, cache, sampling, [seeds[row] for row in rows]):
+        row = rows[at]
+        yield row, RolloutGroup(batch.examples[row], batch.places[row], prompts[at], completions, carried[at])
 
 
 @dataclass
@@ -84,12 +90,13 @@ class _Written:
     ended: Tensor
 
     def group(self, policy: Policy, prompt: int) -> list[Completion]:
+        written, logprobs = self.ids[prompt].cpu(), self.logprobs[prompt].cpu()
         completions: list[Completion] = []
-        for number, length in enumerate(self.lengths[prompt].tolist()):
-            ids = self.ids[prompt, number, :length]
+        facts = zip(self.lengths[prompt].tolist(), self.ended[prompt].tolist(), strict=True)
+        for number, (length, ended) in enumerate(facts):
+            ids = written[number, :length].clone()
             text = policy.processor.decode(ids.tolist())
-            logprobs = self.logprobs[prompt, number, :length]
-            completions.append(Completion(ids, logprobs, not bool(self.ended[prompt, number]), text))
+            completions.append(Completion(ids, logprobs[number, :length].clone(), not ended, text))
         return completions
 
 
@@ -100,7 +107,8 @@ def _write(
     cache: GroupCache,
     sampling: Sampling,
     seeds: Sequence[int],
-) -> _Written:
+) -> Iterator[tuple[int, list[Completion]]]:
+    """Each prompt's number with its completions, in the order in which they are finished."""
     shape, device = (len(prompts), sampling.group_size, sampling.max_new_tokens), hidden.device
     ends = torch.tensor(policy.processor.eos_token_ids, device=device)
     after = torch.stack([prompt.positions.max() + 1 for prompt in prompts])  # [B]
@@ -114,6 +122,7 @@ def _write(
     left = torch.arange(shape[0], device=device)  # [b]
     slots = torch.arange(shape[1], device=device).expand(shape[:2])  # [b s]
     broken = torch.zeros((), dtype=torch.bool, device=device)
+    open_ = set(range(shape[0]))
     for step in range(shape[2]):
         logprobs = policy.next_logprobs(hidden, sampling.temperature)  # of the prompts, then of every completion
         at = left[:, None], slots
@@ -126,8 +135,15 @@ def _write(
         done.lengths[at] = torch.where(ends_now, step + 1, done.lengths[at])
         done.ended[at] |= ends_now
         writing = ~done.ended[at]
-        if step + 1 == shape[2] or not bool(writing.any()):
-            break
+        last = step + 1 == shape[2]
+        still = set() if last else set(left[writing.any(1)].tolist())
+        if open_ > still:
+            _refuse_if_broken(broken)
+            for prompt in sorted(open_ - still):
+                yield prompt, done.group(policy, prompt)
+            open_ = still
+        if not open_:
+            return
         tokens = tokens.view(slots.shape)
         prompts_left, chosen = _still_needed(writing)
         if chosen is not None:
@@ -139,12 +155,14 @@ def _write(
             )
         positions = (after[left] + step)[:, None].expand(slots.shape)
         hidden = policy.read_tokens(tokens.flatten(), positions.flatten(), cache)
+
+
+def _refuse_if_broken(broken: Tensor) -> None:
     if bool(broken):
         raise UserError(
             "the policy's log-probs must be numbers, but some were NaN while sampling: its weights are broken, or the "
             "temperature is too low; go back to an earlier checkpoint, or lower the learning rate"
         )
-    return _Written(done.ids.cpu(), done.logprobs.cpu(), done.lengths.cpu(), done.ended.cpu())
 
 
 def draw(logprobs: Tensor, chance: Tensor) -> Tensor:

@@ -80,13 +80,12 @@ def updates_of(
 
 
 def _learned(group: ScoredGroup, plan: UpdatePlan) -> _Learned:
-    missing = group.rewards.isnan().tolist()
+    missing, worth = group.rewards.isnan().tolist(), group.advantages.tolist()
     counted = [
         number
         for number, completion in enumerate(group.rollout.completions)
-        if not missing[number] and not (plan.mask_truncated and completion.truncated)
+        if (worth[number] != 0 or not missing[number]) and not (plan.mask_truncated and completion.truncated)
     ]
-    worth = group.advantages.tolist()
     return _Learned(group, counted, [n for n in counted if plan.every_group or worth[n] != 0])
 
 
