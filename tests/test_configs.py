@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from functools import cache
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,7 +14,12 @@ import yaml
 from fgvr.__main__ import main
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-METHODS = sorted(path for path in CONFIGS.rglob("*.yaml") if "hardware" not in path.parts)
+MAIN = {  # what a folder of variants is laid over
+    CONFIGS / "speciarl": CONFIGS / "speciarl_qwen2_5_vl_7b.yaml",
+    CONFIGS / "aviary" / "speciarl": CONFIGS / "aviary" / "speciarl.yaml",
+}
+VARIANTS = sorted(path for folder in MAIN for path in folder.glob("*.yaml"))
+METHODS = sorted(path for path in CONFIGS.rglob("*.yaml") if "hardware" not in path.parts and path not in VARIANTS)
 HARDWARE = sorted((CONFIGS / "hardware").glob("*.yaml"))
 
 
@@ -47,3 +56,51 @@ def test_a_misspelt_key_is_named_with_its_nearest(config: Path, tmp_path: Path, 
     assert "batch_sise" in error
     assert "batch_size" in error
     assert "Traceback" not in error
+
+
+def flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict | list) or not values:
+        return {prefix: values}
+    entries = values.items() if isinstance(values, dict) else enumerate(values)
+    return {key: value for name, entry in entries for key, value in flat(entry, f"{prefix}.{name}").items()}
+
+
+@cache
+def printed(*configs: Path) -> dict[str, Any]:
+    options = [option for config in configs for option in ("--config", str(config))]
+    with redirect_stdout(StringIO()) as out:
+        assert main(["fit", *options, "--print_config"]) == 0
+    return flat(yaml.safe_load(out.getvalue()))
+
+
+ALLOWED = {  # what the paper changes between runs, and nothing else
+    "binary": ("specificity.rule",),
+    "correct": ("specificity.rule",),
+    "scala": ("specificity.rule",),
+    "dr_grpo": ("specificity.rule", "advantage.scale", "reduction", "kl"),
+    "dapo_ds": ("specificity.rule", "terms", "clip", "kl", "group_filter"),
+    "dapo": ("specificity.rule", "terms", "clip", "kl"),
+    "n5": ("sampling.group_size",),
+    "n15": ("sampling.group_size", "specificity.reached_by"),
+    "noise": ("specificity.noise", "examples"),
+    "data": ("examples", "updates", "batch_size", "max_steps"),
+    "released": ("specificity.unparsable",),
+    "test": ("trainer.callbacks",),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda path: "-".join(path.parts[-2:]))
+def test_a_variant_differs_in_what_it_says_and_nothing_else(variant: Path):
+    main_config = MAIN[variant.parent]
+    before, after = printed(main_config), printed(main_config, variant)
+    changed = {key for key in {*before, *after} if before.get(key, "absent") != after.get(key, "absent")}
+    kind = max((name for name in ALLOWED if variant.stem.startswith(name)), key=len)
+    meant = {key for key in changed if any(part in key for part in ALLOWED[kind])}
+    assert meant, f"{variant.name} changes nothing"
+    assert changed - meant <= {".run.dir"}, f"{variant.name} changes {sorted(changed - meant)} too"
+    assert kind == "test" or (".run.dir" in changed and after[".run.dir"].endswith(f"_{variant.stem}"))
+
+
+def test_every_variant_of_the_paper_has_its_aviary_twin():
+    names = [{path.stem for path in folder.glob("*.yaml")} for folder in MAIN]
+    assert names[0] - {"test_llama_70b"} == names[1] - {"correct"}

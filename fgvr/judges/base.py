@@ -59,7 +59,7 @@ class Judge(ABC):
         """What was done since this was last asked, as counts by name ("judge/requests"); empty for a local judge."""
         return {}
 
-    def close(self) -> None:
+    def release(self) -> None:
         """Lets go of connections and threads; the next call opens them again."""
         return
 

@@ -65,6 +65,6 @@ class Reward(ABC):
         """What was done since this was last asked, as counts by name; see `rollouts.figures` for how they are shown."""
         return {}
 
-    def close(self) -> None:
+    def release(self) -> None:
         """Lets go of connections and threads; the next call opens them again."""
         return

@@ -132,8 +132,8 @@ class SpecificityReward(Reward):
     def check(self) -> None:
         self.judge.check()
 
-    def close(self) -> None:
-        self.judge.close()
+    def release(self) -> None:
+        self.judge.release()
 
     def score(self, groups: Sequence[AnsweredGroup]) -> list[list[float | None]]:
         pairs = [(group.example.label, answer.text) for group in groups for answer in group.answers if answer]

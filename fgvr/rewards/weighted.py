@@ -101,10 +101,10 @@ class WeightedSum:
             counts.update(term.reward.tally())
         return dict(counts)
 
-    def close(self) -> None:
+    def release(self) -> None:
         """Lets go of what the rewards hold open."""
         for term in self.terms.values():
-            term.reward.close()
+            term.reward.release()
 
     def judge(self, groups: Sequence[AnsweredGroup]) -> Scores:
         """All components and totals, in the order of the groups. Faulty scores are named in one warning.

@@ -126,7 +126,7 @@ class Collector:
     def close(self) -> None:
         """Ends the threads that score, and lets go of what the rewards hold open."""
         self._scoring.close()
-        self.reward.close()
+        self.reward.release()
 
     def _must_refill(self, have: int) -> bool:
         if self.group_filter is None or have >= self.groups:

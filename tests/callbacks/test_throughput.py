@@ -21,7 +21,7 @@ from fgvr.datamodules.base import ShardSource
 from fgvr.errors import UserError
 from fgvr.kernels.group_packing import pack_groups
 from fgvr.models import LoRA, Policy
-from fgvr.types import GroupRows, ImageFeatures, RolloutBatch, RolloutRows, UpdateBatch
+from fgvr.types import GroupRows, ImageFeatures, Overlap, RolloutBatch, RolloutRows, UpdateBatch
 
 # Qwen2.5-VL's tower, in the 3B and the 7B alike: 32 layers of width 1280 with a gated MLP of 3420, so
 # 4 * 1280^2 + 3 * 1280 * 3420 = 19,686,400 weights a layer; a patch embedding of 1176 * 1280; a merger of
@@ -198,7 +198,8 @@ class Sampler(Callback):
         seconds = {"sample": SAMPLE * (1 + ready), "score": 0.0, "sync": 0.0}
         group = scored_group(["<answer>Wren</answer>"], [1.0])
         updates = self.updates if ready else []
-        pl_module.rollouts = RolloutBatch([group], updates, {"rollouts/tokens": 100.0} if ready else {}, seconds)  # pyright: ignore
+        figures = {"rollouts/tokens": 100.0} if ready else {}
+        pl_module.rollouts = RolloutBatch([group], updates, figures, seconds, Overlap(0.2, 0.15))  # pyright: ignore
 
 
 def train(
@@ -229,6 +230,7 @@ def test_phases_are_told_apart_wherever_the_callback_stands(tmp_path: Path, firs
     assert meter.num_tokens == 3 * tokens  # six batches
     assert row["num_tokens"] == 3 * tokens
     assert row["tokens/s"] == pytest.approx(tokens / row["step_time"], rel=1e-4)
+    assert (row["time/score_hidden"], row["overlap"]) == (pytest.approx(0.15), pytest.approx(0.75))
     work = 2 * update_flops(costs_of(policy), update_of(rows_of(policy)))
     assert row["unique_mfu"] == pytest.approx(work / row["time/update"] / 1e9, rel=1e-3)
     assert 0.05 < row["memory/peak_gb"] < 64
