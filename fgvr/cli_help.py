@@ -23,6 +23,7 @@ ELSEWHERE = {"ckpt_path": "run.resume"}
 # lines of jsonargparse's messages that say nothing to a user
 NOISE = (
     "Does not validate against",
+    "Not of type Path",
     "Subtypes:",
     "Errors:",
     "Given value",

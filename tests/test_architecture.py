@@ -27,8 +27,12 @@ DOORS = {
     "peft": ("models/",),
     "tokenizers": ("models/",),
     "webdataset": ("data/shards.py",),
+    "aiohttp": ("judges/chat.py",),
+    "redis": ("judges/redis_cache.py",),
+    "rapidfuzz": ("judges/taxonomy.py",),
     "lightning": ("modules/", "datamodules/", "callbacks/", "strategies/", "cli.py", "__main__.py"),
 }
+SECRETS = {"chat.py", "redis_cache.py"}  # read addresses and keys when they connect, as they belong in no yaml
 LOW = {"types", "errors"}  # what every room may import
 
 
@@ -76,6 +80,8 @@ def test_equations_know_nothing_but_torch():
 
 def test_nothing_is_read_from_the_environment():
     for path in FILES:
+        if path.parent.name == "judges" and path.name in SECRETS:
+            continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         # a default set for a library below is no reading
         defaults = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "setdefault"}
