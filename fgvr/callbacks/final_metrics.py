@@ -17,11 +17,22 @@ import fgvr
 from fgvr.callbacks.run_folder import RunFolder, Start
 from fgvr.checkpoints.format import read_object
 from fgvr.data.manifest import write_whole
+from fgvr.data.records import COHORTS
+from fgvr.types import Verdict
 
 FIRST = ("exact", "order", "family", "genus", "species")
+SUMMARY = (
+    *("correctness", "specificity", "harmonic_mean", "validation_reward"),
+    *("macro_correctness", "macro_specificity", "macro_harmonic_mean"),
+    "n",
+    *(verdict.name.lower() for verdict in reversed(Verdict)),
+    *("several", "parse_failures", "unjudged", "unread", "agreement", "kappa", "agreement_n"),
+)
 START_FILE = "start_metrics.json"
 START = "start/"
 PIPED = 120  # columns of a table that goes to a file
+Column = tuple[str, bool]  # a cohort, and whether it is the end of the run that it tells of
+
 log = logging.getLogger(__name__)
 
 
@@ -93,29 +104,63 @@ def print_figures(figures: Mapping[str, float | None], title: str, console: Cons
     """A table with a row per figure and a column per cohort ("seen/exact" stands in column "seen").
 
     What matters most comes first; rows that say nothing and the facts about the data stay out. `start/KEY` stands left
-    of KEY, in a column of its own.
+    of KEY, in a column of its own. An interval (NAME_low, NAME_high) stands in the cell of its figure, where there is
+    room for all of them. What belongs to no cohort has the last rows.
     """
-    rows: dict[str, dict[tuple[str, bool], float]] = {}
+    rows: dict[str, dict[Column, float]] = {}
     for name, value in figures.items():
-        after, (cohort, _, figure) = not name.startswith(START), name.removeprefix(START).rpartition("/")
-        if cohort != "data" and not cohort.startswith("data/"):
-            rows.setdefault(figure, {})[cohort, after] = math.nan if value is None else value
-    for figure in [*rows]:
-        if figure not in FIRST and not any(value and not math.isnan(value) for value in rows[figure].values()):
-            del rows[figure]
-    order = [figure for figure in FIRST if figure in rows] + [figure for figure in rows if figure not in FIRST]
-    columns = sorted({column for row in rows.values() for column in row})
-    table = Table(title=title)
-    table.add_column("figure", no_wrap=True)
-    for cohort, after in columns:
-        table.add_column(cohort or "value" if after else f"{cohort} start".strip(), justify="right")
-    for figure in order:
-        row = rows[figure]
-        table.add_row(figure, *(_number(row[column]) if column in row else "" for column in columns))
+        after, figure = not name.startswith(START), name.removeprefix(START)
+        cohort, _, rest = figure.partition("/")
+        column, row = (cohort, rest) if cohort in COHORTS else ("", figure)
+        if cohort != "data" and (column or after):
+            rows.setdefault(row, {})[column, after] = math.nan if value is None else value
     console = console or Console()
     if not console.is_terminal:
         console.width = max(console.width, PIPED)
+    table = _table(rows, title, intervals=True)
+    if console.measure(table, options=console.options.update(width=10_000)).maximum > console.width:
+        table = _table(rows, title, intervals=False)
     console.print(table)
+
+
+def _table(rows: Mapping[str, Mapping[Column, float]], title: str, intervals: bool) -> Table:
+    folded = {end for row in rows for end in _ends(row) if end in rows}
+    said = {row for row, cells in rows.items() if any(value and not math.isnan(value) for value in cells.values())}
+    shown = [row for row in rows if row not in folded and (row in FIRST or row in said)]
+    shown.sort(key=lambda row: _rank(row, any(column for column, _ in rows[row])))
+    columns = sorted({column for row in shown for column in rows[row]})
+    table = Table(title=title)
+    table.add_column("figure", no_wrap=True)
+    for cohort, after in columns:
+        table.add_column(cohort or "value" if after else f"{cohort} start", justify="right")
+    for row in shown:
+        table.add_row(row, *(_cell(rows, row, column, intervals) for column in columns))
+    return table
+
+
+def _ends(figure: str) -> tuple[str, str]:
+    """The names of the ends of a figure's interval."""
+    return f"{figure}_low", f"{figure}_high"
+
+
+def _rank(row: str, of_cohorts: bool) -> tuple[int, int]:
+    """Where a row stands; equals stay as they came. What has no slash and is not known here is a taxonomy's rank."""
+    if not of_cohorts:
+        return 6, 0
+    for place, names in ((0, FIRST), (2, SUMMARY)):
+        if row in names:
+            return place, names.index(row)
+    kind, *rest = row.split("/")
+    if kind == "best_of" and rest and rest[0].isdecimal():
+        return 4, int(rest[0])
+    return (5 if kind == "sampled" else 3, 0) if rest else (1, 0)
+
+
+def _cell(rows: Mapping[str, Mapping[Column, float]], row: str, column: Column, intervals: bool) -> str:
+    if column not in rows[row]:
+        return ""
+    low, high = (rows.get(end, {}).get(column, math.nan) for end in _ends(row))
+    return _number(rows[row][column]) + (f" ({low:.2f}-{high:.2f})" if intervals and column[1] and low <= high else "")
 
 
 def _number(value: float) -> str:

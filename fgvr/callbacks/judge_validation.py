@@ -3,74 +3,146 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from fgvr.callbacks.charts import best_of_curves, confusion_grid, verdict_bars
+from fgvr.callbacks.evaluation import Evaluation, Findings
 from fgvr.callbacks.gather import of_all_ranks
-from fgvr.callbacks.pictures import answer_grid, class_table, confusion_table, verdict_bars
+from fgvr.callbacks.pictures import answer_grid, class_table, confusion_table
 from fgvr.data.manifest import write_whole
-from fgvr.data.tasks import Task
+from fgvr.data.order import key_of
 from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
-from fgvr.judges.base import Judge, Judged, judge_completions
-from fgvr.metrics import ClassTable, CohortScores
+from fgvr.judges.base import Judge, Judged
+from fgvr.metrics import SPECIFICITY_WEIGHTS, ClassTable, VerdictHistogram
+from fgvr.models import Policy
+from fgvr.models.sampling import Sampling, casts_kept
+from fgvr.modules import PolicyModule
+from fgvr.rollouts import InProcess, RolloutEngine
+from fgvr.rollouts.collector import Ranks
 from fgvr.types import PromptBatch
 
 
-class Evaluation:
-    """One pass over the cohorts: scores, answers and the photos to show. Runs without a Trainer.
+@dataclass(frozen=True)
+class Samples:
+    """`n` answers per photo from `engine`, to see what the best of several would come to.
 
-    The `pictures` photos of a cohort are those whose uids have the smallest hashes, so that each pass shows the same.
+    Without an engine the policy itself samples, with `InProcess`. `max_new_tokens` None takes the module's. A photo's
+    random numbers are those of `seed` and its uid in each pass, so that two passes differ by their weights alone.
+    Raises UserError when n is below 1, and outside the ranges of `Sampling`.
     """
 
-    def __init__(self, task: Task, judge: Judge, taxonomy: Taxonomy, cohorts: Sequence[str], pictures: int) -> None:
-        self.task, self.judge, self.pictures = task, judge.bind(taxonomy), pictures
-        self.scores = {cohort: CohortScores(taxonomy) for cohort in cohorts}
-        self.answers: list[dict[str, str | None]] = []
-        self.shown: dict[str, list[Judged]] = {cohort: [] for cohort in cohorts}
+    engine: RolloutEngine | None = None
+    n: int = 8
+    temperature: float = 1.0
+    max_new_tokens: int | None = None
+    seed: int = 0
 
-    def add(self, cohort: str, batch: PromptBatch, completions: Sequence[str]) -> None:
-        judged = judge_completions(self.task, self.judge, batch.examples, completions)
-        self.scores[cohort].update(judged, unread=len(batch.record.quarantined))
-        self.answers += [_as_row(cohort, entry) for entry in judged]
-        candidates = sorted([*self.shown[cohort], *judged], key=lambda entry: _hash(entry.example.uid))
-        self.shown[cohort] = candidates[: self.pictures]
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise UserError(f"samples.n must be at least 1, got {self.n}: leave samples out for greedy answers alone")
+        self.sampling(1)
+
+    def sync(self, policy: Policy) -> None:
+        """Tells the engine of the policy's weights."""
+        if self.engine is not None:
+            self.engine.sync(policy)
+
+    def sampling(self, max_new_tokens: int) -> Sampling:
+        return Sampling(
+            self.n, self.temperature, max_new_tokens if self.max_new_tokens is None else self.max_new_tokens
+        )
+
+    @torch.no_grad()
+    def draw(self, policy: Policy, batch: PromptBatch, max_new_tokens: int) -> list[list[str]]:
+        """The n texts of each example, in the batch's order. Raises ValueError when the engine leaves one out."""
+        seeds = [key_of(self.seed, "validation", example.uid) for example in batch.examples]
+        engine = self.engine or InProcess()
+        groups = engine.sample(policy, batch, self.sampling(max_new_tokens), seeds)
+        texts = {group.place: [completion.text for completion in group.completions] for group in groups}
+        sizes = [len(texts.get(place, ())) for place in batch.places]
+        if sizes != [self.n] * len(batch.examples):
+            raise ValueError(f"the engine must give {self.n} completions for each prompt, got {sizes}")
+        return [texts[place] for place in batch.places]
 
 
 class JudgeValidation(Callback):
     """Judges what `validation_step` and `test_step` return: the completions as text, one per example of the batch.
 
-    Logs `{cohort}/{figure}` for every figure of `CohortScores`. Writes `per_class.csv` and `answers.jsonl` of the
-    latest pass into the Trainer's root folder. A TensorBoard logger also gets bars of verdicts, tables, and `pictures`
-    photos a cohort with their answers.
-    Does nothing in the sanity check. Raises UserError when `pictures` is negative or there is no datamodule.
+    Logs `{cohort}/{figure}` for every figure of `CohortScores`, and the judge's own counts
+    ("validation_judge/requests"; those of the second as "validation_second_judge/requests"). Writes `per_class.csv` and
+    `answers.jsonl` of the latest pass into the Trainer's root folder. A TensorBoard logger also gets bars of verdicts,
+    tables, and a cohort's `pictures` photos with their answers and as many of its commonest confusions.
+
+    `samples` has several answers drawn for each photo besides. `second` judges the same answers, to see how far the two
+    agree. `weights` are those of `summary`. A pass in which more than the share `max_unjudged` of the answers gets no
+    verdict ends in a UserError. The sanity check only tries the judge. Raises UserError when `pictures` is negative or
+    a share outside [0, 1], for a judge that cannot work, and when there is no datamodule.
     """
 
-    def __init__(self, judge: Judge, pictures: int = 8) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        pictures: int = 8,
+        samples: Samples | None = None,
+        second: Judge | None = None,
+        max_unjudged: float = 0.01,
+        weights: tuple[float, float, float, float] = SPECIFICITY_WEIGHTS,
+    ) -> None:
         if pictures < 0:
             raise UserError(f"pictures must be 0 or more a cohort, got {pictures}")
-        self.judge, self.pictures = judge, pictures
+        if not 0 <= max_unjudged <= 1:
+            raise UserError(f"max_unjudged is a share and must be between 0 and 1, got {max_unjudged}")
+        try:
+            VerdictHistogram(weights)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        self.judge, self.pictures, self.samples, self.second = judge, pictures, samples, second
+        self.max_unjudged, self.weights = max_unjudged, weights
         self.evaluation: Evaluation | None = None
+        self._judges: list[Judge] = []  # bound to the taxonomy, from the first pass to the end of the Trainer's work
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking:
-            return
         data: Any = getattr(trainer, "datamodule", None)
         if data is None:
             raise UserError(
                 "JudgeValidation needs a datamodule with task, taxonomy and cohorts: pass one to the Trainer"
             )
-        self.evaluation = Evaluation(data.task, self.judge, data.taxonomy, data.cohorts, self.pictures)
+        if self.samples is not None and not isinstance(pl_module, PolicyModule):
+            raise UserError(
+                f"samples are drawn from a policy, and {type(pl_module).__name__} has none: leave samples out"
+            )
+        if not self._judges:
+            Ranks(gather=of_all_ranks).agree(lambda: self._open(data.taxonomy))
+        if trainer.sanity_checking:
+            return
+        drawn = any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
+        judge, *second = self._judges
+        self.evaluation = Evaluation(
+            data.task,
+            judge,
+            data.taxonomy,
+            data.cohorts,
+            self.pictures if drawn else 0,
+            second[0] if second else None,
+            self.samples.n if self.samples else 0,
+            self.weights,
+            self.max_unjudged,
+        )
         for scores in self.evaluation.scores.values():
             scores.to(pl_module.device)
+        if self.samples is not None and isinstance(pl_module, PolicyModule):
+            self.samples.sync(pl_module.trained_policy)  # the weights stay as they are for the whole pass
 
     def on_validation_batch_end(
         self,
@@ -86,82 +158,83 @@ class JudgeValidation(Callback):
         if not isinstance(outputs, list):
             raise ValueError(f"validation_step must return the list of completions, got {type(outputs).__name__}")
         cohorts = list(self.evaluation.scores)
-        self.evaluation.add(cohorts[dataloader_idx], batch, outputs)
+        sampled = None
+        if self.samples is not None and isinstance(pl_module, PolicyModule):
+            with trainer.precision_plugin.forward_context(), casts_kept(pl_module.device):
+                sampled = self.samples.draw(pl_module.trained_policy, batch, pl_module.max_new_tokens)
+        self.evaluation.add(cohorts[dataloader_idx], batch, outputs, sampled)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.evaluation is None:
             return
-        evaluation, self.evaluation = self.evaluation, None
-        figures = {cohort: scores.figures() for cohort, scores in evaluation.scores.items()}
-        classes = {cohort: scores.classes.compute() for cohort, scores in evaluation.scores.items()}
-        named = {f"{cohort}/{name}": value for cohort, row in figures.items() for name, value in row.items()}
+        findings = self.evaluation.finish()
+        shown = self.evaluation.shown
+        self._end_pass()
+        named = {f"{cohort}/{name}": value for cohort, row in findings.figures.items() for name, value in row.items()}
         # The figures are already those of all processes: their maximum is the value itself, where a mean would round.
-        pl_module.log_dict(named, sync_dist=True, reduce_fx="max")
-        answers = _gathered(evaluation.answers)
+        pl_module.log_dict(named | self._tally(), sync_dist=True, reduce_fx="max")
         if trainer.is_global_zero:
-            _write_files(Path(trainer.default_root_dir), classes, answers)
+            _write_files(Path(trainer.default_root_dir), findings)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    _show(logger.experiment, trainer.global_step, evaluation, figures, classes, answers)
+                    _show(logger.experiment, trainer.global_step, findings, shown)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._end_pass()
+        for judge in self._judges:
+            judge.release()
+        self._judges = []
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "")
 
     on_test_start = on_validation_start
     on_test_batch_end = on_validation_batch_end
     on_test_epoch_end = on_validation_epoch_end
 
+    def _open(self, taxonomy: Taxonomy) -> None:
+        self._judges = [judge.bind(taxonomy) for judge in (self.judge, self.second) if judge is not None]
+        for judge in self._judges:
+            judge.check()
 
-def _show(
-    writer: Any,
-    step: int,
-    evaluation: Evaluation,
-    figures: Mapping[str, Mapping[str, float]],
-    classes: Mapping[str, Mapping[str, Mapping[str, int]]],
-    answers: Sequence[Mapping[str, str | None]],
-) -> None:
-    writer.add_image("verdicts", np.asarray(verdict_bars(figures)), step, dataformats="HWC")
-    for cohort, shown in evaluation.shown.items():
-        if shown:
-            writer.add_image(f"answers/{cohort}", np.asarray(answer_grid(shown)), step, dataformats="HWC")
-        writer.add_text(f"classes/{cohort}", class_table(classes[cohort]), step)
-        of_cohort = [row for row in answers if row["cohort"] == cohort]
+    def _end_pass(self) -> None:
+        evaluation, self.evaluation = self.evaluation, None
+        if evaluation is not None:
+            evaluation.close()
+
+    def _tally(self) -> dict[str, float]:
+        """What the judges have counted since the last pass, over all ranks. A collective call."""
+        own: Counter[str] = Counter()
+        for prefix, judge in zip(("validation_", "validation_second_"), self._judges, strict=False):
+            own.update({f"{prefix}{name}": count for name, count in judge.tally().items()})
+        counts: Counter[str] = Counter()
+        for part in of_all_ranks([own]):
+            counts.update(part)
+        return {name: float(count) for name, count in sorted(counts.items())}
+
+
+def _show(writer: Any, step: int, findings: Findings, shown: dict[str, list[Judged]]) -> None:
+    pages = {"verdicts": verdict_bars(findings.figures)}
+    if any("best_of/1/correctness" in row for row in findings.figures.values()):
+        pages["best_of"] = best_of_curves(findings.figures)
+    pages |= {f"answers/{cohort}": answer_grid(judged) for cohort, judged in shown.items() if judged}
+    pages |= {f"confusions/{cohort}": confusion_grid(found) for cohort, found in findings.confusions.items() if found}
+    for name, page in pages.items():
+        writer.add_image(name, np.asarray(page), step, dataformats="HWC")
+    for cohort in shown:
+        writer.add_text(f"classes/{cohort}", class_table(findings.classes[cohort]), step)
+        of_cohort = [row for row in findings.answers if row["cohort"] == cohort]
         writer.add_text(f"confusions/{cohort}", confusion_table(of_cohort), step)
 
 
-def _write_files(
-    folder: Path,
-    classes: Mapping[str, Mapping[str, Mapping[str, int]]],
-    answers: Sequence[Mapping[str, str | None]],
-) -> None:
+def _write_files(folder: Path, findings: Findings) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["cohort", "class", *ClassTable.COLUMNS])
-    for cohort, by_label in classes.items():
+    for cohort, by_label in findings.classes.items():
         rows.writerows([cohort, label, *row.values()] for label, row in by_label.items())
     write_whole(folder / "per_class.csv", table.getvalue().encode())
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in answers]
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in findings.answers]
     # A lone surrogate cannot be written as UTF-8; its escape is what json itself would have written.
     write_whole(folder / "answers.jsonl", "".join(lines).encode("utf-8", "backslashreplace"))
-
-
-def _as_row(cohort: str, entry: Judged) -> dict[str, str | None]:
-    example, judgement = entry.example, entry.judgement
-    return {
-        "uid": example.uid,
-        "dataset": example.dataset,
-        "split": example.split,
-        "cohort": cohort,
-        "label": example.label,
-        "completion": entry.completion,
-        "answer": entry.answer.text if entry.answer else None,
-        "verdict": str(judgement.verdict) if judgement else None,
-        "node": judgement.node if judgement else None,
-    }
-
-
-def _gathered(answers: list[dict[str, str | None]]) -> list[dict[str, str | None]]:
-    """The answers of all processes, in an order that does not depend on who had which. A collective call."""
-    return sorted(of_all_ranks(answers), key=lambda row: (str(row["cohort"]), str(row["dataset"]), str(row["uid"])))
-
-
-def _hash(uid: str) -> bytes:
-    return hashlib.sha256(uid.encode("utf-8", "backslashreplace")).digest()

@@ -1,4 +1,4 @@
-"""Evaluations to look at: photos with their answers, bars of verdicts, tables. A model's text is not trusted here."""
+"""Answers to look at: photos with what was said of them, groups, tables. A model's text is not trusted here."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageColor, ImageDraw, ImageOps
 
+from fgvr.callbacks.drawing import (
+    CAPTION,
+    CARD,
+    COLOURS,
+    FAINT,
+    FRAME,
+    GAP,
+    INK,
+    PAPER,
+    PHOTO,
+    fitted,
+    font,
+    one_line,
+    write,
+)
 from fgvr.data.images import open_image
 from fgvr.judges.base import Judged
-from fgvr.metrics import VERDICT_FIGURES
 from fgvr.types import ScoredGroup, Verdict
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-PAPER, CARD, FRAME, INK, FAINT = "#f3f1ec", "#ffffff", "#e3dfd6", "#23262b", "#767b84"
-COLOURS = {
-    "parse_failures": "#6d4a8d",
-    "wrong": "#c23b30",
-    "abstain": "#858b93",
-    "generic": "#cf8a1c",
-    "less_specific": "#8f9a26",
-    "specific": "#2c8a4b",
-    "more_specific": "#1c7f8c",
-}
-GAP, PHOTO, CAPTION = 12, 216, 82
 HEAD, ROW = 58, 28  # of a group's card, in pixels
 SAID, NUMBER, GAUGE = 400, 78, 136  # its columns: what was said, a figure, an advantage
 MOST_COMPONENTS = 4
@@ -45,47 +48,22 @@ def answer_grid(judged: Sequence[Judged], columns: int = 4) -> Image.Image:
 
 def _draw_card(page: Image.Image, entry: Judged, left: int, top: int) -> None:
     draw = ImageDraw.Draw(page)
-    verdict = entry.judgement.verdict.name.lower() if entry.judgement else "parse_failures"
-    colour = COLOURS[verdict]
+    if entry.judgement is not None:
+        kind, name = entry.judgement.verdict.name.lower(), str(entry.judgement.verdict)
+    else:
+        kind, name = ("parse_failures", "no answer") if entry.unjudged is None else ("unjudged", "no verdict")
+    colour = COLOURS[kind]
     draw.rounded_rectangle((left, top, left + PHOTO - 1, top + PHOTO + CAPTION - 1), 8, CARD, FRAME)
     photo = open_image(entry.example.images[0], entry.example.uid)
     photo = ImageOps.contain(photo, (PHOTO - 12, PHOTO - 12), Image.Resampling.LANCZOS)
     page.paste(photo, (left + (PHOTO - photo.width) // 2, top + (PHOTO - photo.height) // 2))
     text, middle = left + 10, top + PHOTO
     said = entry.answer.text if entry.answer else entry.completion
-    _write(draw, (text, middle), entry.example.label, 15, INK, PHOTO - 20)
-    _write(draw, (text, middle + 22), said or "(nothing)", 15, colour, PHOTO - 20)
-    name = "no answer" if entry.judgement is None else str(entry.judgement.verdict)
-    width = draw.textlength(name, _font(12))
+    write(draw, (text, middle), entry.example.label, 15, INK, PHOTO - 20)
+    write(draw, (text, middle + 22), said or "(nothing)", 15, colour, PHOTO - 20)
+    width = draw.textlength(name, font(12))
     draw.rounded_rectangle((text, middle + 50, text + width + 16, middle + 70), 10, colour)
-    draw.text((text + 8, middle + 60), name, CARD, _font(12), anchor="lm")
-
-
-def verdict_bars(figures: Mapping[str, Mapping[str, float]], width: int = 640) -> Image.Image:
-    """One stacked bar per cohort: the shares of the verdicts and of replies that did not parse, worst on the left."""
-    head, bar, legend = 24, 30, 58
-    page = Image.new("RGB", (width + 2 * GAP, len(figures) * (head + bar + GAP) + legend + GAP), PAPER)
-    draw = ImageDraw.Draw(page)
-    for index, (cohort, values) in enumerate(figures.items()):
-        top, left = GAP + index * (head + bar + GAP), float(GAP)
-        _write(draw, (GAP, top), f"{cohort}, n = {values['n']:.0f}", 15, INK, width)
-        draw.rectangle((GAP, top + head, GAP + width, top + head + bar), FRAME)
-        for name in VERDICT_FIGURES:
-            right = left + values[name] * width
-            if right - left >= 1:
-                draw.rectangle((round(left), top + head, round(right), top + head + bar), COLOURS[name])
-            if right - left >= 40:
-                draw.text(
-                    ((left + right) / 2, top + head + bar / 2), f"{values[name]:.0%}", CARD, _font(13), anchor="mm"
-                )
-            left = right
-    top = page.height - legend
-    for index, name in enumerate(VERDICT_FIGURES):
-        row, column = divmod(index, 4)
-        left, middle = GAP + column * width // 4, top + 10 + 24 * row
-        draw.rectangle((left, middle - 6, left + 12, middle + 6), COLOURS[name])
-        draw.text((left + 20, middle), name.replace("_", " "), INK, _font(13), anchor="lm")
-    return page
+    draw.text((text + 8, middle + 60), name, CARD, font(12), anchor="lm")
 
 
 def group_card(group: ScoredGroup) -> Image.Image:
@@ -118,7 +96,7 @@ def group_card(group: ScoredGroup) -> Image.Image:
             right = left + SAID + NUMBER * (column + 1)
             ink = colour if column == len(numbers) else INK if value else FAINT
             text = "none" if math.isnan(value) else f"{value:.2f}"
-            draw.text((right, middle), text, FAINT if math.isnan(value) else ink, _font(14), anchor="rm")
+            draw.text((right, middle), text, FAINT if math.isnan(value) else ink, font(14), anchor="rm")
         _draw_gauge(draw, advantages[n], longest, width - 2 * GAP - GAUGE, middle)
     return page
 
@@ -128,8 +106,8 @@ def _draw_photo(page: Image.Image, group: ScoredGroup, left: int, top: int) -> N
     photo = open_image(example.images[0], example.uid)
     photo = ImageOps.contain(photo, (PHOTO, PHOTO), Image.Resampling.LANCZOS)
     page.paste(photo, (left + (PHOTO - photo.width) // 2, top))
-    _write(draw, (left, top + photo.height + 8), example.label, 15, INK, PHOTO)
-    _write(draw, (left, top + photo.height + 30), example.uid, 12, FAINT, PHOTO)
+    write(draw, (left, top + photo.height + 8), example.label, 15, INK, PHOTO)
+    write(draw, (left, top + photo.height + 30), example.uid, 12, FAINT, PHOTO)
 
 
 def _draw_heads(draw: ImageDraw.ImageDraw, group: ScoredGroup, names: Sequence[str], left: int, top: int) -> None:
@@ -137,14 +115,14 @@ def _draw_heads(draw: ImageDraw.ImageDraw, group: ScoredGroup, names: Sequence[s
     present = [reward for reward in group.rewards.tolist() if not math.isnan(reward)]
     mean = f"mean reward {sum(present) / len(present):.2f}" if present else "no reward"
     facts = f"{len(group.rewards)} completions, {mean}" + (f", {cut} cut short" if cut else "")
-    _write(draw, (left, top), facts, 15, INK, SAID + NUMBER)
+    write(draw, (left, top), facts, 15, INK, SAID + NUMBER)
     line = top + HEAD - 2 * GAP
-    draw.text((left, line), "answer", FAINT, _font(12), anchor="lm")
+    draw.text((left, line), "answer", FAINT, font(12), anchor="lm")
     for column, name in enumerate([*names, "reward"]):
-        text, font = _fitted(draw, name, 12, NUMBER - 8)
-        draw.text((left + SAID + NUMBER * (column + 1), line), text, FAINT, font, anchor="rm")
+        text, face = fitted(draw, name, 12, NUMBER - 8)
+        draw.text((left + SAID + NUMBER * (column + 1), line), text, FAINT, face, anchor="rm")
     end = left + SAID + NUMBER * (len(names) + 1) + GAUGE
-    draw.text((end, line), "advantage", FAINT, _font(12), anchor="rm")
+    draw.text((end, line), "advantage", FAINT, font(12), anchor="rm")
 
 
 def _draw_said(draw: ImageDraw.ImageDraw, group: ScoredGroup, n: int, colour: str, left: int, middle: int) -> None:
@@ -154,13 +132,13 @@ def _draw_said(draw: ImageDraw.ImageDraw, group: ScoredGroup, n: int, colour: st
     )
     right = left + SAID - GAP
     for name, fill in marks:
-        wide = draw.textlength(name, _font(11)) + 14
+        wide = draw.textlength(name, font(11)) + 14
         draw.rounded_rectangle((right - wide, middle - 8, right, middle + 8), 8, fill)
-        draw.text((right - wide / 2, middle), name, CARD, _font(11), anchor="mm")
+        draw.text((right - wide / 2, middle), name, CARD, font(11), anchor="mm")
         right -= int(wide) + 6
-    text, font = _fitted(draw, (answer.text if answer else completion.text) or "(nothing)", 15, right - left - 16)
+    text, face = fitted(draw, (answer.text if answer else completion.text) or "(nothing)", 15, right - left - 16)
     draw.ellipse((left, middle - 4, left + 8, middle + 4), colour)
-    draw.text((left + 16, middle), text, colour, font, anchor="lm")
+    draw.text((left + 16, middle), text, colour, face, anchor="lm")
 
 
 def _draw_gauge(draw: ImageDraw.ImageDraw, value: float, longest: float, left: int, middle: int) -> None:
@@ -170,9 +148,7 @@ def _draw_gauge(draw: ImageDraw.ImageDraw, value: float, longest: float, left: i
     draw.line((axis, middle - 9, axis, middle + 9), FRAME)
     if end != axis:
         draw.rectangle((min(axis, end), middle - 4, max(axis, end), middle + 4), _heat(float(value > 0)))
-    draw.text(
-        (left + GAUGE, middle), f"{value:+.2f}" if value else "0", INK if value else FAINT, _font(14), anchor="rm"
-    )
+    draw.text((left + GAUGE, middle), f"{value:+.2f}" if value else "0", INK if value else FAINT, font(14), anchor="rm")
 
 
 def _heat(share: float) -> str:
@@ -208,10 +184,14 @@ def class_table(classes: Mapping[str, Mapping[str, int]], most: int = 200) -> st
     return "\n".join(lines) + (f"\n\n{left_out} more classes are in per_class.csv." if left_out > 0 else "")
 
 
-def confusion_table(rows: Sequence[Mapping[str, str | None]], most: int = 20) -> str:
-    """A markdown table of the commonest answers that were not exactly right; rows have label, answer and verdict."""
+def confusion_table(rows: Sequence[Mapping[str, Any]], most: int = 20) -> str:
+    """A markdown table of the commonest answers that were not exactly right; the rows are those of answers.jsonl.
+
+    Answers without a verdict are not among them: nobody knows whether they were right.
+    """
     right = (str(Verdict.SPECIFIC), str(Verdict.MORE_SPECIFIC))
-    counted = Counter((row["label"], row["answer"], row["verdict"]) for row in rows if row["verdict"] not in right)
+    judged = [row for row in rows if row["unjudged"] is None and row["verdict"] not in right]
+    counted = Counter((row["label"], row["answer"], row["verdict"]) for row in judged)
     lines = ["| class | answer | verdict | times |", "|---|---|---|---|"]
     commonest = sorted(counted.items(), key=lambda item: (-item[1], str(item[0])))[:most]
     for (label, answer, verdict), times in commonest:
@@ -221,32 +201,6 @@ def confusion_table(rows: Sequence[Mapping[str, str | None]], most: int = 20) ->
 
 def escaped(text: str, longest: int = 80) -> str:
     """Untrusted text on one line that markdown and HTML show as it is: every mark is written as an entity."""
-    line = _one_line(text)
+    line = one_line(text)
     cut = line if len(line) <= longest else line[: longest - 1] + "…"
     return re.sub(r"[^\w ]|_", lambda mark: f"&#{ord(mark[0])};", cut)
-
-
-def _write(
-    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, colour: str, width: float
-) -> None:
-    line, font = _fitted(draw, text, size, width)
-    draw.text(place, line, colour, font)
-
-
-def _fitted(draw: ImageDraw.ImageDraw, text: str, size: int, width: float) -> tuple[str, Font]:
-    """The text on one line, cut with an ellipsis where it would be too wide, and its font."""
-    line, font = _one_line(text)[:200], _font(size)
-    if draw.textlength(line, font) > width:
-        while line and draw.textlength(f"{line}…", font) > width:
-            line = line[:-1]
-        line = f"{line.rstrip()}…"
-    return line, font
-
-
-def _one_line(text: str) -> str:
-    """Without line breaks, control characters and marks that turn the direction of writing."""
-    return " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
-
-
-def _font(size: int) -> Font:
-    return ImageFont.load_default(size)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fgvr.callbacks.gather import of_all_ranks
 from fgvr.callbacks.step_seeds import StepSeeds
 from fgvr.datamodules import PromptData, ShardDataModule
 from fgvr.errors import UserError
+from fgvr.models.sampling import casts_kept
 from fgvr.modules import GRPO
 from fgvr.rollouts import Collector, InProcess, RolloutEngine
 from fgvr.rollouts.collector import Ranks
@@ -83,7 +83,7 @@ class RolloutGeneration(Callback):
         assert self._collector is not None
         assert isinstance(pl_module, GRPO)
         pl_module.last_rollouts = None  # its features need not lie in memory beside the next ones
-        with trainer.precision_plugin.forward_context(), _casts_kept(pl_module.device):
+        with trainer.precision_plugin.forward_context(), casts_kept(pl_module.device):
             pl_module.rollouts = self._collector.add(pl_module.trained_policy, batch)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,12 +100,6 @@ class RolloutGeneration(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.teardown(trainer, pl_module, "fit")
-
-
-def _casts_kept(device: torch.device) -> torch.autocast:
-    """Weights in autocast's precision are kept from token to token while sampling, in which they do not change."""
-    kind = device.type
-    return torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind), cache_enabled=True)
 
 
 def _seed_of_run(trainer: Trainer) -> int:

@@ -10,6 +10,8 @@ from functools import cached_property
 
 from fgvr.data.taxonomy import Taxonomy, normalise
 
+MAX_CHARACTERS = 512  # of an answer that is read: normalising long runs of accents takes quadratic time
+
 # The marks that part one name from the next in a list, and what looks like them or like nothing at all. Normalising
 # drops them (it keeps the words "and", "or", "vs"), which would turn the list "red, finch" into the name "red finch".
 SEPARATORS = re.compile(
@@ -20,6 +22,8 @@ SEPARATORS = re.compile(
     + "]+"
 )
 ARTICLE = re.compile(r"(?:a|an|the)\s+", re.IGNORECASE)
+CLICKS = str.maketrans("ǀǁǂǃ", "||||")  # letters by their category, lines by their looks
+PLAIN = re.compile(r"[ \u00a0_'’‘‐‑‒–-]*")
 WORD = re.compile(r"[^\W_]+(?:['’`]+[^\W_]+)*|&")
 
 
@@ -29,6 +33,13 @@ def spelling(name: str) -> tuple[str, ...]:
     return tuple(piece for piece in pieces if piece)
 
 
+def bare(text: str) -> tuple[str, ...]:
+    """The text without outer white space, and where it begins with an article, the text after that too."""
+    stripped = text.strip()
+    article = ARTICLE.match(stripped)
+    return (stripped, stripped[article.end() :]) if article else (stripped,)
+
+
 class Names:
     """All names and synonyms of a taxonomy, each to be matched whole."""
 
@@ -36,15 +47,19 @@ class Names:
         self.taxonomy = taxonomy
         synonyms = {spelling(other): node for node, others in taxonomy.synonyms.items() for other in others}
         self._nodes = synonyms | {spelling(node): node for node in taxonomy.lineage}
+        longest = max(len(name) for names in ((*taxonomy.lineage,), *taxonomy.synonyms.values()) for name in names)
+        self._limit = max(MAX_CHARACTERS, longest)
         self._nodes.pop((), None)  # a name of mere punctuation would be every answer of mere punctuation
 
     def find(self, text: str) -> str | None:
         """The node that the whole text names, or None. A leading article and closing punctuation are passed over.
 
-        Text with list separators matches only a name that has them in the same places.
+        Text with list separators matches only a name that has them in the same places. Text of more than 512 characters
+        is no name, unless the taxonomy has one as long.
         """
-        stripped = text.strip()
-        for candidate in (stripped, ARTICLE.sub("", stripped, count=1) if ARTICLE.match(stripped) else ""):
+        if len(text) > self._limit:
+            return None
+        for candidate in bare(text):
             pieces = spelling(candidate)
             node = self._nodes.get(pieces) or (self.taxonomy.find(pieces[0]) if len(pieces) == 1 else None)
             if node is not None:
@@ -72,7 +87,8 @@ class Written:
 
     @classmethod
     def of(cls, text: str) -> Written:
-        whole = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c)[0] != "M")
+        plain = unicodedata.normalize("NFKC", text).translate(CLICKS)
+        whole = "".join(c for c in plain if unicodedata.category(c)[0] != "M")
         found = list(WORD.finditer(whole))
         ends = [0, *(match.end() for match in found)]
         starts = [*(match.start() for match in found), len(whole)]
@@ -93,24 +109,27 @@ class Spot:
 class Lexicon:
     """What a set of names is made of, `names` mapping each name to its node.
 
-    `words` and `characters` are all that occur in them, `joins` the pairs of words with more than a space between
-    them, or with "and" or the like as one of the two.
+    `words` and `characters` are all that occur in them, `pairs` the words that stand side by side, and `joins` those
+    of them with more than spaces, hyphens and apostrophes between.
     """
 
     def __init__(self, names: Mapping[str, str]) -> None:
         written = {name: Written.of(name) for name in names}
         self.words = frozenset(word for entry in written.values() for word in entry.words)
         self.characters = frozenset(c for name in names for c in unicodedata.normalize("NFKC", name) + name)
-        self.joins = frozenset(
-            pair
+        beside = [
+            (before, after, gap)
             for entry in written.values()
-            for pair, gap in zip(zip(entry.words, entry.words[1:], strict=False), entry.gaps[1:], strict=False)
-            if not gap.isspace()
-        )
+            for before, after, gap in zip(entry.words, entry.words[1:], entry.gaps[1:-1], strict=False)
+        ]
+        self.pairs = frozenset((before, after) for before, after, _ in beside)
+        self.joins = frozenset((before, after) for before, after, gap in beside if not PLAIN.fullmatch(gap))
         self._nodes: dict[tuple[str, ...], tuple[str, Written]] = {
             entry.words: (names[name], entry) for name, entry in written.items() if entry.words
         }
         self._longest = max(map(len, self._nodes), default=0)
+        self._squeezed = {"".join(words): node for words, (node, _) in self._nodes.items() if len("".join(words)) > 2}
+        self._lengths = sorted(set(map(len, self._squeezed)), reverse=True)
 
     def spots(self, text: Written) -> list[Spot]:
         """The names in the text from left to right, the longest first where several begin at one word.
@@ -125,6 +144,36 @@ class Lexicon:
                 found.append(spot)
             start = spot.end if spot else start + 1
         return found
+
+    def run_together(self, text: Written) -> list[str]:
+        """The nodes of the names that make up the whole text without spaces between, in order; empty where none do.
+
+        Names of at least three letters and digits, the longest first where several begin at one place.
+        """
+        whole = "".join(text.words)
+        nodes: list[str] = []
+        ends, dead = [0], set[int]()  # where the names found so far end, and the places from which no name leads on
+        while ends[-1] < len(whole):
+            place = ends[-1]
+            step = next(
+                (
+                    length
+                    for length in self._lengths
+                    if place + length <= len(whole)
+                    and place + length not in dead
+                    and whole[place : place + length] in self._squeezed
+                ),
+                None,
+            )
+            if step is not None:
+                nodes.append(self._squeezed[whole[place : place + step]])
+                ends.append(place + step)
+            elif not nodes:
+                return []
+            else:
+                dead.add(ends.pop())
+                nodes.pop()
+        return nodes
 
     def _longest_from(self, text: Written, start: int) -> Spot | None:
         for end in range(min(start + self._longest, len(text.words)), start, -1):

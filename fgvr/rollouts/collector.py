@@ -46,6 +46,20 @@ class Ranks:
         """Sums over ranks, entry by entry. A collective call."""
         return [sum(column) for column in zip(*self.gather([tuple(counts)]), strict=True)]
 
+    def agree(self, work: Callable[[], T]) -> T:
+        """What `work` gives; a UserError of any rank is raised on all, so that none waits alone. A collective call."""
+        done, error = None, None
+        try:
+            done = work()
+        except UserError as raised:
+            error = raised
+        told = self.gather([] if error is None else [str(error)])
+        if error is not None:
+            raise error
+        if told:
+            raise UserError(told[0])
+        return cast(T, done)
+
 
 @dataclass
 class Collector:
@@ -155,7 +169,7 @@ class Collector:
         return groups, len(self._kept) - len(groups)
 
     def _score(self) -> list[ScoredGroup]:
-        groups, answered, scores = self._on_all_ranks(self._scoring.scores)
+        groups, answered, scores = self.ranks.agree(self._scoring.scores)
         self._found.tally.update(self.reward.tally())
         if scores is None:
             return []
@@ -163,20 +177,6 @@ class Collector:
         return [
             self._scored(group, said, scores, n) for n, (group, said) in enumerate(zip(groups, answered, strict=True))
         ]
-
-    def _on_all_ranks(self, work: Callable[[], T]) -> T:
-        """What `work` gives; what the user can mend of any rank's is raised on every rank, so that none waits alone."""
-        done, error = None, None
-        try:
-            done = work()
-        except UserError as raised:
-            error = raised
-        told = self.ranks.gather([] if error is None else [str(error)])
-        if error is not None:
-            raise error
-        if told:
-            raise UserError(told[0])
-        return cast(T, done)
 
     def _scored(self, group: RolloutGroup, said: AnsweredGroup, scores: Scores, number: int) -> ScoredGroup:
         """A completion without a single token has nothing to learn from: it leaves the group and its baseline."""

@@ -89,6 +89,52 @@ def test_the_table_begins_with_what_matters_and_leaves_out_what_says_nothing() -
     assert cells(console) == [["exact", "0.0000"], ["family", "1.0000"], ["genus", "0.5000"], ["n", "8"]]
 
 
+def test_an_interval_stands_in_the_cell_of_its_figure() -> None:
+    console = Console(width=100, record=True)
+    figures = {"seen/correctness_low": 0.934, "seen/correctness_high": 0.97, "seen/correctness": 0.9512}
+    began = {f"start/{name}": value / 2 for name, value in figures.items()}
+    lone = {"unseen/correctness": 0.5, "unseen/odd_low": 0.25, "unseen/odd_high": None}
+    print_figures(began | figures | lone, "run", console)
+    assert heads(console) == ["figure", "seen start", "seen", "unseen"]
+    assert cells(console) == [
+        ["odd_low", "", "", "0.2500"],  # the end of no interval
+        ["correctness", "0.4756", "0.9512 (0.93-0.97)", "0.5000"],
+    ]
+
+
+def test_intervals_give_way_where_the_table_would_be_too_wide() -> None:
+    figures = {f"{cohort}/correctness": 0.5 for cohort in ("seen", "unseen", "novel")}
+    figures |= {f"{name}_{end}": value for name in [*figures] for end, value in (("low", 0.25), ("high", 0.75))}
+    for width, cell in ((90, "0.5000 (0.25-0.75)"), (60, "0.5000")):
+        console = Console(width=width, record=True, force_terminal=True)
+        print_figures(figures, "run", console)
+        assert cells(console) == [["correctness", cell, cell, cell]]
+
+
+def test_rows_are_in_the_order_in_which_they_are_read() -> None:
+    rows = [
+        *("exact", "genus", "variant", "correctness", "validation_reward", "macro_correctness", "n", "specific"),
+        *(
+            "wrong",
+            "unjudged",
+            "kappa",
+            "cub200/correctness",
+            "a/b/n",
+            "best_of/1/correctness",
+            "best_of/2/correctness",
+        ),
+        *("best_of/16/correctness", "sampled/wrong"),
+    ]
+    named = [*(f"seen/{row}" for row in rows), "judge/requests", "all"]
+    for order in (named, named[::-1]):
+        console = Console(width=100, record=True)
+        print_figures(dict.fromkeys(order, 0.5), "run", console)
+        shown = [row for row, *_ in cells(console)]
+        free = {"cub200/correctness", "a/b/n", "judge/requests", "all"}  # equals stay as they came
+        assert [row for row in shown if row not in free] == [row for row in rows if row not in free]
+        assert set(shown[11:13]) | set(shown[17:]) == free
+
+
 def heads(console: Console) -> list[str]:
     (line,) = [line for line in console.export_text(clear=False).splitlines() if "figure" in line]
     return [cell.strip() for cell in line.split("┃")[1:-1]]

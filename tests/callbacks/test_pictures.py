@@ -6,19 +6,16 @@ import pytest
 from PIL import Image
 from toy_rollouts import scored_group
 
+from fgvr.callbacks.drawing import CARD, COLOURS
 from fgvr.callbacks.pictures import (
-    CARD,
-    COLOURS,
     answer_grid,
     class_table,
     confusion_table,
     escaped,
     group_card,
     rollout_table,
-    verdict_bars,
 )
 from fgvr.judges.base import Judged, Judgement
-from fgvr.metrics import VERDICT_FIGURES
 from fgvr.types import Answer, Example, Verdict
 
 
@@ -41,6 +38,13 @@ def test_a_card_shows_the_photo_and_the_verdicts_colour(verdict: Verdict | None)
     shown = colours(answer_grid([entry(verdict)]))
     assert {own, "#123456"} <= shown
     assert not (set(COLOURS.values()) - {own}) & shown
+
+
+def test_an_answer_without_a_verdict_is_not_shown_as_one_that_did_not_parse() -> None:
+    shown = entry(Verdict.WRONG)
+    lost = Judged(shown.example, shown.completion, shown.answer, None, "time-out")
+    assert COLOURS["unjudged"] in colours(answer_grid([lost]))
+    assert not (set(COLOURS.values()) - {COLOURS["unjudged"]}) & colours(answer_grid([lost]))
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, (240, 322)), (3, (696, 322)), (5, (924, 632))])
@@ -88,14 +92,6 @@ def test_any_group_can_be_drawn_and_written() -> None:
     assert "| none | 0 | none | 0 | 0, cut |  |" in table
 
 
-def test_bars_are_as_long_as_their_shares() -> None:
-    shares = dict.fromkeys(VERDICT_FIGURES, 0.0) | {"wrong": 0.25, "specific": 0.75, "n": 8.0}
-    page = verdict_bars({"seen": shares}, width=400)
-    row = [page.getpixel((x, 12 + 24 + 2)) for x in range(page.width)]
-    found = {name: row.count(tuple(bytes.fromhex(COLOURS[name][1:]))) for name in ("wrong", "specific", "generic")}
-    assert found == {"wrong": pytest.approx(100, abs=1), "specific": pytest.approx(300, abs=2), "generic": 0}
-
-
 def test_untrusted_text_stays_text() -> None:
     shown = escaped("<script>alert('x')</script> | [a](http://b) **c**\n# d_e\u202e `f`")
     assert not re.search(r"[<>|\[\]()*`_\n\u202e]", shown)
@@ -116,11 +112,12 @@ def test_tables_put_the_worst_first_and_say_what_they_leave_out() -> None:
     assert "1 more classes" in class_table(classes, most=2)
 
 
-def test_confusions_are_counted_without_the_right_answers() -> None:
+def test_confusions_are_counted_without_the_right_answers_and_the_unjudged() -> None:
     rows = [
-        {"label": "A", "answer": "B", "verdict": "wrong"},
-        {"label": "A", "answer": "A", "verdict": "specific"},
-        {"label": "A", "answer": None, "verdict": None},
-        {"label": "A", "answer": "B", "verdict": "wrong"},
+        {"label": "A", "answer": "B", "verdict": "wrong", "unjudged": None},
+        {"label": "A", "answer": "A", "verdict": "specific", "unjudged": None},
+        {"label": "A", "answer": None, "verdict": None, "unjudged": None},
+        {"label": "A", "answer": "B", "verdict": "wrong", "unjudged": None},
+        {"label": "A", "answer": "A", "verdict": None, "unjudged": "time-out"},
     ]
     assert confusion_table(rows).splitlines()[2:] == ["| A | B | wrong | 2 |", "| A |  | no answer | 1 |"]

@@ -1,9 +1,14 @@
 import json
+import string
+import unicodedata
 from pathlib import Path
 
 import pytest
+from class_names import DATA_SETS
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from fgvr.data.taxonomy import Taxonomy
+from fgvr.data.taxonomy import Taxonomy, normalise
 from fgvr.errors import UserError
 from fgvr.judges.base import Judgement
 from fgvr.judges.taxonomy import TaxonomyJudge
@@ -40,7 +45,7 @@ def verdict(answer: str, label: str = "Ruby Finch") -> Verdict:
         ("Ash Finch", Verdict.WRONG, "Ash Finch"),
         ("Wrens", Verdict.WRONG, "Wrens"),
         ("Emerald Finch", Verdict.WRONG, None),
-        ("Ruby Finchs", Verdict.WRONG, None),
+        ("Ruby Finchs", Verdict.SPECIFIC, "Ruby Finch"),  # a spelling variant
         ("I don't know", Verdict.ABSTAIN, None),
     ],
 )
@@ -137,6 +142,61 @@ def test_a_name_that_looks_like_a_list_is_one_name(answer: str, label: str) -> N
     assert verdict(answer, label) == Verdict.SPECIFIC
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Ruby Finch, Ash Finch",
+        "Ruby Finch or Ash Finch",
+        "Ruby Finch and Ash Finch",
+        "Ruby Finch/Ash Finch",
+        "Ruby Finch\nAsh Finch",
+        "Ruby Finch; Ruby Finch",
+        "Ruby, Finch",
+        "unknown or Ruby Finch",
+        "Ruby Finch Ash Finch",
+        "RubyFinchAshFinch",
+        "Ruby Finch (Ash Finch)",
+        "Ruby Finch (Wrens)",
+        "Barred Wren (Rubra vulgaris)",
+        ", ".join(PATHS),
+    ],
+)
+def test_several_names_are_said_to_be_several(answer: str) -> None:
+    assert JUDGE.verdicts([("Ruby Finch", answer)]) == [Judgement(Verdict.WRONG, several=True)]
+
+
+@pytest.mark.parametrize(
+    "answer", ["Ash Finch", "Emerald Finch", "Thought process:", "not a Ruby Finch", "finches bird"]
+)
+def test_a_wrong_answer_is_not_several_for_that(answer: str) -> None:
+    assert not JUDGE.verdicts([("Ruby Finch", answer)])[0].several
+
+
+@pytest.mark.parametrize(
+    ("answer", "node"),
+    [
+        ("Ruby Finch (Rubra vulgaris)", "Ruby Finch"),
+        ("Rubra vulgaris (Ruby Finch).", "Ruby Finch"),
+        ("the ruby finch (a finch)", "Ruby Finch"),
+        ("Finches (Ruby Finch)", "Ruby Finch"),  # the finer of the two
+        ("Roundbill (Songbirds)", "Roundbill"),
+        ("Ruby Finches (Rubra vulgariss)", "Ruby Finch"),
+        ("Ruby Finch (probably)", None),
+        ("Ruby Finch (Passer domesticus)", None),
+        ("Ruby Finch (Rubra vulgaris) (Ash Finch)", None),
+        ("Ruby Finch ()", "Ruby Finch"),
+    ],
+)
+def test_a_common_name_with_the_scientific_one(answer: str, node: str | None) -> None:
+    assert JUDGE.verdicts([("Ruby Finch", answer)])[0].node == node
+
+
+def test_over_long_answers_are_refused_before_they_are_read() -> None:
+    assert verdict(" " * 501 + "Ruby Finch") == Verdict.SPECIFIC
+    assert verdict(" " * 503 + "Ruby Finch") == Verdict.WRONG
+    assert verdict("\u0301" * 1_000_000) == Verdict.WRONG
+
+
 def test_a_class_called_like_an_abstention_can_be_named() -> None:
     judge = TaxonomyJudge().bind(Taxonomy.flat(["Unknown", "Robin"]))
     assert [entry.verdict for entry in judge.verdicts([("Unknown", "unknown"), ("Robin", "unknown")])] == [4, 0]
@@ -168,3 +228,232 @@ def test_wrong_use_is_refused() -> None:
         verdict("Emu", label="Emu")
     with pytest.raises(UserError, match="0 steps or more"):
         TaxonomyJudge(close=-1)
+
+
+LIKE_CUB = Taxonomy(
+    {name: (f"{name.replace('-', ' ').split()[-1]} family", name) for name in DATA_SETS["birds"]},
+    ("family", "species"),
+    "bird",
+    {"Northern Cardinal": ("Cardinalis cardinalis",), "Gull family": ("gull",), "Sparrow family": ("sparrow",)},
+)
+AIRCRAFT = Taxonomy.flat(DATA_SETS["aircraft"], root="aircraft")
+BY_BIRDS, BY_AIRCRAFT = TaxonomyJudge().bind(LIKE_CUB), TaxonomyJudge().bind(AIRCRAFT)
+
+
+def node(answer: str, judge: TaxonomyJudge = BY_BIRDS) -> str | None:
+    assert judge.file is None
+    label = "Mallard" if judge is not BY_AIRCRAFT else "A380"
+    return judge.verdicts([(label, answer)])[0].node
+
+
+@pytest.mark.parametrize(
+    ("answer", "meant"),
+    [
+        ("Black-footed Albatros", "Black-footed Albatross"),
+        ("black footed albatrosses", "Black-footed Albatross"),
+        ("Blackfooted Albatross", "Black-footed Albatross"),
+        ("Common Yellow-throat", "Common Yellowthroat"),
+        ("the Mocking Birds", "Mockingbird"),
+        ("Mokcingbird", "Mockingbird"),  # two letters that changed places are one edit
+        ("Great Gray Shrike", "Great Grey Shrike"),
+        ("Grey Catbird", "Gray Catbird"),
+        ("sparrows", "Sparrow family"),
+        ("gulls", "Gull family"),
+        ("Tree Swalow", "Tree Swallow"),
+        ("Tree Sparow", "Tree Sparrow"),
+        ("Herringg Gull", "Herring Gull"),
+        ("Cardinalis cardinaliss", "Cardinalis cardinalis"),
+        ("Prothonatory Warbler", "Prothonotary Warbler"),
+        ("Chuck-wills-widow", "Chuck-will's-widow"),
+        ("Whippoorwill", "Whip-poor-will"),
+        ("Swainson Warbler", "Swainson's Warbler"),
+    ],
+)
+def test_spelling_variants_are_the_name(answer: str, meant: str) -> None:
+    assert node(answer) == (LIKE_CUB.find(meant) or meant)
+    assert node(answer.upper()) == node(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Heermann Sparrow",
+        "Tree Tanager",
+        "Field Swallow",
+        "Bank Sparrow",
+        "Summer Tern",
+        "Least Fern",  # the first letter of a short word
+        "Scarlet Manager",
+        "Black Turn",
+        "Pine Wobbler",
+        "Rock When",
+        "Mallad",  # too short for an edit at 0.9
+        "gul",
+        "Oven bird, Mallard",
+        "Mockingbirdx Mallard",
+        "Northern Cardinals or Mallard",
+        "Common Ravens and Crows",
+        "Eared Grebe Horned Grebe",
+        "Mocking, bird",
+        "Mocking/bird",
+    ],
+)
+def test_other_words_are_no_variants(answer: str) -> None:
+    assert node(answer) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "meant"),
+    [
+        ("C130", "C-130"),
+        ("the F/A 18", "F/A-18"),
+        ("FA-18", "F/A-18"),
+        ("A300-B4", "A300B4"),
+        ("BAE146-300", "BAE 146-300"),
+        ("Cesna 172", "Cessna 172"),
+        ("Eurofigther Typhoon", "Eurofighter Typhoon"),
+        ("737-310", None),
+        ("737-30", None),
+        ("737300", None),
+        ("7373-00", None),
+        ("Cessna 173", None),
+        ("Cesna 206", None),
+        ("Falcon 2001", None),
+        ("Gulfstream VI", None),
+        ("F-16B/A", None),
+        ("MD-1", None),
+        ("Gulfstream", None),
+        ("Embraer Legacy 60O", None),
+        ("CRJ-200/700", None),
+    ],
+)
+def test_digits_are_never_a_slip_of_the_pen(answer: str, meant: str | None) -> None:
+    assert node(answer, BY_AIRCRAFT) == meant
+
+
+def test_what_two_nodes_could_be_is_neither() -> None:
+    judge = TaxonomyJudge().bind(
+        Taxonomy.flat(["Carolinian Wagtail", "Carolinean Wagtail", "Mallard", "Sunbirds", "Sunbird"])
+    )
+    assert node("Carolinuan Wagtail", judge) is None  # one edit from both
+    assert node("Carolinian Wagtails", judge) == "Carolinian Wagtail"
+    assert node("Sunbird", judge) == "Sunbird"
+    assert node("Sunbirds", judge) == "Sunbirds"
+    assert node("Sun Bird", judge) is None
+
+
+def test_similarity_is_how_much_of_a_name_must_stay() -> None:
+    taxonomy = Taxonomy.flat(["Mockingbird", "Mallard"])
+    answers = ["Mockingbird", "Mockingbirds", "Mocking Bird", "Mockngbird", "Mockngbrd"]  # 0, 0, 0, 1/11 and 2/11 edits
+    found = {
+        similarity: [node(answer, TaxonomyJudge(similarity=similarity).bind(taxonomy)) for answer in answers]
+        for similarity in (1.0, 0.95, 0.9, 0.8)
+    }
+    assert {similarity: sum(entry is not None for entry in nodes) for similarity, nodes in found.items()} == {
+        1.0: 1,
+        0.95: 3,
+        0.9: 4,
+        0.8: 5,
+    }
+    for wrong in (0.49, 1.01, float("nan")):
+        with pytest.raises(UserError, match=r"similarity must lie between 0\.5 and 1"):
+            TaxonomyJudge(similarity=wrong)
+
+
+def test_a_taxonomy_file_brings_its_own_variants(tmp_path: Path) -> None:
+    file = tmp_path / "finer.json"
+    file.write_text(json.dumps(LIKE_CUB.to_dict()), encoding="utf-8")
+    judge = TaxonomyJudge(taxonomy=file).bind(Taxonomy.flat(["Mallard", "Mockingbird"]))
+    assert judge.verdicts([("Mockingbird", "Mokingbird")])[0].verdict == Verdict.SPECIFIC
+    assert judge.verdicts([("Mockingbird", "Tree Swalow")])[0].node == "Tree Swallow"
+
+
+def edits(one: str, other: str) -> int:
+    """Optimal string alignment by the textbook's table."""
+    table = [[max(i, j) if min(i, j) == 0 else 0 for j in range(len(other) + 1)] for i in range(len(one) + 1)]
+    for i in range(1, len(one) + 1):
+        for j in range(1, len(other) + 1):
+            same = one[i - 1] == other[j - 1]
+            table[i][j] = min(table[i - 1][j] + 1, table[i][j - 1] + 1, table[i - 1][j - 1] + (not same))
+            if i > 1 and j > 1 and one[i - 1] == other[j - 2] and one[i - 2] == other[j - 1]:
+                table[i][j] = min(table[i][j], table[i - 2][j - 2] + 1)
+    return table[-1][-1]
+
+
+def similarity(one: str, other: str) -> float:
+    return 1 - edits(one, other) / max(len(one), len(other))
+
+
+WORDS = {word for name in LIKE_CUB.by_normalised_name for word in name.split()}
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_one_edit_in_a_long_word_keeps_the_node_unless_it_could_be_another(data: st.DataObject) -> None:
+    name = normalise(data.draw(st.sampled_from([name for name in LIKE_CUB.paths if len(name) >= 11])))
+    words = name.split()
+    place = data.draw(st.sampled_from([place for place, word in enumerate(words) if len(word) >= 8] or [None]))
+    assume(place is not None)
+    assert place is not None
+    word = words[place]
+    at = data.draw(st.integers(0, len(word) - 1))
+    letter = data.draw(st.sampled_from(string.ascii_lowercase))
+    slip = data.draw(
+        st.sampled_from(
+            [
+                word[:at] + word[at + 1 :],
+                word[:at] + letter + word[at:],
+                word[:at] + letter + word[at + 1 :],
+                word[:at] + word[at : at + 2][::-1] + word[at + 2 :],
+            ]
+        )
+    )
+    assume(slip not in WORDS and len(slip) >= 8)
+    assume(all(edits(slip, other) > 1 for other in WORDS if other != word and abs(len(other) - len(slip)) < 2))
+    answer = " ".join([*words[:place], slip, *words[place + 1 :]])
+    meant = LIKE_CUB.find(name)
+    others = [
+        other
+        for other in LIKE_CUB.by_normalised_name
+        if LIKE_CUB.find(other) != meant and len(set(other) ^ set(answer)) < 8  # or they are far apart
+    ]
+    # a plural's "s" and "grey" make two names more alike than they are as written: a wider margin leaves those out
+    assume(max((similarity(answer, other) for other in others), default=0) < similarity(answer, name) - 0.15)
+    assert node(answer) == meant
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_what_is_accepted_is_near_enough(data: st.DataObject) -> None:
+    name = normalise(data.draw(st.sampled_from(sorted(LIKE_CUB.paths))))
+    answer = list(name)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(answer) - 1))
+        answer[at : at + data.draw(st.integers(0, 1))] = data.draw(st.text("abcdeghilnorst ", max_size=2))
+        assume(answer)
+    text = "".join(answer)
+    found = node(text)
+    if found is not None:
+        spelt = [other for other, owner in LIKE_CUB.by_normalised_name.items() if owner == found]
+        plain = normalise(text).removeprefix("the ").removeprefix("a ").removeprefix("an ")
+        squeezed = plain.replace(" ", "")
+        assert any(
+            similarity(plain, other) >= 0.85 or edits(squeezed, other.replace(" ", "")) <= 2 for other in spelt
+        ), (text, found)
+
+
+@settings(deadline=None)
+@given(
+    name=st.sampled_from(["Crème brûlée", "Pão de queijo", "Beef tartare", "Huevos rancheros"]),
+    form=st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]),
+    cased=st.sampled_from([str, str.upper, str.lower, str.title, str.swapcase]),
+    space=st.sampled_from([" ", "  ", "\u00a0", "\u2009 ", "_", "-"]),
+    slip=st.sampled_from(["", "e", "s"]),
+)
+def test_twins_in_case_spaces_and_accents_are_judged_alike(
+    name: str, form: str, cased: type[str], space: str, slip: str
+) -> None:
+    judge = TaxonomyJudge().bind(Taxonomy.flat(DATA_SETS["food"]))
+    twin = unicodedata.normalize(form, cased(name + slip)).replace(" ", space)  # pyright: ignore[reportArgumentType]
+    for label in (name, "Pizza"):
+        assert judge.verdicts([(label, twin)]) == judge.verdicts([(label, name + slip)])

@@ -1,0 +1,80 @@
+"""All that is counted of one cohort's answers, under the names that are logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torchmetrics import SumMetric
+
+from fgvr.data.taxonomy import Taxonomy
+from fgvr.errors import UserError
+from fgvr.judges.base import Judged
+from fgvr.metrics.agreement import Agreement
+from fgvr.metrics.best_of_n import BestOfN
+from fgvr.metrics.datasets import DatasetCounts
+from fgvr.metrics.hits import ClassTable, RankAccuracy, rank_hits
+from fgvr.metrics.verdicts import HISTOGRAM_FIGURES, INTERVALS, SPECIFICITY_WEIGHTS, VerdictHistogram, verdict_values
+
+MACRO = tuple(f"macro_{name}{end}" for name in INTERVALS for end in ("", "_low", "_high"))
+FIGURES = (*HISTOGRAM_FIGURES, *MACRO, *Agreement.FIGURES, "exact", "unread")
+
+
+class CohortScores(nn.Module):
+    """What is counted of a cohort: verdicts, ranks, classes, datasets; with `sampled` also the best of so many answers.
+
+    `unread` counts samples that were to be answered and could not be read: they are in no other figure's denominator.
+    `compared` says that a second judge's verdicts are given too. Raises UserError when a rank bears the name of another
+    figure.
+    """
+
+    def __init__(
+        self,
+        taxonomy: Taxonomy,
+        weights: Sequence[float] = SPECIFICITY_WEIGHTS,
+        sampled: int = 0,
+        compared: bool = False,
+    ) -> None:
+        super().__init__()
+        self.taxonomy, self.weights = taxonomy, tuple(weights)
+        self.histogram, self.ranks = VerdictHistogram(weights), RankAccuracy(taxonomy.ranks)
+        self.classes, self.unread = ClassTable(sorted(taxonomy.paths)), SumMetric()
+        self.best_of = BestOfN(sampled, weights) if sampled else None
+        self.agreement = Agreement() if compared else None
+        self.datasets = DatasetCounts()
+        # a process that gets no samples still takes part in the sums
+        self.update([], second=[] if compared else None, sampled=[] if sampled else None)
+        taken = set(FIGURES) & set(taxonomy.ranks)
+        if taken:
+            raise UserError(f"a taxonomy's rank must not be called like a figure, got {sorted(taken)}: rename it")
+
+    def update(
+        self,
+        judged: Sequence[Judged],
+        unread: int = 0,
+        second: Sequence[Judged] | None = None,
+        sampled: Sequence[Judged] | None = None,
+    ) -> None:
+        """Adds answers, one per photo; the second judge's view of the same; and those sampled, photo by photo."""
+        verdicts, hits = verdict_values(judged), rank_hits(judged, self.taxonomy)
+        places = [self.classes.place[entry.example.label] for entry in judged]
+        several = sum(entry.judgement is not None and entry.judgement.several for entry in judged)
+        self.histogram.update(verdicts, several)
+        self.ranks.update(hits)
+        self.classes.update(torch.tensor(places, dtype=torch.long), verdicts, hits[:, -1])
+        self.unread.update(float(unread))
+        self.datasets.update(judged)
+        if self.agreement is not None and second is not None:
+            self.agreement.update(verdicts, verdict_values(second))
+        if self.best_of is not None and sampled is not None:
+            self.best_of.update(verdict_values(sampled).view(-1, self.best_of.n))
+
+    def figures(self, gather: Callable[[list[Any]], list[Any]] = list) -> dict[str, float]:
+        """Every figure by name, over all ranks of the run; `gather` brings their rows together. A collective call."""
+        more: dict[str, float] = {}
+        for metric in (self.agreement, self.best_of):
+            more |= metric.compute() if metric is not None else {}
+        more |= DatasetCounts.figures(gather(self.datasets.rows()), self.weights)
+        return {**self.histogram.compute(), **self.ranks.compute(), "unread": float(self.unread.compute()), **more}
