@@ -1,4 +1,4 @@
-"""The comparison with TRL measures what it says; TRL itself is not needed here."""
+"""The benchmarks measure what they say; TRL itself is not needed here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from fgvr.data.names import Names
+from fgvr.judges.screen import screen
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -86,3 +89,25 @@ def test_fgvr_computes_each_prompt_once(grpo_step):
     assert took["step"] == pytest.approx(took["generation"] + took["update"])
     assert all(len(entries) == 1 and entries[0] > 0 for entries in result["seconds"]["fgvr"].values())
     json.dumps(result)
+
+
+@pytest.fixture
+def judge_throughput(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("judge_throughput")
+
+
+def test_a_share_of_a_steps_pairs_are_repeats_and_none_is_judged_without_a_model(judge_throughput):
+    taxonomy, pairs, different = judge_throughput.drawn(500, 0.6)
+    assert (len(pairs), len(set(pairs)), different) == (500, 200, 200)
+    names = Names(taxonomy)
+    assert all(screen(label, answer, names) is None for label, answer in pairs)
+
+
+def test_judging_is_held_against_the_least_time_that_the_server_allows(judge_throughput, tmp_path):
+    judge_throughput.main(pairs=200, delay=0.02, concurrency=16, rounds=1, json_file=tmp_path / "figures.json")
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert (figures["pairs"], figures["different"]) == (200, 80)
+    assert figures["ideal"] == pytest.approx(5 * 0.02)  # 80 requests, 16 at a time
+    assert figures["ratio"] == figures["seconds"][0] / figures["ideal"] > 1
+    assert figures["cached"] < figures["seconds"][0]

@@ -172,7 +172,7 @@ def test_the_judge_from_the_first_question_to_a_replay_without_a_server(vllm: st
         judge = LLMJudge("tiny", server, revision="r1", cache=cache)
         found = judge.verdicts(PAIRS)
         tally = judge.tally()
-        judge.close()
+        judge.release()
         wrong = [entry for entry in found if isinstance(entry, Judgement) and entry.verdict is Verdict.WRONG]
         assert len(wrong) == len(PAIRS) == 200  # what the model leans to, 200 times of 200
         shares = [entry.distribution for entry in wrong if entry.distribution is not None]
@@ -198,12 +198,12 @@ def test_the_judge_from_the_first_question_to_a_replay_without_a_server(vllm: st
         assert again.verdicts(PAIRS) == found
         assert proxy.requests == before
         assert again.tally()["judge/cached"] == 200
-        again.close()
+        again.release()
 
         newer = LLMJudge("tiny", server, revision="r2", cache=cache)
         newer.verdicts(PAIRS[:3])
         assert newer.tally()["judge/cached"] == 0  # other weights, other verdicts
-        newer.close()
+        newer.release()
         last = proxy.requests
 
         export_judgements(cache, tmp_path / "judgements.jsonl")
@@ -213,7 +213,7 @@ def test_the_judge_from_the_first_question_to_a_replay_without_a_server(vllm: st
         *known, unknown = replay.verdicts([*PAIRS, ("Speckled Nightjar", "mottled godwit")])
         assert known == found
         assert isinstance(unknown, Unjudged)
-        replay.close()
+        replay.release()
         assert proxy.requests == last
 
 
@@ -222,4 +222,4 @@ def test_left_free_the_model_babbles_and_is_stopped(vllm: str, tmp_path: Path) -
     judge = LLMJudge("tiny", server, constrain="none", cache=SQLiteCache(tmp_path / "judgements.sqlite"))
     with pytest.raises(UserError, match="must give verdicts, but it has none on 20 of 20"):
         judge.verdicts(PAIRS[:5])
-    judge.close()
+    judge.release()

@@ -1,0 +1,412 @@
+"""The transport against a real server that misbehaves: what is asked again, what is given up, what stops everything."""
+
+import asyncio
+import json
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge_server import JudgeServer, Script, right
+
+from fgvr.errors import UserError
+from fgvr.judges.chat import Chat, Server
+from fgvr.judges.patience import Unanswered
+from fgvr.judges.prompt import content, request
+
+KEY = "sk-planted-0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[JudgeServer]:
+    with JudgeServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(served: JudgeServer) -> JudgeServer:
+    served.behaviour.script = Script()
+    served.behaviour.counts.clear()
+    served.behaviour.pairs.clear()
+    return served
+
+
+@pytest.fixture
+def chat(server: JudgeServer) -> Iterator[Chat]:
+    yield from opened(Server(url=server.url, timeout=0.5, attempts=3, patience=2.0))
+
+
+def opened(server: Server, counts: list[str] | None = None) -> Iterator[Chat]:
+    chat = Chat(server, "judge", (counts if counts is not None else []).append)
+    yield chat
+    chat.close()
+
+
+def body(answer: str) -> bytes:
+    data = json.dumps({"label": "Robin", "answer": answer})
+    return request("judge", [("user", f"mark\n{data}\nmark")], {})
+
+
+def ask(chat: Chat, answer: str = "Wren", probing: bool = False) -> str:
+    return chat.run(chat.ask, partial(body, answer), content, probing).result(30)
+
+
+def test_a_good_reply_is_read(chat: Chat, server: JudgeServer):
+    server.script.says = "less specific"
+    assert ask(chat) == "less specific"
+    assert server.behaviour.counts["chat"] == 1
+
+
+PASSING = ["500", "502", "503", "504", "408", "429", "drop", "reset", "hang", "drip"]
+GARBLED = [
+    "html",
+    "gzip",
+    "huge",
+    "redirect",
+    "204",
+    "raw:",
+    "raw:null",
+    "raw:[]",
+    'raw:{"choices": []}',
+    'raw:{"choices": [{"message": {"content": null}}]}',
+    'raw:{"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}}]}',
+    'raw:{"choices": [{"message": {"content": "wr',
+    "raw:" + "[" * 200_000,
+    "raw:" + "1" * 5000,
+]
+
+
+@pytest.mark.parametrize("fault", PASSING + GARBLED, ids=lambda fault: fault[:40])
+def test_a_fault_that_passes_is_outlived(chat: Chat, server: JudgeServer, fault: str):
+    server.script.first = [fault]
+    server.script.says = "generic"
+    assert ask(chat) == "generic"
+    assert server.behaviour.pairs.total() == 2
+
+
+@pytest.mark.parametrize("fault", ["html", "gzip", "huge", "redirect", "raw:{}"])
+def test_replies_without_sense_are_given_up_after_three(chat: Chat, server: JudgeServer, fault: str):
+    server.script.on = {"Wren": fault}
+    with pytest.raises(Unanswered) as caught:
+        ask(chat)
+    assert not caught.value.outage
+    assert server.behaviour.counts["chat"] == 3
+
+
+@pytest.mark.parametrize("fault", ["500", "drop", "reset"])
+def test_items_that_always_fail_are_given_up_alone(chat: Chat, server: JudgeServer, fault: str):
+    server.script.faults, server.script.most = {fault: 1.0}, 10**6
+    began = time.monotonic()
+    futures = [chat.run(chat.ask, partial(body, f"Bird {n}"), content) for n in range(5)]
+    reasons = [str(future.exception(30)) for future in futures]
+    assert all("3 attempts failed, at last: " in reason for reason in reasons)
+    assert time.monotonic() - began < 2.0  # patience
+    assert server.behaviour.counts[fault] == 15
+
+
+def test_an_error_of_one_item_is_given_up_after_the_attempts_allowed(chat: Chat, server: JudgeServer):
+    server.script.on = {"Wren": "500"}
+    with pytest.raises(Unanswered, match=r"3 attempts failed, at last: status 500 '.*fault 500.*'"):
+        ask(chat)
+    assert server.behaviour.counts["500"] == 3
+
+
+@pytest.mark.parametrize("fault", ["400", "409", "413", "422", "499"])
+def test_a_refusal_is_not_asked_again(chat: Chat, server: JudgeServer, fault: str):
+    server.script.on = {"Wren": fault}
+    with pytest.raises(Unanswered, match=f"refused: status {fault}"):
+        ask(chat)
+    assert server.behaviour.counts["chat"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("401", "must take the key of the environment variable FGVR_JUDGE_KEY, but it answers status 401 '.*fault"),
+        ("403", "must take the key"),
+        ("404", "must serve 'judge' at .*/v1/chat/completions, but it answers status 404"),
+        ("400:no such model: judge", "must serve 'judge'"),
+    ],
+)
+def test_a_wrong_set_up_stops_everything_at_once(chat: Chat, server: JudgeServer, fault: str, sentence: str):
+    server.script.on = {"Wren": fault}
+    with pytest.raises(UserError, match=sentence):
+        ask(chat)
+    assert server.behaviour.counts["chat"] == 1
+
+
+def test_a_400_that_does_not_name_the_model_is_of_the_item(chat: Chat, server: JudgeServer):
+    server.script.on = {"Wren": "400:this is no judgement, nor is judge-2 here"}
+    with pytest.raises(Unanswered):
+        ask(chat)
+
+
+def test_probing_takes_a_refusal_for_an_answer(chat: Chat, server: JudgeServer):
+    server.script.on = {"Wren": "400:judge has no such field", "Owl": "404"}
+    for answer in ("Wren", "Owl"):
+        with pytest.raises(Unanswered):
+            ask(chat, answer, probing=True)
+
+
+def test_retry_after_is_heard(chat: Chat, server: JudgeServer):
+    server.script.first, server.script.retry_after = ["429"], "1.5"
+    began = time.monotonic()
+    ask(chat)
+    assert time.monotonic() - began >= 1.5
+
+
+@pytest.mark.parametrize("wish", ["-5", "nan", "inf", "soon", "Wed, 21 Oct 2015 07:28:00 GMT", "9" * 400, ""])
+def test_a_senseless_retry_after_is_passed_over(chat: Chat, server: JudgeServer, wish: str):
+    server.script.first, server.script.retry_after = ["429"], wish
+    began = time.monotonic()
+    ask(chat)
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_body_is_given_up_as_soon_as_it_is_too_long(chat: Chat, server: JudgeServer):
+    server.script.on = {"Wren": "huge"}
+    with pytest.raises(Unanswered, match="longer than 1048576 bytes"):
+        ask(chat)
+
+
+def test_the_bound_on_open_requests_holds_over_threads(server: JudgeServer):
+    server.script.delay = 0.02
+    for chat in opened(Server(url=server.url, concurrency=5)):
+        futures = [chat.run(chat.ask, partial(body, f"Bird {n}"), content) for n in range(60)]
+        assert len([future.result(30) for future in futures]) == 60
+    assert server.behaviour.counts["peak"] == 5
+
+
+def test_connections_are_kept(server: JudgeServer):
+    server.behaviour.peers.clear()
+    for chat in opened(Server(url=server.url, concurrency=2)):
+        for n in range(10):
+            ask(chat, f"Bird {n}")
+    assert len(server.behaviour.peers) == 1
+
+
+def test_an_outage_within_patience_loses_nothing():
+    server = JudgeServer()
+    server.start()
+    for chat in opened(Server(url=server.url, timeout=1.0, attempts=1, patience=20.0)):
+        ask(chat)
+        server.kill()
+        futures = [chat.run(chat.ask, partial(body, f"Bird {n}"), content) for n in range(50)]
+        time.sleep(1.0)
+        assert not any(future.done() for future in futures)
+        server.start()
+        assert len([future.result(30) for future in futures]) == 50
+    server.kill()
+
+
+@pytest.mark.parametrize("fault", ["hang", "drop", "503", "500"])
+def test_an_outage_costs_patience_once_not_for_each(server: JudgeServer, fault: str):
+    server.script.down = fault
+    for chat in opened(Server(url=server.url, concurrency=4, timeout=0.6, attempts=1, patience=1.2)):
+        began = time.monotonic()
+        futures = [chat.run(chat.ask, partial(body, f"Bird {n}"), content) for n in range(300)]
+        reasons = [str(future.exception(30)) for future in futures]
+        assert all("nothing good was heard for 1.2 s" in reason for reason in reasons)
+        first = time.monotonic() - began
+        server.behaviour.counts.clear()
+        again = [chat.run(chat.ask, partial(body, f"Bird {n}"), content) for n in range(100)]
+        assert all(isinstance(future.exception(30), Unanswered) for future in again)
+        second = time.monotonic() - began - first
+        assert first < 4.0
+        assert second < 2.5
+        assert server.behaviour.counts["chat"] >= 4  # it is still tried
+        server.script.down = ""
+        assert ask(chat) == right("Robin", "Wren")
+
+
+def test_nobody_there():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        port = taken.getsockname()[1]
+        for chat in opened(Server(url=f"http://127.0.0.1:{port}/v1", patience=0.5)):
+            with pytest.raises(Unanswered, match="ClientConnectorError") as caught:
+                ask(chat)
+            assert caught.value.outage
+
+
+def test_a_host_without_an_address():
+    for chat in opened(Server(url="http://no-such-host.invalid/v1", patience=0.2)):
+        with pytest.raises(Unanswered, match="ClientConnector"):
+            ask(chat)
+
+
+def test_requests_and_retries_are_counted(server: JudgeServer):
+    server.script.first, counts = ["500", "429"], []
+    for chat in opened(Server(url=server.url), counts):
+        ask(chat)
+    assert sorted(counts) == ["judge/requests"] * 4 + ["judge/retries"] * 2  # one to sound the server out
+
+
+def test_it_closes_and_opens_again(chat: Chat, server: JudgeServer):
+    def alive() -> int:
+        return sum(thread.name == "fgvr-judge" for thread in threading.enumerate())
+
+    before = alive()
+    ask(chat)
+    assert alive() == before + 1
+    chat.close()
+    chat.close()
+    assert alive() == before
+    ask(chat)
+    assert alive() == before + 1
+
+
+def test_closing_ends_what_is_under_way(chat: Chat, server: JudgeServer):
+    server.script.on = {"Wren": "hang"}
+    future = chat.run(chat.ask, partial(body, "Wren"), content)
+    while not server.behaviour.counts["hang"]:
+        time.sleep(0.01)
+    chat.close()
+    assert future.cancelled() or isinstance(future.exception(5), Unanswered)
+
+
+def test_a_chat_that_is_forgotten_ends_its_thread(server: JudgeServer):
+    chat = Chat(Server(url=server.url), "judge", lambda name: None)
+    ask(chat)
+    assert chat._line is not None
+    thread = chat._line.thread
+    del chat
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_it_works_where_an_event_loop_runs_already(chat: Chat):
+    async def in_a_notebook() -> str:
+        return ask(chat)
+
+    assert asyncio.run(in_a_notebook())
+
+
+def test_models_are_named(chat: Chat, server: JudgeServer):
+    assert chat.run(chat.models).result(10) == ["judge"]
+    server.script.lists_models = False
+    with pytest.raises(Unanswered):
+        chat.run(chat.models).result(10)
+
+
+class TestServer:
+    @pytest.mark.parametrize("url", ["http://node:8001/v1", "https://api.example.com/v1/", "http://[::1]:80"])
+    def test_base(self, url: str):
+        assert Server(url=url).base() == url.rstrip("/")
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://user:hunter2@node/v1",
+            "http://hunter2@node/v1",
+            "http://node/v1?api_key=hunter2",
+            "http://node/v1#hunter2",
+        ],
+    )
+    def test_no_secret_in_the_url(self, url: str, monkeypatch: pytest.MonkeyPatch):
+        with pytest.raises(UserError, match="without user, password, query or fragment") as caught:
+            Server(url=url)
+        assert "hunter2" not in str(caught.value)
+        monkeypatch.setenv("THE_URL", url)
+        with pytest.raises(UserError, match="THE_URL must be a base url") as caught:
+            Server(url_env="THE_URL").base()
+        assert "hunter2" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "url", ["node:8001", "ftp://node/v1", "file:///etc/passwd", "http://", "http://node:port/v1", "http://a b/v1",
+                "http://node:99999/", "http://[node/v1", "http://node/v1\n", "http://node:0/"]
+    )  # fmt: skip
+    def test_what_is_no_url_is_refused(self, url: str):
+        with pytest.raises(UserError, match=r"server.url must be a base url such as http://node:8001/v1"):
+            Server(url=url)
+
+    def test_the_url_may_come_from_the_environment(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.delenv("FGVR_JUDGE_URL", raising=False)
+        server = Server()
+        with pytest.raises(UserError, match=r"must have an address, but server.url is empty .*FGVR_JUDGE_URL"):
+            server.base()
+        monkeypatch.setenv("FGVR_JUDGE_URL", "http://n7:1/v1")
+        assert server.base() == "http://n7:1/v1"
+        assert "n7" not in repr(server)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"concurrency": 0}, {"attempts": 0}, {"timeout": 0.0}, {"timeout": float("inf")}, {"timeout": float("nan")},
+         {"patience": -1.0}, {"patience": float("nan")}],
+    )  # fmt: skip
+    def test_numbers_out_of_range(self, wrong: dict[str, Any]):
+        with pytest.raises(UserError, match=f"server.{next(iter(wrong))}"):
+            Server(**wrong)
+
+    def test_the_key_comes_from_a_file_or_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("FGVR_JUDGE_KEY", " from-environment\n")
+        assert Server().key() == "from-environment"
+        (tmp_path / "key").write_text(f"{KEY}\n")
+        assert Server(key_file=tmp_path / "key").key() == KEY
+        monkeypatch.delenv("FGVR_JUDGE_KEY")
+        assert Server().key() == ""
+
+    @pytest.mark.parametrize("text", ["two words", "line\nline", "ключ", "bell\x07"])
+    def test_an_odd_key_is_refused_unseen(self, text: str, tmp_path: Path):
+        (tmp_path / "key").write_text(text, "utf-8")
+        with pytest.raises(
+            UserError, match=r"must be one word of ASCII characters, but what .*key holds is not"
+        ) as caught:
+            Server(key_file=tmp_path / "key").key()
+        assert text not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_bytes(b"\xff")]
+    )
+    def test_a_key_file_that_cannot_be_read(self, make: Callable[[Path], object], tmp_path: Path):
+        make(tmp_path / "key")
+        with pytest.raises(UserError, match=r"server.key_file must be a text file that can be read"):
+            Server(key_file=tmp_path / "key").key()
+
+
+class TestKey:
+    """A planted key, and a server that shouts it back."""
+
+    @pytest.fixture
+    def chat(self, server: JudgeServer, tmp_path: Path) -> Iterator[Chat]:
+        server.script.key = KEY
+        (tmp_path / "key").write_text(KEY)
+        yield from opened(Server(url=server.url, key_file=tmp_path / "key", timeout=1.0, attempts=2, patience=2.0))
+
+    def test_it_is_sent(self, chat: Chat, server: JudgeServer):
+        ask(chat)
+        assert server.behaviour.last["headers"]["Authorization"] == f"Bearer {KEY}"
+
+    @pytest.mark.parametrize(
+        "fault", ["echo", f"says:{KEY}\x1b[2J", f"raw:{KEY} {KEY}", f"400:{KEY}", f"401:your {KEY}"]
+    )
+    def test_it_is_not_shown(self, chat: Chat, server: JudgeServer, fault: str, caplog: pytest.LogCaptureFixture):
+        caplog.set_level("DEBUG")
+        server.script.on = {"Wren": fault}
+        read = content if not fault.startswith("says:") else strict
+        with pytest.raises((Unanswered, UserError)) as caught:
+            chat.run(chat.ask, partial(body, "Wren"), read).result(30)
+        error: BaseException | None = caught.value
+        assert "[key]" in str(error)
+        while error is not None:
+            assert KEY not in repr(error) + str(vars(error))
+            assert "\x1b" not in str(error)
+            error = error.__cause__ or error.__context__
+        assert KEY not in caplog.text
+        assert KEY not in repr(chat) + repr(chat.server) + repr(pickle.dumps(chat.server))
+
+    def test_a_wrong_key_is_a_sentence(self, chat: Chat, server: JudgeServer):
+        server.script.key = "another"
+        with pytest.raises(
+            UserError, match=r"must take the key of .*/key, but it answers status 401 '.*who is Bearer \[key\]"
+        ):
+            ask(chat)
+
+
+def strict(reply: Any) -> str:
+    raise ValueError(f"no verdict: {content(reply)}")
