@@ -37,7 +37,9 @@ async def probe(chat: Chat, model: str, constrain: Constrain, max_tokens: int) -
     try:
         await chat.ask(partial(_asked, model, decoding), content)
     except Unanswered as error:
-        raise UserError(f"the judge's server {chat.url} must answer a plain request, but: {error}") from None
+        raise UserError(
+            f"the judge's server {chat.url} must answer a plain request, but: {error}; see its log"
+        ) from None
     if await _said(chat, model, thinking_off := replace(decoding, thinking_off=True)) is not None:
         decoding = thinking_off
     for kind in KINDS if constrain == "auto" else () if constrain == "none" else (constrain,):
@@ -58,7 +60,9 @@ async def _refuse_unserved(chat: Chat, model: str) -> None:
         served = await chat.models()
     except Unanswered as error:
         if error.outage:
-            raise UserError(f"the judge's server {chat.url} must answer, but: {error}") from None
+            raise UserError(
+                f"the judge's server {chat.url} must answer, but: {error}; start it, or mend its address"
+            ) from None
         return  # not every server tells
     if model not in served:
         names = ", ".join(repr(name[:100]) for name in served[:10]) or "none"
@@ -91,7 +95,9 @@ async def _said(chat: Chat, model: str, decoding: Decoding) -> str | None:
         return await chat.ask(partial(_asked, model, decoding), content, probing=True)
     except Unanswered as error:
         if error.outage:
-            raise UserError(f"the judge's server {chat.url} must answer, but: {error}") from None
+            raise UserError(
+                f"the judge's server {chat.url} must answer, but: {error}; start it, or mend its address"
+            ) from None
         return None
 
 
