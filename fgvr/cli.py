@@ -66,7 +66,7 @@ NOT_SAID = (
     "Restored all states from the checkpoint",
     "Loaded model weights from the checkpoint",
 )
-NOT_WARNED = (r"`isinstance\(treespec, LeafSpec\)` is deprecated", r"The number of training batches \(\d+\) is smaller")
+NOT_WARNED = ("`isinstance.treespec, LeafSpec", "The `srun` command is available", "The number of training batches")
 PRECISIONS = ("None", "32-true", "32", "bf16-mixed")
 
 

@@ -99,6 +99,32 @@ def grpo_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: 
     return _written(config, folder / f"{name}.yaml")
 
 
+def judged_config(folder: Path, name: str, cache: str, **server: Any) -> Path:
+    """As `grpo_config`, with SpeciaRL, a judge at FGVR_JUDGE_URL, and one group sampled at a time."""
+    file = grpo_config(folder, name)
+    config = yaml.safe_load(file.read_text())
+    model = config["model"]
+    model["class_path"] = "fgvr.modules.SpeciaRL"
+    del model["init_args"]["reward"]
+    judge = {
+        "class_path": "fgvr.judges.LLMJudge",
+        "init_args": {
+            "model": "judge",
+            "server": {"attempts": 3, "patience": 2.0, "timeout": 5.0} | server,
+            "cache": {"class_path": "fgvr.judges.SQLiteCache", "init_args": {"path": str(folder / cache)}},
+        },
+    }
+    model["init_args"]["judge"] = judge
+    for callback in config["trainer"]["callbacks"]:
+        if callback["class_path"].endswith("RolloutGeneration"):
+            engine = {"class_path": "fgvr.rollouts.InProcess", "init_args": {"max_rows": 4}}
+            callback["init_args"] = {"engine": engine}
+        if callback["class_path"].endswith("JudgeValidation"):
+            callback["init_args"] = {"judge": judge}
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
 def _small(config: dict[str, Any], folder: Path, **options: Any) -> None:
     data = config["data"]["init_args"]
     data["train"][0]["path"] = str(folder / "aviary")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from judge_server import JudgeServer, Script
-from rl_run import ends, grpo_config, json_rows, sft_config, start
+from rl_run import ends, json_rows, judged_config, sft_config, start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_run import same_weights
 
@@ -24,32 +22,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("judged")
     ends(start(sft_config(folder), folder / "sft"))
     return folder
-
-
-def judged_config(folder: Path, name: str, cache: str, **server: Any) -> Path:
-    """As `grpo_config`, with SpeciaRL, a judge at FGVR_JUDGE_URL, and one group sampled at a time."""
-    file = grpo_config(folder, name)
-    config = yaml.safe_load(file.read_text())
-    model = config["model"]
-    model["class_path"] = "fgvr.modules.SpeciaRL"
-    del model["init_args"]["reward"]
-    judge = {
-        "class_path": "fgvr.judges.LLMJudge",
-        "init_args": {
-            "model": "judge",
-            "server": {"attempts": 3, "patience": 2.0, "timeout": 5.0} | server,
-            "cache": {"class_path": "fgvr.judges.SQLiteCache", "init_args": {"path": str(folder / cache)}},
-        },
-    }
-    model["init_args"]["judge"] = judge
-    for callback in config["trainer"]["callbacks"]:
-        if callback["class_path"].endswith("RolloutGeneration"):
-            engine = {"class_path": "fgvr.rollouts.InProcess", "init_args": {"max_rows": 4}}
-            callback["init_args"] = {"engine": engine}
-        if callback["class_path"].endswith("JudgeValidation"):
-            callback["init_args"] = {"judge": judge}
-    file.write_text(yaml.safe_dump(config))
-    return file
 
 
 def rewards(run: Path) -> list[tuple[int, str, float | None]]:

@@ -1,0 +1,22 @@
+"""One real SLURM cluster for all tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster.slurm_cluster import PACKAGES, SlurmCluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[SlurmCluster]:
+    if os.getuid() != 0:
+        pytest.skip("SLURM's daemons are started as root")
+    if shutil.which("apt-get") is None and any(shutil.which(command) is None for command in PACKAGES):
+        pytest.skip("SLURM is not installed, and there is no apt to install it with")
+    with tempfile.TemporaryDirectory(prefix="fgvr-slurm-") as folder, SlurmCluster(Path(folder)) as running:
+        yield running
