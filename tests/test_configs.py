@@ -82,7 +82,7 @@ ALLOWED = {  # what the paper changes between runs, and nothing else
     "dapo": ("specificity.rule", "terms", "clip", "kl"),
     "n5": ("sampling.group_size",),
     "n15": ("sampling.group_size", "specificity.reached_by"),
-    "noise": ("specificity.noise", "examples"),
+    "noise": ("specificity.noise", "examples", "max_steps"),
     "data": ("examples", "updates", "batch_size", "max_steps"),
     "released": ("specificity.unparsable",),
     "test": ("trainer.callbacks",),
@@ -104,3 +104,33 @@ def test_a_variant_differs_in_what_it_says_and_nothing_else(variant: Path):
 def test_every_variant_of_the_paper_has_its_aviary_twin():
     names = [{path.stem for path in folder.glob("*.yaml")} for folder in MAIN]
     assert names[0] - {"test_llama_70b"} == names[1] - {"correct"}
+
+
+def test_the_main_run_has_the_papers_values():
+    values = printed(CONFIGS / "speciarl_qwen2_5_vl_7b.yaml")
+    model, data = ".model.init_args", ".data.init_args"
+    expected = {
+        f"{model}.policy.lora.rank": 64, f"{model}.policy.lora.alpha": 32.0,
+        f"{model}.policy.lora.exclude_vision": True,
+        f"{model}.specificity.rule": "best_in_group", f"{model}.specificity.reached_by": 1,
+        f"{model}.optimizer.lr": 3e-5, f"{model}.optimizer.weight_decay": 0.01,
+        f"{model}.optimizer.schedule": "constant", f"{model}.optimizer.warmup": 0,
+        f"{model}.optimizer.max_grad_norm": 1.0,
+        f"{model}.sampling.group_size": 10, f"{model}.sampling.temperature": 1.0,
+        f"{model}.sampling.max_new_tokens": 2048,
+        f"{model}.advantage.baseline": "mean", f"{model}.advantage.scale": "sample", f"{model}.advantage.eps": 1e-6,
+        f"{model}.clip.low": 0.2, f"{model}.clip.high": 0.2, f"{model}.clip.dual": 3.0,
+        f"{model}.kl.coefficient": 0.01, f"{model}.kl.value": "k3", f"{model}.reduction": "token",
+        f"{model}.updates": 2, f"{model}.epochs": 1, f"{data}.batch_size": 256, f"{data}.max_prompt_tokens": 2048,
+        f"{data}.train.0.examples": 3000, ".trainer.max_steps": 2 * 165, ".trainer.precision": "bf16-mixed",
+    }  # fmt: skip
+    assert {name: values[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("share", [5, 10, 25])
+def test_noise_is_compared_with_a_run_on_as_many_photos(share: int):
+    folder, over = CONFIGS / "speciarl", MAIN[CONFIGS / "speciarl"]
+    noisy, calm = printed(over, folder / f"noise{share}.yaml"), printed(over, folder / "data1024.yaml")
+    changed = {name for name in {*noisy, *calm} if noisy.get(name) != calm.get(name)}
+    assert changed == {".run.dir", ".model.init_args.specificity.noise"}
+    assert noisy[".model.init_args.specificity.noise"] == share / 100

@@ -55,7 +55,8 @@ class RolloutGeneration(Callback):
                 "rollouts need a datamodule with a task, a taxonomy and a batch size: use fgvr.datamodules.PromptData"
             )
         reward = pl_module.reward.bind(data.taxonomy)
-        reward.check()
+        ranks = Ranks(trainer.world_size, of_all_ranks)
+        ranks.agree(reward.check)
         self._collector = Collector(
             self.engine,
             data.task,
@@ -74,7 +75,7 @@ class RolloutGeneration(Callback):
             pl_module.group_filter,
             self.seed if self.seed is not None else _seed_of_run(trainer),
             self.max_unscorable,
-            Ranks(trainer.world_size, of_all_ranks),
+            ranks,
         )
 
     def on_train_batch_start(

@@ -183,8 +183,8 @@ class OpenWorld(Task):
         named = {*(self.depth or ()), *(rank for weights in self.depth_of.values() for rank in weights)}
         if unknown := sorted(named - set(taxonomy.ranks)):
             raise UserError(f"depth must name ranks of the taxonomy, {list(taxonomy.ranks)}, got {unknown}")
-        if unknown := sorted(set(self.depth_of) - set(taxonomy.lineage)):
-            raise UserError(f"depth_of must give names of the taxonomy, got {unknown}: mend the names")
+        if unknown := sorted(set(self.depth_of) - (set(taxonomy.lineage) - {taxonomy.root})):
+            raise UserError(f"depth_of must give names of the taxonomy below its root, got {unknown}: mend them")
         return super().bind(taxonomy)
 
     def what_to_answer(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from fgvr.data.tasks import Task
@@ -91,12 +91,18 @@ def judge_completions(
     pairs = [(example.label, answer.text) for example, answer in zip(examples, answers, strict=True) if answer]
     found = iter(judge.verdicts(pairs))
     return [
-        _judged(example, text, answer, next(found) if answer else None)
+        _judged(task, example, text, answer, next(found) if answer else None)
         for example, text, answer in zip(examples, completions, answers, strict=True)
     ]
 
 
-def _judged(example: Example, text: str, answer: Answer | None, found: Judgement | Unjudged | None) -> Judged:
+def _judged(
+    task: Task, example: Example, text: str, answer: Answer | None, found: Judgement | Unjudged | None
+) -> Judged:
+    """A judge without a taxonomy says no node: it is then the label, or what the task's taxonomy has by that name."""
     if isinstance(found, Unjudged):
         return Judged(example, text, answer, None, found.reason)
+    if answer is not None and found is not None and found.node is None:
+        named = task.names.find(answer.text) if task.names else None
+        found = replace(found, node=example.label if found.verdict == Verdict.SPECIFIC else named)
     return Judged(example, text, answer, found)

@@ -79,7 +79,8 @@ def resampled(counts: Int[np.ndarray, " 8"], weights: Sequence[float], *key: int
     """`summary` of RESAMPLES bootstrap samples [RESAMPLES]; `key` decides which.
 
     To draw n answers out of n with replacement is to draw the histogram's counts from a multinomial distribution of
-    its shares; so that is done. A histogram of nothing stays one.
+    its shares; so that is done. A histogram of nothing stays one. A sample without a correct answer has specificity 0,
+    as `summary` says, so with a few correct answers the interval reaches down to it.
     """
     n = int(counts.sum())
     shares = counts / n if n else np.eye(len(counts))[0]

@@ -16,7 +16,8 @@ class AnsweredGroup:
     """The G completions of one example, as text and as the task parsed them; each list has G entries.
 
     `answers` are None where a reply broke the grammar. `lengths` are in tokens, the end token included. `truncated`
-    says that the length limit ended a completion. Raises ValueError when the lists differ in length.
+    says that the length limit ended a completion, `epoch` which showing of the example it is. Raises ValueError when
+    the lists differ in length.
     """
 
     example: Example
@@ -24,6 +25,7 @@ class AnsweredGroup:
     answers: list[Answer | None]
     lengths: list[int]
     truncated: list[bool]
+    epoch: int = 0
 
     def __post_init__(self) -> None:
         sizes = [len(self.texts), len(self.answers), len(self.lengths), len(self.truncated)]
@@ -53,7 +55,7 @@ class Reward(ABC):
     def score(self, groups: Sequence[AnsweredGroup]) -> list[list[float | None]]:
         """One list per group, one entry per completion, in order."""
 
-    def apart(self, groups: Sequence[AnsweredGroup]) -> list[list[float]]:
+    def own_advantages(self, groups: Sequence[AnsweredGroup]) -> list[list[float]]:
         """Advantages of the reward's own, added to those that come of comparing scores within the group; here zeros."""
         return [[0.0] * len(group) for group in groups]
 

@@ -112,8 +112,9 @@ def noisy(verdict: Verdict, probability: float, rng: random.Random) -> Verdict:
 class SpecificityReward(Reward):
     """The verdicts of a judge on one group's answers, as scores by the rule of `specificity`.
 
-    A group with an answer that could not be judged has no scores at all: what its best is, is not known. Raises
-    UserError when the judge cannot work as it is set up.
+    A group with an answer that could not be judged has no scores at all: what its best is, is not known. Where
+    unparsable replies stand apart they have none either, so the mean reward is that of answers alone: see it beside
+    completions/parsed. Raises UserError when the judge cannot work as it is set up.
     """
 
     def __init__(self, judge: Judge, specificity: Specificity = Specificity()) -> None:
@@ -140,13 +141,13 @@ class SpecificityReward(Reward):
         found = iter(self.judge.verdicts(pairs))
         return [self._of(group, [next(found) if answer else None for answer in group.answers]) for group in groups]
 
-    def apart(self, groups: Sequence[AnsweredGroup]) -> list[list[float]]:
+    def own_advantages(self, groups: Sequence[AnsweredGroup]) -> list[list[float]]:
         """-penalty times the share of the group that parsed, for each reply that did not; 0 for the others.
 
         So one lost reply among many weighs most, and a group without any answer teaches nothing.
         """
         if self.specificity.unparsable != "apart":
-            return super().apart(groups)
+            return super().own_advantages(groups)
         return [
             [
                 -self.specificity.penalty * parsed / len(group) if answer is None and parsed else 0.0
@@ -158,8 +159,13 @@ class SpecificityReward(Reward):
 
     def tally(self) -> dict[str, int]:
         """The judge's counts, and those of `verdicts/NAME` and, per group, `anchors/NAME`."""
-        seen = sum((self._seen.popleft() for _ in range(len(self._seen))), Counter(self.judge.tally()))
-        return dict(seen)
+        counts = Counter(self.judge.tally())
+        if self._seen:  # what did not occur is said too, for a curve that is not drawn on looks as if nothing changed
+            counts.update({f"verdicts/{_name(verdict)}": 0 for verdict in (*Verdict, None)})
+            counts.update({f"anchors/{_name(min(verdict, Verdict.SPECIFIC))}": 0 for verdict in Verdict})
+        for _ in range(len(self._seen)):
+            counts.update(self._seen.popleft())
+        return dict(counts)
 
     def _of(self, group: AnsweredGroup, found: Sequence[Judgement | Unjudged | None]) -> list[float | None]:
         settings = self.specificity
@@ -178,13 +184,13 @@ class SpecificityReward(Reward):
         return scores
 
     def _with_noise(self, group: AnsweredGroup, verdicts: Verdicts) -> list[Verdict | None]:
-        """Which replies are moved depends on seed, sample and text alone, never on who else is in the batch."""
+        """Which replies are moved depends on seed, epoch, sample and text alone, never on who else is in the batch."""
         if not self.specificity.noise:
             return [*verdicts]
         twins: Counter[str] = Counter()
         moved: list[Verdict | None] = []
         for text, verdict in zip(group.texts, verdicts, strict=True):
-            key = f"{self.specificity.seed}\0{group.example.uid}\0{twins[text]}\0{text}"
+            key = f"{self.specificity.seed}\0{group.epoch}\0{group.example.uid}\0{twins[text]}\0{text}"
             twins[text] += 1
             rng = random.Random(hashlib.sha256(key.encode("utf-8", "backslashreplace")).digest())
             moved.append(None if verdict is None else noisy(verdict, self.specificity.noise, rng))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -21,6 +23,7 @@ from fgvr.rewards.base import AnsweredGroup, Reward
 log = logging.getLogger(__name__)
 
 NAMED = 5  # faults that one warning spells out
+ONE_AT_A_TIME = threading.Lock()  # for rewards that are not remote: they need not be safe in threads
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,13 @@ class Term:
 class Scores:
     """Float32 scores per group of G completions: each component by name, and their weighted sum. NaN is missing.
 
-    `apart` is the weighted sum of the advantages that rewards give of their own, to be added to those of the totals.
+    `own_advantages` is the weighted sum of those that rewards give of their own, to be added to those of the totals.
     `missing` counts the component scores that a reward left out (None), `faulty` those that were NaN or infinite.
     """
 
     components: dict[str, list[Float[Tensor, " G"]]]
     totals: list[Float[Tensor, " G"]]
-    apart: list[Float[Tensor, " G"]]
+    own_advantages: list[Float[Tensor, " G"]]
     missing: int
     faulty: int
 
@@ -53,7 +56,7 @@ class Scores:
         return cls(
             {name: [values for part in parts for values in part.components[name]] for name in parts[0].components},
             [total for part in parts for total in part.totals],
-            [apart for part in parts for apart in part.apart],
+            [own for part in parts for own in part.own_advantages],
             sum(part.missing for part in parts),
             sum(part.faulty for part in parts),
         )
@@ -86,7 +89,7 @@ class WeightedSum:
 
     @property
     def remote(self) -> bool:
-        """True when some reward waits for a server and all of them may be asked from several threads."""
+        """True when some reward waits for a server; `judge` may then be called from several threads."""
         return any(term.reward.remote for term in self.terms.values())
 
     def check(self) -> None:
@@ -125,13 +128,13 @@ class WeightedSum:
             more = f", and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
             log.warning("scores must be finite; these count as missing: %s%s", "; ".join(faults[:NAMED]), more)
         missing = sum(score is None for by_group in given.values() for scores in by_group for score in scores)
-        return Scores(components, totals, self._apart(groups), missing, len(faults))
+        return Scores(components, totals, self._own_advantages(groups), missing, len(faults))
 
-    def _apart(self, groups: Sequence[AnsweredGroup]) -> list[Float[Tensor, " G"]]:
+    def _own_advantages(self, groups: Sequence[AnsweredGroup]) -> list[Float[Tensor, " G"]]:
         sums = [torch.zeros(len(group)) for group in groups]
         for term in self.terms.values():
             if term.weight:
-                for total, own in zip(sums, term.reward.apart(groups), strict=True):
+                for total, own in zip(sums, term.reward.own_advantages(groups), strict=True):
                     total += term.weight * torch.tensor(own)
         return sums
 
@@ -144,7 +147,8 @@ class WeightedSum:
 
 
 def _scored(name: str, reward: Reward, groups: Sequence[AnsweredGroup]) -> list[list[float | None]]:
-    scores = reward.score(groups)
+    with nullcontext() if reward.remote else ONE_AT_A_TIME:
+        scores = reward.score(groups)
     if len(scores) != len(groups):
         raise ValueError(f"the reward {name!r} must score every group, got scores of {len(scores)} for {len(groups)}")
     for group, of_group in zip(groups, scores, strict=True):

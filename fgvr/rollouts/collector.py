@@ -104,12 +104,7 @@ class Collector:
 
         A collective call: every rank brings its share of the global batch, which may be empty.
         """
-        with self._timed("sync"):
-            self.engine.sync(policy)
-        with self._timed("sample"):
-            seeds = [key_of(self.seed, "rollout", batch.record.epoch, place) for place in batch.places]
-            for group in self.engine.stream(policy, batch, self.sampling, seeds):
-                self._scoring.add(group)
+        self.ranks.agree(lambda: self._sample(policy, batch))
         sampled = time.perf_counter()
         with self._timed("score"):
             scored = self._score()
@@ -123,6 +118,18 @@ class Collector:
         if self._must_refill(int(have)):
             return RolloutBatch(scored, [], {}, dict(self._seconds), self._overlap)
         return self._finish(policy)
+
+    def _sample(self, policy: Policy, batch: PromptBatch) -> None:
+        with self._timed("sync"):
+            self.engine.sync(policy)
+        seeds = [key_of(self.seed, "rollout", batch.record.epoch, place) for place in batch.places]
+        try:
+            with self._timed("sample"):
+                for group in self.engine.stream(policy, batch, self.sampling, seeds):
+                    self._scoring.add(group, batch.record.epoch)
+        except BaseException:
+            self._scoring.drop()
+            raise
 
     def _finish(self, policy: Policy) -> RolloutBatch:
         groups, self._found.surplus = self._first_wanted()
@@ -139,8 +146,8 @@ class Collector:
 
     def close(self) -> None:
         """Ends the threads that score, and lets go of what the rewards hold open."""
+        self.reward.release()  # so that no thread waits for a server that is slow to answer
         self._scoring.close()
-        self.reward.release()
 
     def _must_refill(self, have: int) -> bool:
         if self.group_filter is None or have >= self.groups:
@@ -181,15 +188,15 @@ class Collector:
     def _scored(self, group: RolloutGroup, said: AnsweredGroup, scores: Scores, number: int) -> ScoredGroup:
         """A completion without a single token has nothing to learn from: it leaves the group and its baseline."""
         components = {name: values[number] for name, values in scores.components.items()}
-        rewards, apart = scores.totals[number], scores.apart[number]
+        rewards, own = scores.totals[number], scores.own_advantages[number]
         empty = torch.tensor([length == 0 for length in said.lengths])
         if bool(empty.any()):
             self._found.empty += int(empty.sum())
             uid = group.example.uid
             log.warning("%d completions of %s have not a single token and are left out", int(empty.sum()), uid)
             components = {name: values.masked_fill(empty, torch.nan) for name, values in components.items()}
-            rewards, apart = rewards.masked_fill(empty, torch.nan), apart.masked_fill(empty, 0.0)
-        return ScoredGroup(group, said.answers, components, rewards, self._advantages(rewards) + apart)
+            rewards, own = rewards.masked_fill(empty, torch.nan), own.masked_fill(empty, 0.0)
+        return ScoredGroup(group, said.answers, components, rewards, self._advantages(rewards) + own)
 
     def _advantages(self, rewards: Tensor) -> Tensor:
         options = {"baseline": self.advantage.baseline, "scale": self.advantage.scale, "eps": self.advantage.eps}
@@ -226,7 +233,10 @@ class Collector:
                 f"the group filter's score must be a component of the reward, {sorted(group.components)}, got "
                 f"{rule.score!r}"
             )
-        return bool(informative(group.components[rule.score][None], rule.low, rule.high))
+        scores = group.components[rule.score]
+        # a completion that is not compared may still have an advantage of its own
+        apart = bool((group.advantages[scores.isnan()] != 0).any())
+        return apart or bool(informative(scores[None], rule.low, rule.high))
 
     def _refuse_if_unscorable(self) -> None:
         lost, groups = self.ranks.total([self._found.unscorable, self._found.groups])

@@ -69,7 +69,10 @@ def figures_of(
         for name in ("groups", "uninformative", "unscorable", "surplus", "empty", "cut_off", "faulty")
     }
     figures = {f"rollouts/{name}": value for name, value in counted.items()}
-    figures |= _of_tally(sum((part.tally for part in every), Counter[str]()))
+    tally = Counter[str]()
+    for part in every:
+        tally.update(part.tally)  # unlike a sum of counters, this keeps zeros
+    figures |= _of_tally(tally)
     figures |= {"rollouts/kept": float(sum(kept for _, kept in parts)), "rollouts/tries": float(found.tries)}
     if len(rows) == 0:
         return figures
@@ -98,7 +101,7 @@ def _of_tally(counts: Counter[str]) -> dict[str, float]:
     for name, count in counts.items():
         groups[name.partition("/")[0]] += count
     wholes = {name: 1 if name.startswith(SUMMED) else groups[name.partition("/")[0]] for name in counts}
-    return {name: count / wholes[name] for name, count in sorted(counts.items())}
+    return {name: count / max(wholes[name], 1) for name, count in sorted(counts.items())}
 
 
 def _mean(values: Tensor) -> float:

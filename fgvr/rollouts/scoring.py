@@ -28,7 +28,7 @@ class Scoring:
         self._under_way: list[Future[tuple[Scores, Span]]] = []
         self.spans: list[Span] = []
 
-    def add(self, group: RolloutGroup) -> None:
+    def add(self, group: RolloutGroup, epoch: int = 0) -> None:
         """Takes one group, parses its replies and, if the reward is remote, has it scored while others are sampled."""
         said = AnsweredGroup(
             group.example,
@@ -36,6 +36,7 @@ class Scoring:
             [self.task.parse(completion.text, group.example) for completion in group.completions],
             [len(completion.ids) for completion in group.completions],
             [completion.truncated for completion in group.completions],
+            epoch,
         )
         self._given.append((group, said))
         if self.reward.remote:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import tiny_backbone
-from prompted import Prompts, Watched, fit
+from prompted import Watched, fit
 from scripted import LOOSE, RIGHT, TAXONOMY, WRONG, Scripted
 
 from fgvr.callbacks import RolloutGeneration
@@ -71,26 +71,42 @@ def test_verdicts_and_anchors_are_logged_as_shares():
     assert shares == pytest.approx(
         {
             "verdicts/specific": 0.1, "verdicts/less_specific": 0.15, "verdicts/wrong": 0.3,
-            "verdicts/abstain": 0.15, "verdicts/parse_failures": 0.3,
+            "verdicts/abstain": 0.15, "verdicts/parse_failures": 0.3, "verdicts/generic": 0,
+            "verdicts/more_specific": 0,
         }
     )  # fmt: skip
     # the five groups' best: specific twice, less specific, abstain, and one where all are wrong
     anchors = {name: value for name, value in first.items() if name.startswith("anchors/")}
     assert anchors == pytest.approx(
-        {"anchors/specific": 0.4, "anchors/less_specific": 0.2, "anchors/abstain": 0.2, "anchors/wrong": 0.2}
-    )
+        {
+            "anchors/specific": 0.4, "anchors/less_specific": 0.2, "anchors/generic": 0, "anchors/abstain": 0.2,
+            "anchors/wrong": 0.2,
+        }
+    )  # fmt: skip
+
+
+class Moved(WatchedSpeciaRL):
+    """Begins away from its reference, so that the KL has something to pull at."""
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        with torch.no_grad():
+            for _, weight in self.trained_policy.trainable():
+                weight.mul_(1.3)
+        self.begun = {name: value.clone() for name, value in self.state_dict().items()}
 
 
 def test_groups_all_alike_teach_nothing_but_what_the_kl_asks():
-    start = SpeciaRL(config(), TaxonomyJudge(), **settings())
-    start.configure_model()
-    before = {name: value.clone() for name, value in start.state_dict().items()}
-    still, _ = trained(WatchedSpeciaRL(config(), TaxonomyJudge(), **settings(kl=None)), ALIKE)
-    assert all(torch.equal(before[name], still[name]) for name in before)
-    # the policy is its own reference still, so the KL has nothing to pull at either
-    held, logged = trained(WatchedSpeciaRL(config(), TaxonomyJudge(), **settings()), ALIKE)
-    assert all(torch.allclose(before[name], held[name], atol=1e-6) for name in before)
+    free = Moved(config(), TaxonomyJudge(), **settings(kl=None))
+    still, logged = trained(free, ALIKE)
+    assert all(torch.equal(free.begun[name], still[name]) for name in still)
     assert logged[0]["frac_reward_zero_std"] == 1
+    slow = Optimizer(lr=1e-4, schedule="constant")
+    held = Moved(config(), TaxonomyJudge(), **settings(kl=KL(coefficient=1.0), optimizer=slow))
+    pulled, logged = trained(held, ALIKE)
+    assert any(not torch.equal(held.begun[name], pulled[name]) for name in pulled)
+    assert logged[0]["rewards/specificity/std"] == 0
+    assert logged[-1]["kl"] < logged[0]["kl"]
 
 
 class Failing(Judge):
@@ -131,4 +147,3 @@ def test_further_terms_stand_beside_the_judges():
 
 def test_a_single_reward_counts_under_its_own_name():
     assert list(GRPO(config(), Exact(), **settings()).reward.terms) == ["exact"]
-    assert Prompts.batch_size == 5

@@ -1,6 +1,7 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -83,15 +84,19 @@ def test_an_answer_by_itself_is_its_own_best(verdict, expected):
 def test_by_default_unparsable_replies_stand_apart(verdicts, rewards, apart):
     reward = SpecificityReward(Spoken())
     assert reward.score([group(*verdicts)]) == [list(rewards)]
-    assert reward.apart([group(*verdicts)]) == [pytest.approx(list(apart))]
-    doubled = SpecificityReward(Spoken(), Specificity(penalty=2.0)).apart([group(*verdicts)])
+    assert reward.own_advantages([group(*verdicts)]) == [pytest.approx(list(apart))]
+    doubled = SpecificityReward(Spoken(), Specificity(penalty=2.0)).own_advantages([group(*verdicts)])
     assert doubled == [pytest.approx([2 * value for value in apart])]
-    assert SpecificityReward(Spoken(), Specificity(unparsable="minus_one")).apart([group(*verdicts)]) == [[0.0] * 5]
+    assert SpecificityReward(Spoken(), Specificity(unparsable="minus_one")).own_advantages([group(*verdicts)]) == [
+        [0.0] * 5
+    ]
 
 
 def test_no_wrong_answer_is_lifted_by_a_reply_that_did_not_parse():
     scores = WeightedSum({"specificity": Term(SpecificityReward(Spoken()))}).judge([group(W, W, W, W, PF)])
-    assert (group_advantages(scores.totals[0][None])[0] + scores.apart[0]).tolist() == pytest.approx([0, 0, 0, 0, -0.8])
+    assert (group_advantages(scores.totals[0][None])[0] + scores.own_advantages[0]).tolist() == pytest.approx(
+        [0, 0, 0, 0, -0.8]
+    )
 
 
 @pytest.mark.parametrize(
@@ -204,15 +209,23 @@ def test_the_same_answer_twice_in_a_group_has_noise_of_its_own():
     assert 4 < sum(score != 0.75 for score in row) < 32
 
 
+def test_noise_is_drawn_anew_in_each_epoch():
+    reward = SpecificityReward(Spoken(), Specificity(rule="scala1", noise=0.25))
+    rows = [reward.score([replace(group(*[L] * 32), epoch=epoch)])[0] for epoch in (0, 0, 1)]
+    assert rows[0] == rows[1] != rows[2]
+
+
 def test_what_was_seen_is_counted_and_asked_for_once():
     reward = SpecificityReward(TaxonomyJudge()).bind(TAXONOMY)
     example = Example("u", (b"",), "Azure Finch", ("Finch", "Azure Finch"), "train", "seen", "birds")
     said = [Answer("Finch"), Answer("Azure Finch or Jade Owl"), None]
     reward.score([AnsweredGroup(example, ["", "", ""], said, [1, 1, 1], [False] * 3)])
-    assert reward.tally() == {
+    found = reward.tally()
+    assert {name: count for name, count in found.items() if count} == {
         "verdicts/less_specific": 1, "verdicts/wrong": 1, "verdicts/parse_failures": 1, "anchors/less_specific": 1,
         "judge/several": 1,
     }  # fmt: skip
+    assert found["verdicts/abstain"] == found["anchors/wrong"] == 0
     assert reward.tally() == {}
 
 

@@ -151,3 +151,33 @@ def test_a_policy_of_nan_weights_is_named_as_such():
         policy.base.lm_head.weight[200] = torch.nan
     with pytest.raises(UserError, match="some were NaN while sampling"):
         InProcess().sample(policy, prompt_batch(policy), Sampling(group_size=2, max_new_tokens=3), SEEDS)
+
+
+def test_a_group_is_given_as_soon_as_its_last_completion_has_ended():
+    policy = talkative()
+    batch, sampling = prompt_batch(policy, [(1, 84)] * 6), Sampling(group_size=3, max_new_tokens=40)
+    seeds = range(20, 26)
+    together = InProcess().sample(policy, batch, sampling, seeds)
+    longest = [max(len(c.ids) for c in group.completions) for group in together]
+    assert len(set(longest)) > 3, "groups must end at different times for this to say much"
+    given = list(InProcess().stream(policy, batch, sampling, seeds))
+    assert [longest[group.place] for group in given] == sorted(longest)
+    assert sorted(group.place for group in given) == [group.place for group in together]
+    for one in given:
+        other = together[one.place]
+        assert (one.example, one.prompt.input_ids.tolist()) == (other.example, other.prompt.input_ids.tolist())
+        for mine, theirs in zip(one.completions, other.completions, strict=True):
+            assert torch.equal(mine.ids, theirs.ids)
+            assert torch.equal(mine.logprobs, theirs.logprobs)
+            assert (mine.truncated, mine.text) == (theirs.truncated, theirs.text)
+    assert policy.training
+
+
+def test_what_reads_a_part_of_the_stream_leaves_the_policy_as_it_was():
+    policy = talkative()
+    stream = iter(InProcess().stream(policy, prompt_batch(policy), Sampling(group_size=3, max_new_tokens=20), SEEDS))
+    next(stream)
+    assert not policy.training
+    assert torch.is_grad_enabled()
+    stream.close()  # pyright: ignore[reportAttributeAccessIssue]
+    assert policy.training

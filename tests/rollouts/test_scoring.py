@@ -78,7 +78,7 @@ def test_both_ways_give_the_same_scores():
     assert other is not None
     torch.testing.assert_close(one.components, other.components)
     torch.testing.assert_close(one.totals, other.totals)
-    torch.testing.assert_close(one.apart, other.apart)
+    torch.testing.assert_close(one.own_advantages, other.own_advantages)
     assert [total.tolist() for total in one.totals] == [[1, 0, 0]] * 3
     there.close()
 
@@ -110,3 +110,33 @@ def test_covered_seconds_are_those_of_a_ruler(pairs, until):
     spans = [(float(start), float(start + length)) for start, length in pairs]
     ruler = sum(any(start <= tick and tick + 1 <= stop for start, stop in spans) for tick in range(until))
     assert covered(spans, until=float(until)) == ruler
+
+
+def test_local_rewards_beside_a_remote_one_are_asked_one_at_a_time():
+    class Local(Reward):
+        inside = most = 0
+
+        def score(self, groups):
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            time.sleep(0.002)
+            self.inside -= 1
+            return [[0.0] * len(group) for group in groups]
+
+    local = Local()
+    scoring = Scoring(TASK, WeightedSum({"local": Term(local), "waiting": Term(Waiting(8))}))
+    for place in range(8):
+        scoring.add(rollout(place, RIGHT))
+    scoring.scores()
+    scoring.close()
+    assert local.most == 1
+
+
+def test_groups_are_forgotten_when_sampling_fails():
+    scoring = Scoring(TASK, WeightedSum({"exact": Term(Exact())}).bind(TAXONOMY))
+    scoring.add(rollout(0, RIGHT))
+    scoring.drop()
+    scoring.add(rollout(1, WRONG), epoch=3)
+    groups, said, _ = scoring.scores()
+    assert [group.place for group in groups] == [1]
+    assert said[0].epoch == 3
