@@ -10,11 +10,15 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as fgvr.__main__ does, before
 
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from fgvr.data.collate import PromptCollate, Sequenced
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, TinyQwen
 from fgvr.types import EncodedPrompt, Example, PromptBatch, ReadRecord
+
+settings.register_profile("fgvr", deadline=None)  # a busy machine is no failure; pytest-timeout ends what hangs
+settings.load_profile("fgvr")
 
 NAMES = ("Azure Finch", "Amber Finch", "Crimson-browed Heron", "Jade Owl")
 QUESTION = "What is shown in this photo?"

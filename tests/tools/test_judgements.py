@@ -190,4 +190,4 @@ def test_judgements_replay_offline_on_another_machine(tmp_path: Path) -> None:
         merge_judgements(there, tmp_path / "run.jsonl")
         judge = LLMJudge("tiny", revision="r1", cache=there, offline=True)
         assert [getattr(found, "verdict", found) for found in judge.verdicts(pairs)] == verdicts
-        judge.close()
+        judge.release()
