@@ -30,15 +30,15 @@ from fgvr.judges.chat import Server
 from fgvr.judges.llm import LLMJudge
 from fgvr.judges.sqlite_cache import SQLiteCache
 
-SERVER = Path(__file__).parents[1] / "tests" / "judge_server.py"
+SERVER = Path(__file__).with_name("quick_server.py")
 CLASSES = 200
 
 
 @contextmanager
 def serving(delay: float) -> Iterator[str]:
     """The url of a server that answers after `delay` seconds."""
-    script = json.dumps({"delay": delay, "things": THINGS})
-    with subprocess.Popen([sys.executable, str(SERVER), script, "0"], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, str(SERVER), str(delay), json.dumps(THINGS)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"

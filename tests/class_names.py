@@ -105,3 +105,125 @@ DATA_SETS = {
         ("cars", CARS),
     )
 }
+
+# Right answers to a label (first), as people write them, by the data set whose classes are known.
+RIGHT_ANSWERS = {
+    name: [(entry.split(":")[0].strip(), entry.split(":", 1)[1].strip()) for entry in text.strip().split("\n")]
+    for name, text in (
+        (
+            "birds",
+            """
+House Wren: House Wren (Troglodytes aedon)
+House Wren: house wren (troglodytes aedon)
+Common Tern: Common Tern (Sterna hirundo)
+Common Yellowthroat: Common Yellowthroat (Geothlypis trichas)
+Black Tern: Black Tern (Chlidonias niger)
+Belted Kingfisher: Belted Kingfisher (Megaceryle alcyon)
+Green Jay: Green Jay (Cyanocorax yncas)
+Eared Grebe: Eared Grebe (Podiceps nigricollis)
+Anna's Hummingbird: Anna's Hummingbird (Calypte anna)
+Cedar Waxwing: Cedar Waxwing (Bombycilla cedrorum)
+Downy Woodpecker: Downy woodpecker (Dryobates pubescens)
+Barn Swallow: Barn Swallow (Hirundo rustica erythrogaster)
+Gadwall: Gadwall (Mareca strepera)
+Bobolink: Dolichonyx oryzivorus (Bobolink)
+American Crow: American Crow (Corvus)
+Northern Fulmar: Northern Fulmar (F. glacialis)
+Ivory Gull: Ivory Gull (adult bird)
+Dark-eyed Junco: Dark-eyed Junco (Oregon)
+Dark-eyed Junco: Dark-eyed Junco (Slate-colored form)
+Myrtle Warbler: Yellow-rumped (Myrtle) Warbler
+Eastern Towhee: Eastern (Rufous-sided) Towhee
+Song Sparrow: Song Sparrow, Melospiza melodia
+Song Sparrow: song sparrow, melospiza melodia
+House Wren: House wren, Troglodytes aedon
+Pine Grosbeak: Pinicola enucleator, Pine Grosbeak
+Baltimore Oriole: Oriole, Baltimore
+Barn Swallow: swallow, barn
+Purple Finch: Purple Finch, a songbird of North America
+Song Sparrow: unknown sparrow
+Herring Gull: unidentified gull
+""",
+        ),
+        (
+            "flowers",
+            """
+hibiscus: Hibiscus (Hibiscus rosa-sinensis)
+rose: Rosa × hybrida
+rose: Rose (Rosa × hybrida)
+snapdragon: Snapdragon (Antirrhinum)
+moon orchid: Moth orchid (Phalaenopsis)
+foxglove: Foxglove (Digitalis)
+clematis: Clematis (Clematis × jackmanii)
+lotus: Lotus (Nelumbo nucifera Gaertn)
+frangipani: Frangipani (Plumeria)
+sunflower: Sunflower, Helianthus annuus
+cape flower: flower, cape
+bee balm: Bee balm (wild bergamot)
+""",
+        ),
+        (
+            "food",
+            """
+Gyoza: Gyoza (Japanese dumplings)
+Takoyaki: Takoyaki (octopus balls)
+Pho: Pho (Vietnamese noodle soup)
+Tiramisu: Tiramisu, an Italian dessert
+Bruschetta: Tomato and basil bruschetta
+Steak: Steak and fries
+Ice cream: Chocolate and vanilla ice cream
+Ravioli: Spinach and ricotta ravioli
+Risotto: Mushroom and pea risotto
+Grilled cheese sandwich: Ham and cheese sandwich
+Waffles: Waffles and syrup
+Eggs benedict: Bacon & eggs benedict
+Bread pudding: Everything bagel
+Macaroni and cheese: mac & cheese
+Cheese plate: cheese and crackers
+""",
+        ),
+        (
+            "pets",
+            """
+Bengal: Bengal (cat)
+Maine Coon: Maine Coon (cat)
+Boxer: Boxer (dog breed)
+Birman: Birman (Sacred Cat of Burma)
+Keeshond: Keeshond (Dutch barge dog)
+Pug: Pug (a dog)
+Persian: Persian (long-haired cat)
+black-and-tan coonhound: black and tan coonhound (dog)
+""",
+        ),
+        (
+            "aircraft",
+            """
+Spitfire: Supermarine Spitfire Mk. IX
+Spitfire: Supermarine Spitfire Mk.IX
+Spitfire: Spitfire Mk. Vb
+PA-28: Piper Cherokee (PA-28)
+737-800: Boeing 737 (737-800)
+747-400: 747-8
+DC-3: Douglas C-47 (Skytrain)
+C-130: Lockheed Hercules (C-130J)
+Hawk T1: BAE Hawk (trainer)
+A380: Airbus A380, 2007
+""",
+        ),
+        (
+            "cars",
+            """
+BMW 3 Series Wagon 2012: BMW 3 Series (F31)
+BMW 3 Series Wagon 2012: BMW 3 Series (E90)
+Nissan Rogue: Nissan Rogue Select
+Volkswagen Golf Hatchback 1991: Volkswagen Golf (Mk2)
+Volkswagen Golf Hatchback 1991: Volkswagen Golf Mk. 2
+Honda Accord Coupe 2012: Honda Accord Coupe, 2012
+Chevrolet Corvette Ron Fellows Edition Z06 2007: Chevrolet Corvette (C6)
+Mazda Tribute SUV 2011: Mazda Tribute (first generation)
+Jeep Grand Cherokee SUV 2012: Jeep Grand Cherokee (WK2)
+Chrysler PT Cruiser Convertible 2008: Chrysler Town and Country
+""",
+        ),
+    )
+}

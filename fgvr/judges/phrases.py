@@ -11,22 +11,52 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(Written.of(text).words)  # as the words of an answer are read
 
 
-# Matched against the whole normalised answer (so "don't" is "dont" and "N/A" is "n a").
-ABSTENTION = re.compile(
-    r"""
-    none (\ of\ (the\ above|these|them))? | abstain | idk | n\ a | no\ (answer|idea) | i\ have\ no\ idea
-    | ((an?|the)\ )? (unknown|unidentified|undetermined|unrecognised|unrecognized)
-      (\ (species|genus|family|breed|variety|type|kind|model|class|object|animal|bird|thing))?
-    | unsure | uncertain | unclear | unidentifiable | indeterminate
-    | ((i\ am|im)\ )? not\ (sure|certain|identifiable)
-    | (i\ )? (do\ not|dont)\ know
-    | ((sorry|im\ sorry|i\ am\ sorry)\ )?
-      (i\ )? (cannot|can\ not|cant|could\ not|couldnt)\ (tell|say|determine|identify|recogni[sz]e) (\ (it|this|that))?
-    | (it\ )? (cannot|can\ not|could\ not)\ be\ (determined|identified)
-    | ((i\ am|im)\ )? (unable|impossible|hard)\ to\ (tell|say|determine|identify) (\ (it|this|that))?
-    """,
-    re.VERBOSE,
+# Matched against the whole normalised answer (so "don't" is "dont" and "N/A" is "n a"); several of them may follow each
+# other. What the classes are called as a whole ("bird") is read as "thing".
+_RANK = "(?:species|genus|family|order|breed|variety|cultivar|type|kind|make|maker|model|variant|class|name|identity)"
+_KIND = """(?:things?|object|item|subject|animal|bird|dog|cat|pet|fish|insect|reptile|mammal|plant|flower|tree|mushroom
+    |fungus|aircraft|air ?plane|aeroplane|plane|car|vehicle|truck|food|dish|meal)"""
+_THING = rf"(?:(?:an?|the|this|that|its|any|exact|specific|precise)\ )*(?:{_RANK}\ of\ )?(?:the\ |this\ )?" + (
+    rf"(?:{_KIND}\ {_RANK}|{_KIND}|{_RANK})"
 )
+_WHICH = rf"(?:it|this|that|which|(?:what|which)\ (?:{_THING}\ )?(?:it|this|that)(?:\ {_KIND})?\ is|{_THING})"
+_FROM = r"""(?:\ (?:from|in|based\ on|given)\ (?:this|the|that)(?:\ given|\ provided)?
+    \ (?:photo|photograph|image|picture)(?:\ alone)?|\ with\ (?:certainty|confidence))?"""
+_VERB = r"(?:tell|say|see|determine|identify|recogni[sz]e|name|classify)"
+_PHRASE = rf"""(?:
+    none (?:\ of\ (?:the\ above|these|them))? | abstain | idk | n\ a | no\ (?:answer|idea) | i\ have\ no\ idea
+    | null | nothing | not\ applicable
+    | (?:(?:an?|the)\ )? (?:unknown|unidentified|undetermined|unrecogni[sz]ed|unidentifiable|indeterminate)
+      (?:\ {_THING})?{_FROM}
+    | unsure | uncertain | unclear
+    | (?:(?:i\ am|im)\ )? not\ (?:sure|certain|identifiable)(?:\ {_WHICH})?{_FROM}
+    | (?:i\ )? (?:do\ not|dont)\ know(?:\ {_WHICH})?{_FROM}
+    | (?:(?:sorry|im\ sorry|i\ am\ sorry)\ )? (?:(?:i|we)\ )? (?:(?:am|im)\ )?
+      (?:cannot|can\ not|cant|could\ not|couldnt|unable\ to|not\ able\ to|(?:impossible|hard|difficult)\ to)
+      \ {_VERB} (?:\ {_WHICH})?{_FROM}
+    | (?:{_WHICH}\ )? (?:cannot|can\ not|cant|could\ not|couldnt)\ be\ (?:determined|identified|recogni[sz]ed){_FROM}
+    | (?:insufficient|not\ enough|too\ little)\ (?:information|info|details?|data|evidence)
+      (?:\ to\ {_VERB}(?:\ {_WHICH})?)?{_FROM}
+    )"""
+ABSTENTION = re.compile(rf"{_PHRASE}(?:\ {_PHRASE})*", re.VERBOSE)
+NO_WORD = re.compile(r"[\s?\-‐‑‒–—]*")  # a blank, a dash, a question mark
+
+ASIDE = re.compile(r"([^()]+)\(([^()]+)\)[\s.!,]*")
+WITHIN_ASIDE = re.compile(r"([^()]*[^()\s])\s*\(([^()]+)\)([^()]*)")  # "Yellow-rumped (Myrtle) Warbler" as well
+# "Cardinalis cardinalis", "C. cardinalis", a subspecies; and the names of families and orders.
+SCIENTIFIC = re.compile(
+    r"(?:[^\W\d_]+(?:us|a|um|is|es|as|os|ops|[iy]s|x|o|ion|sser|nser|iter|ys|en)|[^\W\d_]\.)"
+    r"(?: [^\W\d_]+(?:us|a|um|is|i|ae|ns|x|es|os|ior|jor|nor|lor|tor|ense|[^h]ale|are)){1,2}"
+    r"|[^\W\d_]{3,}(?:idae|inae|aceae|oideae|formes|ales)",
+    re.IGNORECASE,
+)
+BINOMIAL = re.compile(r"[A-Z](?:[a-zà-ÿ]+|[a-z]?\.)(?: ×| x)?(?: [a-zà-ÿ]+(?:-[a-zà-ÿ]+)*){1,2}")  # by its capital
+MODEL = re.compile(r"(?:an? |the )?(?:[a-z]{1,2}-\d{2,4}|\d{3}-\d{1,3})", re.IGNORECASE)  # Il-76, 707-320, 747-8
+# What is neither a name nor a model's number: "aZZb", "spec1fic", "5pecific", "0x73".
+CODED = re.compile(r"^[a-z]+[A-Z]{2,}[a-z]|[^\W\d]{3}\d[^\W\d]{2}|^\d[^\W\d]{7}|^0x\d")
+YEAR = re.compile(r"(?:19|20)\d\d")
+NUMBERED = re.compile(r"(?:^|[\s(\[])(?:(?P<n>\d{1,2})[.):\]]|(?P<c>[a-z]|[ivx]{1,4})[):\]])(?=\D)", re.IGNORECASE)
+LETTERED = re.compile(r"(?:^|\s)(?:a[.:] .*\sb[.:] |1 \D.*\s2 \D)", re.IGNORECASE | re.DOTALL)
 
 # Words of talk about the answer, of which no name is made: wherever they stand, the text is no name.
 JUDGING = _words(
@@ -51,7 +81,7 @@ REASONING = _words(
     concluding finally ultimately initially derive derived theorem lemma corollary calculate compute examine inspect
     observe recall latter former likewise consensus unanimous majority caption metadata exif pixel pixels blurry
     resolution unspecified detected recognized recognised maybe perhaps possibly probably likely presumably apparently
-    might unsure uncertain unknown guess believe trust considered based feature features characteristics appears
+    might unsure uncertain guess believe trust considered based feature features characteristics appears
     appearance looks seems identify identified identification description depicted depicts shown visible photo picture
     image images according regardless whether
     """
@@ -61,7 +91,7 @@ INSTRUCTING = _words(
     instruction instructions instructed instruct ignore ignored ignoring disregard override bypass previous previously
     above following prompt prompts system assistant user developer admin jailbreak output outputs respond response reply
     json xml html yaml boolean const token tokens variable function parameter undefined placeholder redacted assert
-    endoftext lorem ipsum http https www request requested task tasks option options choice choose chosen select
+    endoftext lorem ipsum http https www request requested task tasks option options choice choose chosen
     selected example error errors exception timeout retry abort mistake please let lets sorry thank thanks password
     """
 )
@@ -70,7 +100,7 @@ SENTENCE = _words(
     is isnt are was were been have has had should shall must would could did does dont doesnt cannot cant it its this
     that these those you your yours yourself we they them their which what who whom whose when where why how if then
     than else but because as there here very just only also any every each multiple several various etc etcetera
-    everything anything something nothing whatever whichever always never whereas
+    anything something nothing whatever whichever always never whereas
     """
 )
 ELSEWHERE = _words(  # in other languages
@@ -113,7 +143,7 @@ FILLERS = _words(
     sí ja да нет wahr verdad lgtm nb ps p fyi imho omg wtf pls plz thx kthx ty viz cf inf infinity zero high higher
     highest low lower strong found exists present mirror look official proper real actual nickname after stars star
     thumbs vote cum laude import lo le el o das der die alt img jpg jpeg png auc f1 top1 xd echo was hallelujah
-    sesame conf s t ll re ve d m
+    sesame conf unknown unidentified select everything s t ll re ve d m
     """
 )
 PHRASES = re.compile(
@@ -141,7 +171,9 @@ PAIRED = _words(
     pink violet crimson scarlet olive cinnamon cream ivory turquoise sweet sour hot salt pepper
     """
 )
-ABBREVIATIONS = _words("st ste mt dr mr mrs ms no sp spp var subsp ssp cv jr sr ft co cf aff conv ed gen ser ltd")
+# With a full stop after them, which ends no sentence; so do the letters without a vowel, "mk", "dr", "ltd".
+ABBREVIATIONS = _words("ste no var subsp aff conv ed gen ser co inc bros mod auto capt gov vol ver ex subg sect hort")
+VOWELLESS = re.compile("[bcdfghjklmnpqrstvwxz]{1,5}", re.IGNORECASE)
 LEADS = tuple(
     tuple(lead.split())
     for lead in ("this is", "it is", "its", "a photo of", "photo of", "a picture of", "an image of", "image of")

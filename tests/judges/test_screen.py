@@ -2,7 +2,7 @@ import time
 import unicodedata
 
 import pytest
-from class_names import DATA_SETS
+from class_names import DATA_SETS, RIGHT_ANSWERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,10 +51,72 @@ def test_known_names_are_settled_where_they_are_the_label_and_left_to_the_judge_
 
 
 @pytest.mark.parametrize(
-    "answer", ["", " \t\n", "none", "N/A", "I don’t know", "Unable to determine", "unknown species"]
+    "answer",
+    [
+        "",
+        " \t\n",
+        "none",
+        "N/A",
+        "I don’t know",
+        "Unable to determine",
+        "unknown species",
+        "unknown bird species",
+        "Unidentified bird species.",
+        "unknown dog",
+        "an unknown plant",
+        "unknown aircraft",
+        "Unknown car model",
+        "unknown species of bird",
+        "None (cannot tell)",
+        "I cannot determine the species",
+        "I can't identify this bird from the image.",
+        "Unable to identify the species",
+        "I am unable to determine the exact species from this photo",
+        "cannot be identified from this photo",
+        "The species cannot be determined.",
+        "can't be determined",
+        "not applicable",
+        "null",
+        "nothing",
+        "?",
+        "???",
+        "-",
+        "—",
+        "insufficient information",
+        "Not enough detail to identify the bird",
+        "I'm not sure what bird this is",
+        "I do not know the species",
+        "Unknown. I cannot tell.",
+        "not sure, unknown",
+        "Difficult to say from this image",
+    ],
 )
 def test_abstentions(answer: str) -> None:
-    assert screen("Robin", answer, BIRDS) == Judgement(ABSTAIN)
+    for known in (None, BIRDS):
+        assert screen("Robin", answer, known) == Judgement(ABSTAIN)
+
+
+def test_what_the_classes_are_can_be_unknown() -> None:
+    known = Names(Taxonomy.flat(["Robin"], root="sea slug"))
+    assert screen("Robin", "unknown sea slug", known) == Judgement(ABSTAIN)
+    assert screen("Robin", "unknown sea slug species", known) == Judgement(ABSTAIN)
+    assert passes("unknown sea slug", "Robin")
+    assert passes("unknown finch", "Robin", BIRDS)
+
+
+RIGHT = [(name, label, answer) for name, pairs in RIGHT_ANSWERS.items() for label, answer in pairs]
+# What only the names of the other classes tell from a list.
+NEED_KNOWN = {"Steak and fries", "Waffles and syrup", "Bacon & eggs benedict"}
+
+
+@pytest.mark.parametrize(("data_set", "label", "answer"), RIGHT, ids=[answer for *_, answer in RIGHT])
+def test_right_answers_are_never_refused(data_set: str, label: str, answer: str) -> None:
+    known = Names(Taxonomy.flat(sorted({*DATA_SETS[data_set], label}), root="root"))
+    for twin in (answer, f" {answer}. ", f"a {answer}"):
+        assert screen(label, twin, known) in (None, Judgement(SPECIFIC, label))
+        if answer not in NEED_KNOWN:
+            assert screen(label, twin) in (None, Judgement(SPECIFIC, label))
+            assert not gives_several(label, twin)
 
 
 def test_a_class_called_like_a_refusal_can_be_named() -> None:
@@ -81,7 +143,7 @@ def test_names_of_the_fields_data_sets_pass(data_set: str, name: str) -> None:
     for form in (name, name.lower(), name.upper(), f" the {name}.", name.replace(" ", "  ")):
         assert screen(name, form, known) == screen(name, form) == Judgement(SPECIFIC, name)
         assert passes(form, "Zebra Finch", known)
-    if " and " not in name and "?" not in name:  # which without known names might be two
+    if "?" not in name:
         for form in (name, name.lower(), name.upper(), f"a {name}", f"male {name}", name.replace(" ", "_")):
             assert passes(form), form
 
@@ -219,14 +281,67 @@ SEVERAL = [
 ]
 
 
+# Lists only where both names are known, or (without known names) one of them alone is the label.
+MAYBE_ONE = ("{}, {}", "{},{}", "{}，{}", "{} and {}", "{} & {}", "{} und {}", "{} ({})")
+
+
 @pytest.mark.parametrize("form", SEVERAL)
 @pytest.mark.parametrize("known", [None, BIRDS], ids=["unknown", "known"])
 @pytest.mark.parametrize("pair", [("Robin", "Wren"), ("ruby finch", "Ash Finch"), ("Zebra Finch", "Rubra vulgaris")])
 def test_several_names_are_wrong(form: str, known: Names | None, pair: tuple[str, str]) -> None:
     if form == "{} ({})" and pair[1] == "Rubra vulgaris":
-        return  # a scientific name, which may well be that of the first: it is none that is known
+        return  # a scientific name, which may well be that of the first
+    nodes = [known.find(name) if known is not None else None for name in pair]
     for label in (pair[0], pair[1], "Emu"):
-        assert screen(label, form.format(*pair), known) == Judgement(WRONG, several=True)
+        told = all(node is not None or name == label for node, name in zip(nodes, pair, strict=True))
+        if form not in MAYBE_ONE or told:
+            assert screen(label, form.format(*pair), known) == Judgement(WRONG, several=True)
+
+
+@pytest.mark.parametrize("form", ["{}, {}", "{},{}", "{} and {}", "{} & {}"])
+def test_the_label_beside_another_name_is_a_list(form: str) -> None:
+    for label in ("Robin", "Wren"):
+        assert screen(label, form.format("Robin", "Wren")) == Judgement(WRONG, several=True)
+    assert screen("Wren", form.format("the Wren", "Lesser Jay")) == Judgement(WRONG, several=True)
+    assert screen("Emu", form.format("song sparrow", "house sparrow")) == Judgement(WRONG, several=True)
+    assert passes(form.format("Robin", "Wren"), "Emu")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Robin (or Wren)",
+        "Robin (maybe Wren)",
+        "Robin (possibly Wren)",
+        "Robin (either that)",
+        "Robin (vs Wren)",
+        "Robin (and Wren)",
+        "Robin (Wren, Jay)",
+        "Robin (Wren/Jay)",
+        "Robin (Wren; Jay)",
+        "Robin (Wren) (Jay)",
+        "Robin (this is the one you want)",
+        "Robin ((Wren))",
+        "(Robin) Wren",
+        "Robin (Wren",
+        "Robin, Wren and Jay",
+        "Robin, Wren, Jay",
+        "Robin and Wren and Jay",
+        "Robin, maybe Wren",
+        "Robin, or Wren",
+        "Robin, possibly Wren",
+        "Robin and",
+    ],
+)
+@pytest.mark.parametrize("label", ["Robin", "Wren", "Emu"])
+def test_hedges_are_refused_in_parentheses_or_not(answer: str, label: str) -> None:
+    for known in (None, BIRDS):
+        assert not passes(answer, label, known)
+
+
+@pytest.mark.parametrize("answer", ["Robin (Wren)", "Robin (the Wren)", "a Robin (Wren)", "Robin, the Wren"])
+def test_an_aside_that_names_another_class_is_a_list(answer: str) -> None:
+    assert screen("Robin", answer, BIRDS) == Judgement(WRONG, several=True)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +402,7 @@ def test_what_a_known_name_contains_is_not_held_against_an_answer() -> None:
     known = Names(Taxonomy.flat(["Fish and chips", "Salt/Vinegar Crisps", "Correct Cola", "Robin <GB>"]))
     for answer in ("small fish and chips", "Salt/Vinegar Crisps bag", "diet correct cola", "young Robin <GB>"):
         assert passes(answer, "Emu", known), answer
-        assert not passes(answer, "Emu"), answer
+        assert passes(answer, "Emu") == (answer == "small fish and chips"), answer
     assert screen("Emu", "fish and chips and salt/vinegar crisps", known) == Judgement(WRONG, several=True)
 
 
@@ -365,6 +480,10 @@ def test_the_limit_of_words_grows_with_the_label() -> None:
         "𝐚",
         "1.",
         "us ",
+        "unknown ",
+        "the ",
+        "unknown species of thing ",
+        "a(b)",
         "(a) ",
         "\n",
         "'",
