@@ -14,12 +14,13 @@ def _words(text: str) -> frozenset[str]:
 # Matched against the whole normalised answer (so "don't" is "dont" and "N/A" is "n a"); several of them may follow each
 # other. What the classes are called as a whole ("bird") is read as "thing".
 _RANK = "(?:species|genus|family|order|breed|variety|cultivar|type|kind|make|maker|model|variant|class|name|identity)"
-_KIND = """(?:things?|object|item|subject|animal|bird|dog|cat|pet|fish|insect|reptile|mammal|plant|flower|tree|mushroom
-    |fungus|aircraft|air ?plane|aeroplane|plane|car|vehicle|truck|food|dish|meal)"""
-_THING = rf"(?:(?:an?|the|this|that|its|any|exact|specific|precise)\ )*(?:{_RANK}\ of\ )?(?:the\ |this\ )?" + (
+_KIND = r"""(?:things?|object|item|subject|animal|bird|dog|cat|pet|fish|insect|reptile|mammal|plant|flower|tree|mushroom
+    |fungus|aircraft|air\ plane|airplane|aeroplane|plane|car|vehicle|truck|food|dish|meal)"""
+_THING = rf"(?:(?:an?|the|this|that|its|any|exact|specific|precise)\ )*(?:{_RANK}\ of\ (?:the\ |this\ )?)?" + (
     rf"(?:{_KIND}\ {_RANK}|{_KIND}|{_RANK})"
 )
-_WHICH = rf"(?:it|this|that|which|(?:what|which)\ (?:{_THING}\ )?(?:it|this|that)(?:\ {_KIND})?\ is|{_THING})"
+# The longest first, as the first that fits is kept.
+_WHICH = rf"(?:(?:what|which)\ (?:{_THING}\ )?(?:it|this|that)(?:\ {_KIND})?\ is|{_THING}|it|this|that|which)"
 _FROM = r"""(?:\ (?:from|in|based\ on|given)\ (?:this|the|that)(?:\ given|\ provided)?
     \ (?:photo|photograph|image|picture)(?:\ alone)?|\ with\ (?:certainty|confidence))?"""
 _VERB = r"(?:tell|say|see|determine|identify|recogni[sz]e|name|classify)"
@@ -38,7 +39,8 @@ _PHRASE = rf"""(?:
     | (?:insufficient|not\ enough|too\ little)\ (?:information|info|details?|data|evidence)
       (?:\ to\ {_VERB}(?:\ {_WHICH})?)?{_FROM}
     )"""
-ABSTENTION = re.compile(rf"{_PHRASE}(?:\ {_PHRASE})*", re.VERBOSE)
+# Atomic, for a phrase that can be read in two ways takes exponential time when it stands many times over.
+ABSTENTION = re.compile(rf"(?>{_PHRASE}\b)(?:\ (?>{_PHRASE}\b))*+", re.VERBOSE)
 NO_WORD = re.compile(r"[\s?\-‐‑‒–—]*")  # a blank, a dash, a question mark
 
 ASIDE = re.compile(r"([^()]+)\(([^()]+)\)[\s.!,]*")

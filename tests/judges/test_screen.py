@@ -483,6 +483,8 @@ def test_the_limit_of_words_grows_with_the_label() -> None:
         "unknown ",
         "the ",
         "unknown species of thing ",
+        "unknown the thing ",
+        "I cannot tell it from the image ",
         "a(b)",
         "(a) ",
         "\n",
