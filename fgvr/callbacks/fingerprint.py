@@ -24,6 +24,9 @@ WITHOUT_EFFECT = frozenset(
         "persistent_workers",
         "eval_batch_size",
         "predict",
+        "server",  # where a judge is asked, and how patiently; what it is asked and which model it is do count
+        "cache",
+        "offline",
     }
 )
 TRAINER_KEYS = frozenset(

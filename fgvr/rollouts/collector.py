@@ -243,7 +243,8 @@ class Collector:
         if lost > self.max_unscorable * groups:
             raise UserError(
                 f"at most {self.max_unscorable:.0%} of the groups may go without any reward, but {lost:.0f} of "
-                f"{groups:.0f} did: see the log for what the reward could not score"
+                f"{groups:.0f} did: mend what the log says of them (a judge's server that is gone must be back), and the "
+                "same command goes on from the last checkpoint"
             )
 
     def _watch_for_nothing(self, updates: Sequence[UpdateBatch]) -> None:
