@@ -243,7 +243,7 @@ class Collector:
         if lost > self.max_unscorable * groups:
             raise UserError(
                 f"at most {self.max_unscorable:.0%} of the groups may go without any reward, but {lost:.0f} of "
-                f"{groups:.0f} did: mend what the log says of them (a judge's server that is gone must be back), and the "
+                f"{groups:.0f} did: mend what the log says of them (a server that is gone must be back), and the "
                 "same command goes on from the last checkpoint"
             )
 
