@@ -1,8 +1,10 @@
+from collections.abc import Sequence
+
 import pytest
 
 from fgvr.data.tasks import ClosedWorld, OpenWorld
 from fgvr.data.taxonomy import Taxonomy
-from fgvr.judges.base import judge_completions
+from fgvr.judges.base import Judge, Judgement, Unjudged, judge_completions
 from fgvr.judges.taxonomy import TaxonomyJudge
 from fgvr.types import Example, Verdict
 
@@ -34,6 +36,22 @@ def test_a_closed_world_letter_is_judged_as_the_option_it_stands_for() -> None:
     (judged,) = judge_completions(task, JUDGE, [example("a", "Robin", shown=["Wren", "Robin"])], ["<answer>B</answer>"])
     assert judged.judgement is not None
     assert judged.judgement.verdict == Verdict.SPECIFIC
+
+
+class WithoutNodes(Judge):
+    """As a language model, which knows no taxonomy."""
+
+    def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Judgement | Unjudged]:
+        said = {"thrushes": Verdict.LESS_SPECIFIC, "redbreast": Verdict.SPECIFIC, "Wren": Verdict.WRONG}
+        return [Judgement(said[answer]) if answer in said else Unjudged("no answer") for _, answer in pairs]
+
+
+def test_nodes_that_a_judge_does_not_know_are_those_of_the_tasks_taxonomy() -> None:
+    replies = [f"<answer>{text}</answer>" for text in ("thrushes", "redbreast", "Wren", "what")]
+    examples = [example(str(n), "Robin") for n in range(4)]
+    judged = judge_completions(OpenWorld().bind(BIRDS), WithoutNodes(), examples, replies)
+    assert [entry.judgement and entry.judgement.node for entry in judged] == ["Thrushes", "Robin", "Wren", None]
+    assert [entry.unjudged for entry in judged] == [None, None, None, "no answer"]
 
 
 def test_a_missing_reply_is_never_passed_over() -> None:

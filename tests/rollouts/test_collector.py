@@ -8,9 +8,10 @@ from scripted import LOOSE, RIGHT, TASK, TAXONOMY, WRONG, Scripted
 
 from fgvr.data.order import key_of
 from fgvr.errors import UserError
+from fgvr.judges import TaxonomyJudge
 from fgvr.models.sampling import Sampling
 from fgvr.objectives import Advantage, GroupFilter
-from fgvr.rewards import Exact, Format, Reward, Term, WeightedSum
+from fgvr.rewards import Exact, Format, Reward, SpecificityReward, Term, WeightedSum
 from fgvr.rollouts import Collector, collect
 from fgvr.rollouts.collector import BARREN
 from fgvr.rollouts.updates import UpdatePlan
@@ -232,3 +233,14 @@ def test_a_short_batch_is_refilled_to_the_full_number_of_groups():
     rollouts = collect(made, policy, [prompt_batch(policy, ONE), prompt_batch(policy)])
     assert len(rollouts.groups) == 3
     assert rollouts.figures["rollouts/surplus"] == 1
+
+
+def test_a_group_in_which_only_the_unparsable_differs_is_kept_by_a_filter():
+    policy = tiny_policy()
+    reward = WeightedSum({"specificity": Term(SpecificityReward(TaxonomyJudge()))}).bind(TAXONOMY)
+    rule = GroupFilter(score="specificity", max_tries=1)
+    replies = {"u0": [RIGHT, RIGHT, LOOSE], "u1": RIGHT_ONLY, "u2": MIXED}
+    rollouts = collector(replies, reward, group_filter=rule).add(policy, prompt_batch(policy))
+    assert [group.rollout.example.uid for group in rollouts.groups] == ["u0", "u2"]
+    # nobody is compared, for all answers earned the same; the reply that did not parse is pushed down by 2/3
+    torch.testing.assert_close(rollouts.groups[0].advantages, torch.tensor([0.0, 0.0, -2 / 3]))
