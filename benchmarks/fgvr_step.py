@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from fgvr.callbacks.rollout_generation import RolloutGeneration
 from fgvr.data.collate import PromptCollate, PromptEncode
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.models import PolicyConfig, Processor, policy
 from fgvr.models.sampling import Sampling
 from fgvr.modules import GRPO, Optimizer
 from fgvr.rewards import AnsweredGroup, Reward, Term, WeightedSum
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import PromptBatch, ReadRecord
 
 

@@ -24,11 +24,11 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from fgvr.data.taxonomy import Taxonomy
-from fgvr.judges.canaries import THINGS
-from fgvr.judges.chat import Server
-from fgvr.judges.llm import LLMJudge
-from fgvr.judges.sqlite_cache import SQLiteCache
+from fgvr.judges.caches.sqlite import SQLiteCache
+from fgvr.judges.served.canaries import THINGS
+from fgvr.judges.served.chat import Server
+from fgvr.judges.served.llm import LLMJudge
+from fgvr.taxonomy.tree import Taxonomy
 
 SERVER = Path(__file__).with_name("quick_server.py")
 CLASSES = 200

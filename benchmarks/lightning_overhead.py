@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 
+from fgvr.aviary.source import Aviary
 from fgvr.callbacks.progress import Progress
-from fgvr.data.aviary import Aviary
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules import SFTData, ShardSource
 from fgvr.models import PixelBudget, Policy, PolicyConfig, TinyQwen

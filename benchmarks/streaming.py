@@ -20,14 +20,14 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from fgvr.data.aviary import Aviary
-from fgvr.data.packing import pack
-from fgvr.data.plan import PackOptions
-from fgvr.data.shards import ShardSet
-from fgvr.data.sources import ImageFolder
+from fgvr.aviary.source import Aviary
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules import SFTData, ShardSource
 from fgvr.models import PixelBudget, Processor, TinyQwen
+from fgvr.shards.packing import pack
+from fgvr.shards.plan import PackOptions
+from fgvr.shards.reading import ShardSet
+from fgvr.sources.image_folder import ImageFolder
 
 
 def write_photos(folder: Path, count: int, width: int, height: int) -> None:

@@ -25,10 +25,17 @@ from omegaconf import OmegaConf
 
 from fgvr.callbacks.checkpoints import RunCheckpoints
 from fgvr.callbacks.final_metrics import START, LastFigures, print_figures, score_start, write_figures
-from fgvr.callbacks.fingerprint import code_fingerprint, config_fingerprint
 from fgvr.callbacks.predictions import Predictions
 from fgvr.callbacks.progress import BesideBar, Progress
-from fgvr.callbacks.run_folder import (
+from fgvr.callbacks.sample_log import SampleLog
+from fgvr.callbacks.step_seeds import StepSeeds
+from fgvr.callbacks.steps import StepLogger, with_step_loggers
+from fgvr.cli_help import explain
+from fgvr.datamodules.base import ShardDataModule
+from fgvr.errors import UserError
+from fgvr.modules.base import PolicyModule
+from fgvr.runs.fingerprint import code_fingerprint, config_fingerprint
+from fgvr.runs.folder import (
     RunFolder,
     SameStart,
     Start,
@@ -39,14 +46,7 @@ from fgvr.callbacks.run_folder import (
     how_to_go_on,
     set_later_aside,
 )
-from fgvr.callbacks.sample_log import SampleLog
-from fgvr.callbacks.step_seeds import StepSeeds
-from fgvr.callbacks.steps import StepLogger, with_step_loggers
-from fgvr.cli_help import explain
-from fgvr.data.manifest import write_whole
-from fgvr.datamodules.base import ShardDataModule
-from fgvr.errors import UserError
-from fgvr.modules.base import PolicyModule
+from fgvr.shards.manifest import write_whole
 from fgvr.strategies.checkpoint_io import WholeCheckpointIO
 
 log = logging.getLogger(__name__)

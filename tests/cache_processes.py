@@ -14,13 +14,15 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from fgvr.judges.cache import CacheEntry, VerdictCache
+from fgvr.judges.caches.base import CacheEntry, VerdictCache
 from fgvr.types import Verdict
 
 
 def processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fgvr.judges.redis_cache", "fgvr.judges.sqlite_cache", "redis", "cache_processes"])
+    context.set_forkserver_preload(
+        ["fgvr.judges.caches.redis", "fgvr.judges.caches.sqlite", "redis", "cache_processes"]
+    )
     return context
 
 

@@ -66,7 +66,7 @@ class Script:
 
 
 def _things() -> tuple[str, ...]:
-    from fgvr.judges.canaries import THINGS  # not by the server's own process, which need not wait for torch
+    from fgvr.judges.served.canaries import THINGS  # not by the server's own process, which need not wait for torch
 
     return THINGS
 

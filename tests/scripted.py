@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from fgvr.data.tasks import OpenWorld
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.models import Policy
 from fgvr.models.sampling import Sampling
 from fgvr.rollouts import RolloutEngine
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Completion, PromptBatch, RolloutGroup
 
 TAXONOMY = Taxonomy(

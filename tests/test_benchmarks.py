@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from fgvr.data.names import Names
 from fgvr.judges.screen import screen
+from fgvr.taxonomy.names import Names
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from toy_run import same_weights
 
 from fgvr.__main__ import main
-from fgvr.callbacks.run_folder import RunFolder, claim
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
+from fgvr.runs.folder import RunFolder, claim
 
 CONFIG = """
 model:
@@ -246,7 +246,7 @@ data:
   class_path: fgvr.datamodules.SFTData
   init_args:
     train: [{{path: {folder}}}]
-    task: {{class_path: fgvr.data.tasks.OpenWorld, init_args: {{question: Which?}}}}
+    task: {{class_path: fgvr.data.OpenWorld, init_args: {{question: Which?}}}}
 """
 
 

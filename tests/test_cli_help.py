@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from jsonargparse import ArgumentParser
 
-from fgvr.callbacks.run_folder import RunFolder
 from fgvr.cli_help import class_parameters, config_files, explain, missing_class, nearest, one_line
+from fgvr.runs.folder import RunFolder
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from fgvr.callbacks.gather import of_all_ranks
+from fgvr.ranks import of_all_ranks
 
 FORK = multiprocessing.get_context("fork")
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import photo
 from PIL import Image
 
-from fgvr.data.aviary import Aviary
+from fgvr.aviary.source import Aviary
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

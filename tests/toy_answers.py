@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.judges.base import Judged, Judgement
 from fgvr.judges.taxonomy import TaxonomyJudge
 from fgvr.metrics import PARSE_FAILURE, UNJUDGED
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Answer, Example, Verdict
 
 BIRDS = Taxonomy(

@@ -21,7 +21,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
 from fgvr.callbacks.sample_log import SampleLog
-from fgvr.data.manifest import (
+from fgvr.data.tasks import OpenWorld
+from fgvr.datamodules.base import ShardDataModule, ShardSource
+from fgvr.shards.manifest import (
     Manifest,
     SampleEntry,
     ShardIndex,
@@ -31,10 +33,8 @@ from fgvr.data.manifest import (
     index_name,
     save_manifest,
 )
-from fgvr.data.shards import open_shard_writer
-from fgvr.data.tasks import OpenWorld
-from fgvr.data.taxonomy import Taxonomy
-from fgvr.datamodules.base import ShardDataModule, ShardSource
+from fgvr.shards.reading import open_shard_writer
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Example, ReadRecord, TensorBatch
 
 FAMILIES = {"finch": ("Azure Finch", "Amber Finch"), "owl": ("Jade Owl", "Grey Owl")}

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from fgvr.data.aviary_pen import Points, ribbon, smooth
+from fgvr.aviary.pen import Points, ribbon, smooth
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from fgvr.data.aviary_builds import Build, wing_shapes
-from fgvr.data.aviary_names import Colour, Plumage
-from fgvr.data.aviary_pen import Frame, Layer, Points, fixed, mix, ribbon, sides, smooth
+from fgvr.aviary.builds import Build, wing_shapes
+from fgvr.aviary.names import Colour, Plumage
+from fgvr.aviary.pen import Frame, Layer, Points, fixed, mix, ribbon, sides, smooth
 
 WHITE: Colour = (255, 255, 255)
 DARK: Colour = (18, 15, 18)

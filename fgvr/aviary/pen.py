@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fgvr.data.aviary_names import Colour
+from fgvr.aviary.names import Colour
 
 Points = NDArray[np.float64]
 Pairs = Sequence[tuple[float, float]]

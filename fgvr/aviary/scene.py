@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from fgvr.data.aviary_builds import BUILDS, Build
-from fgvr.data.aviary_drawing import DARK, WHITE, BirdPainter, Mark, Pose
-from fgvr.data.aviary_names import MARK_COLOURS, Colour, Plumage, Species, ground
-from fgvr.data.aviary_pen import Frame, Layer, Points, fixed, mix, ribbon
+from fgvr.aviary.builds import BUILDS, Build
+from fgvr.aviary.drawing import DARK, WHITE, BirdPainter, Mark, Pose
+from fgvr.aviary.names import MARK_COLOURS, Colour, Plumage, Species, ground
+from fgvr.aviary.pen import Frame, Layer, Points, fixed, mix, ribbon
 
 _FAR = 64  # side of the canvas for far things: enlarging it is their blur, the same at every picture size
 _PERCHED = ("sky", "foliage", "rock", "dusk", "blossom", "meadow")

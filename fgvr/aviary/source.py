@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fgvr.data.aviary_names import RANKS, ROOT, Genus, Species, catalogue, genera
-from fgvr.data.aviary_scene import Scene
-from fgvr.data.sources import Record, Refusal, Source
-from fgvr.data.taxonomy import Taxonomy, normalise
+from fgvr.aviary.names import RANKS, ROOT, Genus, Species, catalogue, genera
+from fgvr.aviary.scene import Scene
 from fgvr.errors import UserError
+from fgvr.sources.image_folder import Record, Refusal, Source
+from fgvr.taxonomy.tree import Taxonomy, normalise
 
 DRAWING = 1  # goes up whenever the same settings would give other pictures
 FEWEST, MOST = 48, 120

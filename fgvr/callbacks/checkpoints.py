@@ -15,12 +15,12 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 import fgvr
-from fgvr.callbacks.fingerprint import refuse_changes
-from fgvr.callbacks.run_folder import RunFolder
 from fgvr.callbacks.steps import passes
 from fgvr.checkpoints.format import SUFFIX, checkpoints_in, read_manifest
-from fgvr.data.manifest import write_whole
 from fgvr.errors import UserError
+from fgvr.runs.fingerprint import refuse_changes
+from fgvr.runs.folder import RunFolder
+from fgvr.shards.manifest import write_whole
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 import fgvr
-from fgvr.callbacks.run_folder import RunFolder, Start
 from fgvr.checkpoints.format import read_object
-from fgvr.data.manifest import write_whole
-from fgvr.data.records import COHORTS
+from fgvr.runs.folder import RunFolder, Start
+from fgvr.shards.manifest import write_whole
+from fgvr.sources.base import COHORTS
 from fgvr.types import Verdict
 
 FIRST = ("exact", "order", "family", "genus", "species")

@@ -15,21 +15,21 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from fgvr.callbacks.charts import best_of_curves, confusion_grid, verdict_bars
-from fgvr.callbacks.evaluation import Evaluation, Findings
-from fgvr.callbacks.gather import of_all_ranks
-from fgvr.callbacks.pictures import answer_grid, class_table, confusion_table
-from fgvr.data.manifest import write_whole
-from fgvr.data.order import key_of
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judged
 from fgvr.metrics import SPECIFICITY_WEIGHTS, ClassTable, VerdictHistogram
+from fgvr.metrics.evaluation import Evaluation, Findings
 from fgvr.models import Policy
 from fgvr.models.sampling import Sampling, casts_kept
 from fgvr.modules import PolicyModule
+from fgvr.pictures.cards import answer_grid, class_table, confusion_table
+from fgvr.pictures.charts import best_of_curves, confusion_grid, verdict_bars
+from fgvr.ranks import of_all_ranks
 from fgvr.rollouts import InProcess, RolloutEngine
 from fgvr.rollouts.collector import Ranks
+from fgvr.shards.manifest import write_whole
+from fgvr.shards.order import key_of
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import PromptBatch
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fgvr.callbacks.gather import of_all_ranks
-from fgvr.data.manifest import write_whole
-from fgvr.data.names import Names
 from fgvr.data.tasks import Task
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import UserError
+from fgvr.ranks import of_all_ranks
+from fgvr.shards.manifest import write_whole
+from fgvr.taxonomy.names import Names
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import PromptBatch
 
 FILE = "predictions.csv"

@@ -7,12 +7,12 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fgvr.callbacks.gather import of_all_ranks
 from fgvr.callbacks.step_seeds import StepSeeds
 from fgvr.datamodules import PromptData, ShardDataModule
 from fgvr.errors import UserError
 from fgvr.models.sampling import casts_kept
 from fgvr.modules import GRPO
+from fgvr.ranks import of_all_ranks
 from fgvr.rollouts import Collector, InProcess, RolloutEngine
 from fgvr.rollouts.collector import Ranks
 from fgvr.rollouts.updates import UpdatePlan

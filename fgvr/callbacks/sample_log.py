@@ -10,8 +10,8 @@ from typing import IO, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fgvr.data.loading import StepLoader
 from fgvr.errors import UserError
+from fgvr.shards.loading import StepLoader
 from fgvr.types import ReadRecord
 
 KEYS = frozenset({"epoch", "step", "positions", "uids", "quarantined"})

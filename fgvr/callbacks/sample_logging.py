@@ -10,10 +10,10 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from fgvr.callbacks.pictures import group_card, rollout_table
 from fgvr.callbacks.sample_log import RowLog
 from fgvr.callbacks.steps import passes
 from fgvr.errors import UserError
+from fgvr.pictures.cards import group_card, rollout_table
 from fgvr.types import RolloutBatch, ScoredGroup
 
 KEYS = frozenset({"epoch", "step", "global_step", "place", "uid", "completion", "reward", "advantage"})

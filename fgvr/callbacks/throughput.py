@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fgvr.callbacks.gather import of_all_ranks
 from fgvr.errors import UserError
 from fgvr.models import Policy
+from fgvr.ranks import of_all_ranks
 from fgvr.types import RolloutBatch, RolloutRows, UpdateBatch
 
 # dense bfloat16 peaks in TFLOP/s, by part of the device's name as CUDA gives it; the first that fits counts

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from fgvr.data.augment import Augment
 from fgvr.data.images import open_image
-from fgvr.data.loading import joined
 from fgvr.data.tasks import Task
 from fgvr.errors import SampleError, UserError
 from fgvr.kernels.packing import balanced_rows, token_budget_batches
+from fgvr.shards.loading import joined
 from fgvr.types import EncodedPrompt, Example, ImageInputs, PackedRows, PromptBatch, ReadRecord, SFTBatch
 
 

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from fgvr.data.names import Names, spelling
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import SampleError, UserError
+from fgvr.taxonomy.names import Names, spelling
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Answer, Example
 
 T = TypeVar("T", bound="Task")

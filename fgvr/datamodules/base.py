@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 
-from fgvr.data.loading import Collate, Encode, LoaderLinks, SampleSet, StepLoader
-from fgvr.data.manifest import load_manifest
-from fgvr.data.order import WINDOW, FixedOrder, ShuffledOrder, each_once, key_of, spread_over_classes
-from fgvr.data.packed import pack_or_compare
-from fgvr.data.part import PartOfSet, part_of
-from fgvr.data.photos import Photos, photos_for
-from fgvr.data.plan import PackOptions
-from fgvr.data.records import COHORTS, Source
-from fgvr.data.shards import ShardSet
 from fgvr.data.tasks import Task
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
+from fgvr.shards.loading import Collate, Encode, LoaderLinks, SampleSet, StepLoader
+from fgvr.shards.manifest import load_manifest
+from fgvr.shards.order import WINDOW, FixedOrder, ShuffledOrder, each_once, key_of, spread_over_classes
+from fgvr.shards.packed import pack_or_compare
+from fgvr.shards.part import PartOfSet, part_of
+from fgvr.shards.plan import PackOptions
+from fgvr.shards.reading import ShardSet
+from fgvr.sources.base import COHORTS, Source
+from fgvr.sources.photos import Photos, photos_for
+from fgvr.taxonomy.tree import Taxonomy
 
 TRAINED_COHORTS = ("seen", "base")
 
@@ -131,7 +131,7 @@ class ShardDataModule(LightningDataModule, ABC):
             promised = self.epoch_length is None and all(entry.weight == 1 for entry in self.train)
             if promised and not each_once(self.order):
                 raise RuntimeError(
-                    f"each of {sum(self.order.sizes)} samples must come once an epoch: fgvr.data.order is broken"
+                    f"each of {sum(self.order.sizes)} samples must come once an epoch: fgvr.shards.order is broken"
                 )
         _ = self.taxonomy
 

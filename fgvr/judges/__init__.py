@@ -1,11 +1,11 @@
 """Judges: how an answer relates to a label, in six ordered verdicts."""
 
 from fgvr.judges.base import Judge, Judgement, Unjudged
-from fgvr.judges.cache import CacheEntry, VerdictCache
-from fgvr.judges.chat import Server
-from fgvr.judges.llm import LLMJudge
-from fgvr.judges.redis_cache import RedisCache
-from fgvr.judges.sqlite_cache import SQLiteCache
+from fgvr.judges.caches.base import CacheEntry, VerdictCache
+from fgvr.judges.caches.redis import RedisCache
+from fgvr.judges.caches.sqlite import SQLiteCache
+from fgvr.judges.served.chat import Server
+from fgvr.judges.served.llm import LLMJudge
 from fgvr.judges.taxonomy import TaxonomyJudge
 
 __all__ = [

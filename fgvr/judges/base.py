@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from fgvr.data.tasks import Task
-from fgvr.data.taxonomy import Taxonomy
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Answer, Example, Verdict
 
 J = TypeVar("J", bound="Judge")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fgvr.data.names import Written
+from fgvr.taxonomy.names import Written
 
 
 def _words(text: str) -> frozenset[str]:

@@ -11,8 +11,6 @@ import unicodedata
 from collections.abc import Callable
 from itertools import pairwise
 
-from fgvr.data.names import MAX_CHARACTERS, Names
-from fgvr.data.taxonomy import Taxonomy, normalise
 from fgvr.judges.base import Judgement
 from fgvr.judges.phrases import (
     ABSTENTION,
@@ -30,6 +28,8 @@ from fgvr.judges.phrases import (
 )
 from fgvr.judges.several import Reading, names_label, several
 from fgvr.judges.several import gives_several as gives_several
+from fgvr.taxonomy.names import MAX_CHARACTERS, Names
+from fgvr.taxonomy.tree import Taxonomy, normalise
 from fgvr.types import Verdict
 
 MAX_WORDS = 12  # or three times the label's

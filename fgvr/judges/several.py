@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, pairwise
 
-from fgvr.data.names import SEPARATORS, Lexicon, Names, Spot, Written, bare, spelling
-from fgvr.data.taxonomy import normalise
 from fgvr.judges.phrases import (
     ABBREVIATIONS,
     ALSO,
@@ -32,6 +30,8 @@ from fgvr.judges.phrases import (
     WITHIN_ASIDE,
     YEAR,
 )
+from fgvr.taxonomy.names import SEPARATORS, Lexicon, Names, Spot, Written, bare, spelling
+from fgvr.taxonomy.tree import normalise
 
 HYPHEN = re.compile("[-‐‑‒–−]")
 

@@ -13,11 +13,11 @@ import yaml
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from fgvr.data.names import MAX_CHARACTERS, Names, bare, spelling
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judgement
 from fgvr.judges.screen import abstains, finer_of_aside, gives_several
+from fgvr.taxonomy.names import MAX_CHARACTERS, Names, bare, spelling
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
 
 MARGIN = 0.05  # another node's name as similar as this, or more so, leaves it open which one was meant

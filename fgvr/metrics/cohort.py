@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torchmetrics import SumMetric
 
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 from fgvr.judges.base import Judged
 from fgvr.metrics.agreement import Agreement
@@ -17,6 +16,7 @@ from fgvr.metrics.best_of_n import BestOfN
 from fgvr.metrics.datasets import DatasetCounts
 from fgvr.metrics.hits import ClassTable, RankAccuracy, rank_hits
 from fgvr.metrics.verdicts import HISTOGRAM_FIGURES, INTERVALS, SPECIFICITY_WEIGHTS, VerdictHistogram, verdict_values
+from fgvr.taxonomy.tree import Taxonomy
 
 MACRO = tuple(f"macro_{name}{end}" for name in INTERVALS for end in ("", "_low", "_high"))
 FIGURES = (*HISTOGRAM_FIGURES, *MACRO, *Agreement.FIGURES, "exact", "unread")

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from fgvr.callbacks.gather import of_all_ranks
 from fgvr.data.images import open_image
-from fgvr.data.order import key_of
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.judges.base import Judged
+from fgvr.ranks import of_all_ranks
+from fgvr.shards.order import key_of
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
 
 SIDE = 216  # of the small photos, in pixels

@@ -11,15 +11,15 @@ from typing import Any
 
 import torch.distributed as dist
 
-from fgvr.callbacks.confusions import Confusion, Confusions
-from fgvr.callbacks.gather import of_all_ranks
-from fgvr.data.order import key_of
 from fgvr.data.tasks import Task
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judged, judge_completions
 from fgvr.metrics import SPECIFICITY_WEIGHTS, CohortScores
+from fgvr.metrics.confusions import Confusion, Confusions
+from fgvr.ranks import of_all_ranks
 from fgvr.rollouts.collector import Ranks
+from fgvr.shards.order import key_of
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Example, PromptBatch
 
 THREADS = 8  # batches that a remote judge is asked about at the same time

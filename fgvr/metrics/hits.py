@@ -9,9 +9,9 @@ from jaxtyping import Int
 from torch import Tensor
 from torchmetrics import Metric
 
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.judges.base import Judged
 from fgvr.metrics.verdicts import PARSE_FAILURE, UNJUDGED
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from PIL import Image, ImageColor, ImageDraw, ImageOps
 
-from fgvr.callbacks.drawing import (
+from fgvr.data.images import open_image
+from fgvr.judges.base import Judged
+from fgvr.pictures.drawing import (
     CAPTION,
     CARD,
     COLOURS,
@@ -25,8 +27,6 @@ from fgvr.callbacks.drawing import (
     one_line,
     write,
 )
-from fgvr.data.images import open_image
-from fgvr.judges.base import Judged
 from fgvr.types import ScoredGroup, Verdict
 
 HEAD, ROW = 58, 28  # of a group's card, in pixels

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageOps
 
-from fgvr.callbacks.confusions import Confusion
-from fgvr.callbacks.drawing import CAPTION, CARD, COLOURS, FAINT, FRAME, GAP, INK, PAPER, PHOTO, font, write
 from fgvr.metrics import VERDICT_FIGURES
+from fgvr.metrics.confusions import Confusion
+from fgvr.pictures.drawing import CAPTION, CARD, COLOURS, FAINT, FRAME, GAP, INK, PAPER, PHOTO, font, write
 
 ARROW = 44  # between the two photos of a confusion, in pixels
 CURVES = {"correctness": COLOURS["specific"], "specificity": COLOURS["generic"], "harmonic_mean": INK}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from fgvr.data.taxonomy import Taxonomy
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Answer, Example
 
 

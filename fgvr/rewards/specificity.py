@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judgement, Unjudged
 from fgvr.rewards.base import AnsweredGroup, Reward
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
 
 Rule = Literal["best_in_group", "binary", "scala1", "scala2", "scala3", "correct"]

@@ -9,11 +9,11 @@ from typing import Self
 
 import torch
 
-from fgvr.data.names import Names
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 from fgvr.objectives.overlong import soft_overlong_penalty
 from fgvr.rewards.base import AnsweredGroup, Reward
+from fgvr.taxonomy.names import Names
+from fgvr.taxonomy.tree import Taxonomy
 
 
 class Exact(Reward):

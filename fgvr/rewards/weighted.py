@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 from fgvr.rewards.base import AnsweredGroup, Reward
+from fgvr.taxonomy.tree import Taxonomy
 
 log = logging.getLogger(__name__)
 

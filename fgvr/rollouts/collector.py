@@ -15,7 +15,6 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from fgvr.data.order import key_of
 from fgvr.data.tasks import Task
 from fgvr.errors import UserError
 from fgvr.models import Policy
@@ -26,6 +25,7 @@ from fgvr.rollouts.engine import RolloutEngine
 from fgvr.rollouts.figures import Found, figures_of
 from fgvr.rollouts.scoring import Scoring, covered
 from fgvr.rollouts.updates import UpdatePlan, updates_of
+from fgvr.shards.order import key_of
 from fgvr.types import Overlap, PromptBatch, RolloutBatch, RolloutGroup, ScoredGroup, UpdateBatch
 
 BARREN = 20  # batches in a row without a completion to learn from, after which a run stops

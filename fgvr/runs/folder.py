@@ -16,7 +16,6 @@ from typing import IO, Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fgvr.callbacks.fingerprint import Changeable, refuse_changes
 from fgvr.checkpoints.format import (
     SUFFIX,
     CheckpointManifest,
@@ -29,6 +28,7 @@ from fgvr.checkpoints.format import (
     verify_checkpoint,
 )
 from fgvr.errors import UserError
+from fgvr.runs.fingerprint import Changeable, refuse_changes
 
 log = logging.getLogger(__name__)
 

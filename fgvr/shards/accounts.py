@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from fgvr.data.manifest import FORMAT, Leak, Manifest, Refusal, ShardIndex, ShardInfo, dump_index, index_name
-from fgvr.data.plan import PackOptions, Plan, PlannedShard
-from fgvr.data.records import Source
+from fgvr.shards.manifest import FORMAT, Leak, Manifest, Refusal, ShardIndex, ShardInfo, dump_index, index_name
+from fgvr.shards.plan import PackOptions, Plan, PlannedShard
+from fgvr.sources.base import Source
 
 
 class Accounts:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from fgvr.data.order import Ints, Order, key_of
 from fgvr.errors import SampleError, UserError
+from fgvr.shards.order import Ints, Order, key_of
 from fgvr.types import Example, ReadRecord
 
 T = TypeVar("T")

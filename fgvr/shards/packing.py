@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from fgvr.data.accounts import Accounts, timm_info
 from fgvr.data.images import inspect_image, stored_form
-from fgvr.data.manifest import (
+from fgvr.errors import SampleError, UserError
+from fgvr.shards.accounts import Accounts, timm_info
+from fgvr.shards.manifest import (
     MANIFEST,
     SHARD_NAME,
     SHARD_STEM,
@@ -34,10 +35,9 @@ from fgvr.data.manifest import (
     save_manifest,
     write_whole,
 )
-from fgvr.data.plan import Item, PackOptions, Plan, PlannedShard, make_plan
-from fgvr.data.records import Source
-from fgvr.data.shards import open_shard_writer
-from fgvr.errors import SampleError, UserError
+from fgvr.shards.plan import Item, PackOptions, Plan, PlannedShard, make_plan
+from fgvr.shards.reading import open_shard_writer
+from fgvr.sources.base import Source
 
 INFO = "_info.json"
 PART = re.compile(rf"\.?(?:manifest\.json|_info\.json|{SHARD_STEM}(?:\.tar|\.index\.json))(?:\.\d+)?\.part")

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 
-from fgvr.data.order import key_of, spread_over_classes
-from fgvr.data.shards import ShardSet
 from fgvr.errors import UserError
+from fgvr.shards.order import key_of, spread_over_classes
+from fgvr.shards.reading import ShardSet
 from fgvr.types import Example
 
 

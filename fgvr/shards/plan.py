@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from fgvr.data.manifest import FORMAT, Refusal, canonical_json
-from fgvr.data.records import COHORTS, Record, Source
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
+from fgvr.shards.manifest import FORMAT, Refusal, canonical_json
+from fgvr.sources.base import COHORTS, Record, Source
+from fgvr.taxonomy.tree import Taxonomy
 
 ClassSplit = Literal["seen-unseen", "base-novel"]
 SPLIT_ORDER = ("train", "val", "test")

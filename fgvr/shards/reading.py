@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgvr.data.manifest import MemberEntry, SampleEntry, ShardInfo, load_index, load_manifest
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import SampleError, UserError
+from fgvr.shards.manifest import MemberEntry, SampleEntry, ShardInfo, load_index, load_manifest
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Example
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from fgvr.data.manifest import Refusal
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import SampleError, UserError
+from fgvr.shards.manifest import Refusal
+from fgvr.taxonomy.tree import Taxonomy
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 COHORTS = ("seen", "unseen", "base", "novel")

@@ -13,8 +13,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from fgvr.data.manifest import Refusal
-from fgvr.data.records import (
+from fgvr.errors import UserError
+from fgvr.shards.manifest import Refusal
+from fgvr.sources.base import (
     COHORTS,
     SPLITS,
     Record,
@@ -27,8 +28,7 @@ from fgvr.data.records import (
     stamp_of,
     unfit,
 )
-from fgvr.data.taxonomy import Taxonomy
-from fgvr.errors import UserError
+from fgvr.taxonomy.tree import Taxonomy
 
 __all__ = ["CSV", "ImageFolder", "Record", "Refusal", "Source", "SourceGone"]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from fgvr.data.records import read_picture
-from fgvr.data.sources import walk
 from fgvr.data.tasks import Task
 from fgvr.errors import SampleError, UserError
+from fgvr.sources.base import read_picture
+from fgvr.sources.image_folder import walk
 from fgvr.types import Example
 
 
@@ -72,7 +72,7 @@ def photos_for(task: Task, root: Path | None) -> Photos:
     if task.needs_label:
         raise UserError(
             f"photos without labels need a task that can ask without one, but {type(task).__name__} draws its options "
-            "around the label: give --data.init_args.task fgvr.data.tasks.OpenWorld"
+            "around the label: give --data.init_args.task fgvr.data.OpenWorld"
         )
     return find_photos(root)
 

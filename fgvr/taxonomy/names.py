@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from fgvr.data.taxonomy import Taxonomy, normalise
+from fgvr.taxonomy.tree import Taxonomy, normalise
 
 MAX_CHARACTERS = 512  # of an answer that is read: normalising long runs of accents takes quadratic time
 

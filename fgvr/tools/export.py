@@ -16,13 +16,13 @@ from rich.console import Console
 
 from fgvr.checkpoints.format import newest_checkpoint, read_manifest
 from fgvr.data.images import open_image
-from fgvr.data.manifest import load_manifest
-from fgvr.data.shards import ShardSet
 from fgvr.data.tasks import OpenWorld, Task
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 from fgvr.models.saved import Agreement, Question, compare, write_hf_folder
 from fgvr.models.trained import read_policy, rebuild
+from fgvr.shards.manifest import load_manifest
+from fgvr.shards.reading import ShardSet
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.model_card import Card, write_card
 from fgvr.types import Example
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgvr.data.manifest import write_whole
 from fgvr.errors import UserError
-from fgvr.judges.cache import CacheEntry, VerdictCache, as_json, from_json, parse_object
+from fgvr.judges.caches.base import CacheEntry, VerdictCache, as_json, from_json, parse_object
 
 # RedisCache so that --cache accepts it by its short name.
-from fgvr.judges.redis_cache import RedisCache  # noqa: F401
-from fgvr.judges.sqlite_cache import SQLiteCache
+from fgvr.judges.caches.redis import RedisCache  # noqa: F401
+from fgvr.judges.caches.sqlite import SQLiteCache
+from fgvr.shards.manifest import write_whole
 
 BATCH = 1000  # entries put at once
 NAMED = 5  # differing entries in the summary

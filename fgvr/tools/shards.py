@@ -14,12 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 # So that --source accepts these by their short names.
-from fgvr.data.aviary import Aviary  # noqa: F401
-from fgvr.data.manifest import MANIFEST, Manifest
-from fgvr.data.packing import pack
-from fgvr.data.plan import ClassSplit, PackOptions
-from fgvr.data.records import Source
-from fgvr.data.sources import CSV, ImageFolder  # noqa: F401
+from fgvr.aviary.source import Aviary  # noqa: F401
+from fgvr.shards.manifest import MANIFEST, Manifest
+from fgvr.shards.packing import pack
+from fgvr.shards.plan import ClassSplit, PackOptions
+from fgvr.sources.base import Source
+from fgvr.sources.image_folder import CSV, ImageFolder  # noqa: F401
 
 NAMED = 10  # refused pictures in the summary
 

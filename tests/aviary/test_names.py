@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fgvr.data.aviary_names import (
+from fgvr.aviary.names import (
     MARK_COLOURS,
     MARK_PLACES,
     RANKS,
@@ -16,7 +16,7 @@ from fgvr.data.aviary_names import (
     genera,
     ground,
 )
-from fgvr.data.taxonomy import Taxonomy, normalise
+from fgvr.taxonomy.tree import Taxonomy, normalise
 
 BIRDS = [bird for members in catalogue().values() for bird in members]
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fgvr.data.aviary_builds import BUILDS
-from fgvr.data.aviary_names import MARK_COLOURS, MARK_PLACES, Species, catalogue, genera
-from fgvr.data.aviary_scene import Scene
+from fgvr.aviary.builds import BUILDS
+from fgvr.aviary.names import MARK_COLOURS, MARK_PLACES, Species, catalogue, genera
+from fgvr.aviary.scene import Scene
 
 
 def picture(species: Species, difficulty: float, number: int = 0, size: int = 84) -> np.ndarray:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvr.data.aviary import STRIDE, Aviary
-from fgvr.data.aviary_names import catalogue
-from fgvr.data.sources import Record
+from fgvr.aviary.names import catalogue
+from fgvr.aviary.source import STRIDE, Aviary
 from fgvr.errors import UserError
+from fgvr.sources.image_folder import Record
 
 BIRDS = {bird.name: bird for members in catalogue().values() for bird in members}
 
@@ -34,7 +34,7 @@ def test_the_same_seed_species_and_index_give_the_same_bytes_in_another_process(
     aviary = Aviary(species=48, unseen=8)
     here = [hashlib.sha256(aviary.encode(name, 3)).hexdigest() for name in aviary.species[::12]]
     program = (
-        "import hashlib; from fgvr.data.aviary import Aviary; aviary = Aviary(species=48, unseen=8); "
+        "import hashlib; from fgvr.aviary.source import Aviary; aviary = Aviary(species=48, unseen=8); "
         "print([hashlib.sha256(aviary.encode(name, 3)).hexdigest() for name in aviary.species[::12]])"
     )
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

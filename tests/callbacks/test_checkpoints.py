@@ -8,7 +8,6 @@ from lightning.pytorch import Trainer
 from toy_run import ToyData, ToyModel, UnevenToy, same_weights
 
 from fgvr.callbacks.checkpoints import RunCheckpoints
-from fgvr.callbacks.run_folder import RunFolder
 from fgvr.callbacks.step_seeds import StepSeeds
 from fgvr.checkpoints.format import (
     best_checkpoint,
@@ -18,6 +17,7 @@ from fgvr.checkpoints.format import (
     write_checkpoint,
 )
 from fgvr.errors import UserError
+from fgvr.runs.folder import RunFolder
 from fgvr.strategies.checkpoint_io import WholeCheckpointIO
 
 MADE_OF = {"config": {"lr": 1}, "code": {"version": "0"}}

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from fgvr.callbacks.final_metrics import print_figures, score_start, write_figures
-from fgvr.callbacks.run_folder import RunFolder, Start
 from fgvr.errors import UserError
+from fgvr.runs.folder import RunFolder, Start
 
 
 def test_the_file_is_flat_and_has_no_nan(tmp_path: Path) -> None:

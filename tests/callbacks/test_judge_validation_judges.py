@@ -12,13 +12,13 @@ from toy_validation import Short, Toy, ToyData, TwoSets, check_datasets, check_f
 
 from fgvr.callbacks.checkpoints import RunCheckpoints
 from fgvr.callbacks.judge_validation import JudgeValidation
-from fgvr.callbacks.run_folder import RunFolder
 from fgvr.checkpoints.format import checkpoints_in
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judgement, Unjudged
 from fgvr.judges.taxonomy import TaxonomyJudge
+from fgvr.runs.folder import RunFolder
 from fgvr.strategies.checkpoint_io import WholeCheckpointIO
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import PromptBatch, Verdict
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")

@@ -17,9 +17,9 @@ from fgvr.callbacks.predictions import NAMED, Prediction, Predictions, as_csv, p
 from fgvr.data.collate import places_of
 from fgvr.data.images import open_image
 from fgvr.data.tasks import ClosedWorld, OpenWorld
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.datamodules.base import ShardSource
 from fgvr.errors import UserError
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Example, ImageInputs, PromptBatch, ReadRecord
 
 # What the toy model says of a photo whose name begins so.

@@ -7,11 +7,11 @@ from lightning.pytorch.loggers import CSVLogger
 from toy_stream import ToyLearner, ToyStream, toy_trainer, write_set
 
 from fgvr.callbacks.sample_log import drop_rows, read_log
-from fgvr.data.loading import StepLoader
-from fgvr.data.manifest import load_index, load_manifest
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.base import ShardSource
 from fgvr.errors import UserError
+from fgvr.shards.loading import StepLoader
+from fgvr.shards.manifest import load_index, load_manifest
 
 
 @pytest.fixture

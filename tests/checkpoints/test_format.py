@@ -17,7 +17,6 @@ import torch
 from refusals import RENAME, RMDIR, refusing, seccomp
 from small_checkpoints import content, save
 
-from fgvr.callbacks.run_folder import RunFolder
 from fgvr.checkpoints.format import (
     MANIFEST,
     STATE,
@@ -32,6 +31,7 @@ from fgvr.checkpoints.format import (
     write_checkpoint,
 )
 from fgvr.errors import UserError
+from fgvr.runs.folder import RunFolder
 from fgvr.types import Verdict
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from fgvr.data.augment import Augment
 from fgvr.data.collate import PromptCollate, PromptEncode, SFTCollate, SFTEncode, places_of
 from fgvr.data.tasks import OpenWorld
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import SampleError, UserError
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import EncodedPrompt, Example, ImageInputs, ReadRecord
 
 RECORD = ReadRecord(0, 0, (0,), ("a",))

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgvr.data.tasks import ClosedWorld, OpenWorld, Task, format_answer, parse_completion
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import SampleError, UserError
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Answer, Example
 
 PATHS = {

@@ -16,14 +16,14 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from toy_stream import LABELS, TAXONOMY, ToyLearner, ToyStream, main, picture, toy_trainer, write_set
 
+from fgvr.aviary.source import Aviary
 from fgvr.callbacks.sample_log import read_log
-from fgvr.data.aviary import Aviary
-from fgvr.data.plan import PackOptions
-from fgvr.data.records import Record, Source
 from fgvr.data.tasks import OpenWorld
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.datamodules.base import ShardSource
 from fgvr.errors import UserError
+from fgvr.shards.plan import PackOptions
+from fgvr.sources.base import Record, Source
+from fgvr.taxonomy.tree import Taxonomy
 
 SIZES = {"train-seen": [7, 9, 6], "train-unseen": [3], "val-seen": [8], "val-unseen": [5], "test-unseen": [4]}
 FORK = multiprocessing.get_context("fork")  # a process begun so need not import everything again

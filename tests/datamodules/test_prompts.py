@@ -6,12 +6,12 @@ import torch
 from conftest import NAMES, QUESTION, photo, tiny_backbone
 
 from fgvr.data.images import open_image
-from fgvr.data.packing import pack
-from fgvr.data.sources import ImageFolder
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules import PromptData, ShardSource
 from fgvr.errors import UserError
 from fgvr.models import PixelBudget
+from fgvr.shards.packing import pack
+from fgvr.sources.image_folder import ImageFolder
 from fgvr.types import PromptBatch
 
 PER_CLASS = 5

@@ -4,11 +4,11 @@ from typing import Any
 import pytest
 import yaml
 
-from fgvr.data.aviary import Aviary
-from fgvr.data.packing import pack
+from fgvr.aviary.source import Aviary
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules import SFTData, ShardSource
 from fgvr.models import PixelBudget, TinyQwen
+from fgvr.shards.packing import pack
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "configs" / "quickstart.yaml").read_text())
 

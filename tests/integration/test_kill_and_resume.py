@@ -14,7 +14,7 @@ import yaml
 from rl_run import ROOT, ends, json_rows, kill_after, start
 
 from fgvr.checkpoints.format import newest_checkpoint, read_checkpoint
-from fgvr.data.manifest import load_index, load_manifest
+from fgvr.shards.manifest import load_index, load_manifest
 
 STEPS = 40
 

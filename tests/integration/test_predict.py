@@ -11,8 +11,8 @@ import yaml
 from conftest import NAMES, photo
 
 from fgvr.__main__ import main
-from fgvr.data.packing import pack
-from fgvr.data.sources import ImageFolder
+from fgvr.shards.packing import pack
+from fgvr.sources.image_folder import ImageFolder
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,8 +74,8 @@ def test_a_run_names_the_photos_of_a_folder(config: Path, tmp_path: Path, capsys
     assert len((tmp_path / "run" / "predictions.csv").read_text().splitlines()) >= 2
     assert main(["predict", *line]) == 2
     assert "predicting needs photos" in capsys.readouterr().err
-    closed = ["--data.init_args.predict", str(folder), "--data.init_args.task", "fgvr.data.tasks.ClosedWorld"]
+    closed = ["--data.init_args.predict", str(folder), "--data.init_args.task", "fgvr.data.ClosedWorld"]
     assert main(["predict", *line, *closed]) == 2
-    assert "give --data.init_args.task fgvr.data.tasks.OpenWorld" in capsys.readouterr().err
+    assert "give --data.init_args.task fgvr.data.OpenWorld" in capsys.readouterr().err
     # the setting says nothing of what is learned, so a run goes on with it or without
     assert main(["fit", *line, "--data.init_args.predict", str(folder)]) == 0

@@ -228,7 +228,7 @@ def mixed(folder: Path) -> Path:
     config = grpo_config(folder, "mixed")
     content = yaml.safe_load(config.read_text())
     data = content["data"]["init_args"]
-    large = {"path": str(folder / "large"), "source": {"class_path": "fgvr.data.aviary.Aviary"}}
+    large = {"path": str(folder / "large"), "source": {"class_path": "fgvr.aviary.Aviary"}}
     large["source"]["init_args"] = {**BIRDS, "train": 1, "val": 0, "size": 84}
     data["train"].append(large)
     data |= {"epoch_length": None, "max_prompt_tokens": 32}

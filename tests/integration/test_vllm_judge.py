@@ -26,10 +26,10 @@ from tiny_chat_model import write_tiny_chat_model
 
 from fgvr.errors import UserError
 from fgvr.judges.base import Judgement, Unjudged
-from fgvr.judges.chat import Chat, Server
-from fgvr.judges.llm import LLMJudge
-from fgvr.judges.prompt import SYSTEM, Decoding, content, request
-from fgvr.judges.sqlite_cache import SQLiteCache
+from fgvr.judges.caches.sqlite import SQLiteCache
+from fgvr.judges.served.chat import Chat, Server
+from fgvr.judges.served.llm import LLMJudge
+from fgvr.judges.served.prompt import SYSTEM, Decoding, content, request
 from fgvr.tools.judgements import Merged, export_judgements, merge_judgements
 from fgvr.types import Verdict
 

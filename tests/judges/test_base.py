@@ -3,9 +3,9 @@ from collections.abc import Sequence
 import pytest
 
 from fgvr.data.tasks import ClosedWorld, OpenWorld
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.judges.base import Judge, Judgement, Unjudged, judge_completions
 from fgvr.judges.taxonomy import TaxonomyJudge
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Example, Verdict
 
 BIRDS = Taxonomy({"Robin": ("Thrushes", "Robin"), "Wren": ("Wrens", "Wren")}, ("family", "species"), "bird")

@@ -8,11 +8,11 @@ from class_names import DATA_SETS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fgvr.data.aviary_names import RANKS, ROOT, catalogue
-from fgvr.data.names import Names
-from fgvr.data.taxonomy import Taxonomy
+from fgvr.aviary.names import RANKS, ROOT, catalogue
 from fgvr.judges.screen import screen
 from fgvr.judges.taxonomy import TaxonomyJudge
+from fgvr.taxonomy.names import Names
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
 
 RUBRIC = (

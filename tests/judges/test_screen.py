@@ -6,10 +6,10 @@ from class_names import DATA_SETS, RIGHT_ANSWERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgvr.data.names import MAX_CHARACTERS, Names
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.judges.base import Judgement
 from fgvr.judges.screen import gives_several, screen
+from fgvr.taxonomy.names import MAX_CHARACTERS, Names
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
 
 BIRDS = Names(

@@ -8,10 +8,10 @@ from class_names import DATA_SETS
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fgvr.data.taxonomy import Taxonomy, normalise
 from fgvr.errors import UserError
 from fgvr.judges.base import Judgement
 from fgvr.judges.taxonomy import TaxonomyJudge
+from fgvr.taxonomy.tree import Taxonomy, normalise
 from fgvr.types import Verdict
 
 PATHS = {

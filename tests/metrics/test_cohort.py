@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch.multiprocessing.spawn import spawn
 from toy_answers import ANSWERS, BIRDS, answered, judged
 
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 from fgvr.judges.base import Judged
 from fgvr.metrics import CohortScores
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
 
 

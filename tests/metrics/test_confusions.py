@@ -8,9 +8,9 @@ from PIL import Image
 from torch.multiprocessing.spawn import spawn
 from toy_answers import BIRDS, JUDGE, example
 
-from fgvr.callbacks.confusions import Confusion, Confusions
-from fgvr.data.order import key_of
 from fgvr.judges.base import Judged
+from fgvr.metrics.confusions import Confusion, Confusions
+from fgvr.shards.order import key_of
 from fgvr.types import Answer
 
 # label, answer, how often

@@ -13,10 +13,10 @@ from torch.multiprocessing.spawn import spawn
 from toy_answers import BIRDS, JUDGE
 from toy_validation import SEEN, batch_of
 
-from fgvr.callbacks.evaluation import WAITING, Evaluation, Findings
 from fgvr.data.tasks import OpenWorld
 from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judgement, Unjudged
+from fgvr.metrics.evaluation import WAITING, Evaluation, Findings
 from fgvr.types import Example
 
 TASK = OpenWorld().bind(BIRDS)

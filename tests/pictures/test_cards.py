@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from toy_rollouts import scored_group
 
-from fgvr.callbacks.drawing import CARD, COLOURS
-from fgvr.callbacks.pictures import (
+from fgvr.judges.base import Judged, Judgement
+from fgvr.pictures.cards import (
     answer_grid,
     class_table,
     confusion_table,
@@ -15,7 +15,7 @@ from fgvr.callbacks.pictures import (
     group_card,
     rollout_table,
 )
-from fgvr.judges.base import Judged, Judgement
+from fgvr.pictures.drawing import CARD, COLOURS
 from fgvr.types import Answer, Example, Verdict
 
 

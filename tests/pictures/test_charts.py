@@ -4,10 +4,10 @@ import itertools
 import pytest
 from PIL import Image
 
-from fgvr.callbacks.charts import best_of_curves, confusion_grid, verdict_bars
-from fgvr.callbacks.confusions import Confusion, Shown
-from fgvr.callbacks.drawing import COLOURS
 from fgvr.metrics import VERDICT_FIGURES
+from fgvr.metrics.confusions import Confusion, Shown
+from fgvr.pictures.charts import best_of_curves, confusion_grid, verdict_bars
+from fgvr.pictures.drawing import COLOURS
 
 
 def rgb(colour: str) -> tuple[int, ...]:

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgvr.data.tasks import ClosedWorld, OpenWorld, format_answer, parse_completion
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 from fgvr.rewards import AnsweredGroup, Exact, Format, Reward, SoftLength, Substring
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Example
 
 BIRDS = Taxonomy(

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentError, ArgumentParser
 
 from fgvr.data.tasks import parse_completion
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 from fgvr.rewards import AnsweredGroup, Exact, Format, Reward, Term, WeightedSum
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Example
 
 BIRDS = Taxonomy.flat(["Robin", "Wren"], "bird")

@@ -6,7 +6,6 @@ import torch
 from conftest import prompt_batch, tiny_policy
 from scripted import LOOSE, RIGHT, TASK, TAXONOMY, WRONG, Scripted
 
-from fgvr.data.order import key_of
 from fgvr.errors import UserError
 from fgvr.judges import TaxonomyJudge
 from fgvr.models.sampling import Sampling
@@ -15,6 +14,7 @@ from fgvr.rewards import Exact, Format, Reward, SpecificityReward, Term, Weighte
 from fgvr.rollouts import Collector, collect
 from fgvr.rollouts.collector import BARREN
 from fgvr.rollouts.updates import UpdatePlan
+from fgvr.shards.order import key_of
 from fgvr.types import ReadRecord
 
 REWARD = WeightedSum({"exact": Term(Exact(), 0.9), "format": Term(Format(), 0.1)}).bind(TAXONOMY)

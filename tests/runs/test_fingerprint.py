@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from fgvr.callbacks.fingerprint import code_fingerprint, config_fingerprint, differences, refuse_changes
 from fgvr.errors import UserError
+from fgvr.runs.fingerprint import code_fingerprint, config_fingerprint, differences, refuse_changes
 
 CONFIG = {
     "model": {"class_path": "a.B", "init_args": {"lr": 1e-5, "sizes": [1, 2], "path": Path("x")}},

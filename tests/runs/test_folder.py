@@ -8,7 +8,9 @@ import pytest
 import torch
 from refusals import FLOCK, refusing, seccomp
 
-from fgvr.callbacks.run_folder import (
+from fgvr.checkpoints.format import STATE, write_checkpoint
+from fgvr.errors import UserError
+from fgvr.runs.folder import (
     RunFolder,
     RunLock,
     Start,
@@ -18,8 +20,6 @@ from fgvr.callbacks.run_folder import (
     how_to_go_on,
     set_later_aside,
 )
-from fgvr.checkpoints.format import STATE, write_checkpoint
-from fgvr.errors import UserError
 
 MADE_OF = {"config": {"trainer.max_steps": 9}, "code": {"version": "1"}}
 

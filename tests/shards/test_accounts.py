@@ -1,8 +1,8 @@
-from fgvr.data.accounts import Accounts, timm_info
-from fgvr.data.manifest import Refusal, SampleEntry, ShardIndex
-from fgvr.data.plan import PackOptions, Plan, PlannedShard
-from fgvr.data.records import Source
-from fgvr.data.taxonomy import Taxonomy
+from fgvr.shards.accounts import Accounts, timm_info
+from fgvr.shards.manifest import Refusal, SampleEntry, ShardIndex
+from fgvr.shards.plan import PackOptions, Plan, PlannedShard
+from fgvr.sources.base import Source
+from fgvr.taxonomy.tree import Taxonomy
 
 
 class Nothing(Source):

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_stream import Numbers, collate, encode, write_set
 
-from fgvr.data.loading import AGREE_EVERY, LoaderLinks, StepLoader, joined
-from fgvr.data.order import FixedOrder, ShuffledOrder
-from fgvr.data.shards import ShardSet
 from fgvr.errors import SampleError, UserError
+from fgvr.shards.loading import AGREE_EVERY, LoaderLinks, StepLoader, joined
+from fgvr.shards.order import FixedOrder, ShuffledOrder
+from fgvr.shards.reading import ShardSet
 from fgvr.types import Example
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

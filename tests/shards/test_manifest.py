@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from fgvr.data.manifest import (
+from fgvr.errors import UserError
+from fgvr.shards.manifest import (
     Leak,
     Manifest,
     MemberEntry,
@@ -21,7 +22,6 @@ from fgvr.data.manifest import (
     save_manifest,
     write_whole,
 )
-from fgvr.errors import UserError
 
 SHARD = ShardInfo("train-seen-000000.tar", "train-seen-000000.index.json", "train", "seen", 3, 10, "ab", "cd")
 MANIFEST = Manifest(

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgvr.data.order import FixedOrder, ShuffledOrder, each_once, hashed, permutation, shuffled, spread_over_classes
 from fgvr.errors import UserError
+from fgvr.shards.order import FixedOrder, ShuffledOrder, each_once, hashed, permutation, shuffled, spread_over_classes
 
 shard_sizes = st.lists(st.integers(1, 9), min_size=1, max_size=6).map(tuple)
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from hostile import jpeg, write_folder
 
-from fgvr.data.packed import pack_or_compare
-from fgvr.data.plan import PackOptions
-from fgvr.data.sources import CSV, ImageFolder
 from fgvr.errors import UserError
+from fgvr.shards.packed import pack_or_compare
+from fgvr.shards.plan import PackOptions
+from fgvr.sources.image_folder import CSV, ImageFolder
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -13,20 +13,20 @@ import pytest
 from hostile import REFUSED, animated, jpeg, photo, turned, write_folder
 from PIL import Image
 
-from fgvr.data.manifest import load_index, load_manifest, read_manifest
-from fgvr.data.packing import pack
-from fgvr.data.plan import PackOptions
-from fgvr.data.records import Record, Source
-from fgvr.data.shards import ShardSet
-from fgvr.data.sources import CSV, ImageFolder
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import SampleError, UserError
+from fgvr.shards.manifest import load_index, load_manifest, read_manifest
+from fgvr.shards.packing import pack
+from fgvr.shards.plan import PackOptions
+from fgvr.shards.reading import ShardSet
+from fgvr.sources.base import Record, Source
+from fgvr.sources.image_folder import CSV, ImageFolder
+from fgvr.taxonomy.tree import Taxonomy
 
 SLOW = """
 import sys, time
 from fgvr.data import packing
-from fgvr.data.plan import PackOptions
-from fgvr.data.sources import ImageFolder
+from fgvr.shards.plan import PackOptions
+from fgvr.sources.image_folder import ImageFolder
 source, out = sys.argv[1:]
 options = PackOptions(samples_per_shard=7)
 packing.pack(ImageFolder(source), out, options, progress=lambda done, planned: time.sleep(0.005))

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from toy_stream import write_set
 
-from fgvr.data.part import part_of
-from fgvr.data.shards import ShardSet
 from fgvr.errors import UserError
+from fgvr.shards.part import part_of
+from fgvr.shards.reading import ShardSet
 
 
 @pytest.fixture(scope="module")

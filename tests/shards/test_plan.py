@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgvr.data.plan import (
+from fgvr.errors import UserError
+from fgvr.shards.plan import (
     PackOptions,
     class_cohorts,
     few_shot,
@@ -14,9 +15,8 @@ from fgvr.data.plan import (
     picture_splits,
     sample_key,
 )
-from fgvr.data.records import Record, Source
-from fgvr.data.taxonomy import Taxonomy
-from fgvr.errors import UserError
+from fgvr.sources.base import Record, Source
+from fgvr.taxonomy.tree import Taxonomy
 
 
 def record(name: str, label: str, split: str | None = None, cohort: str | None = None, stamp: str = "") -> Record:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from toy_stream import LABELS, TAXONOMY, picture, write_set
 
-from fgvr.data.manifest import load_index, load_manifest, save_manifest
-from fgvr.data.shards import ShardSet, open_shard_writer
 from fgvr.errors import SampleError, UserError
+from fgvr.shards.manifest import load_index, load_manifest, save_manifest
+from fgvr.shards.reading import ShardSet, open_shard_writer
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_reads_every_sample_as_written(folder):
 
 
 def test_images_come_photo_first_then_by_number(tmp_path):
-    from fgvr.data.shards import _image_rank
+    from fgvr.shards.reading import _image_rank
 
     suffixes = ["10.jpg", "neg.jpg", "2.png", "webp", "pos.jpg"]
     assert sorted(suffixes, key=_image_rank) == ["webp", "2.png", "10.jpg", "neg.jpg", "pos.jpg"]
@@ -171,7 +171,7 @@ WHOLE = {"uid": "k", "label": "owl", "path": ["owl"], "split": "train", "cohort"
     ],
 )
 def test_bad_json_is_one_bad_sample(text, named):
-    from fgvr.data.shards import _parse
+    from fgvr.shards.reading import _parse
 
     with pytest.raises(SampleError, match=f"a.tar, k.json.*{named}"):
         _parse(memoryview(text), "a.tar, k.json")

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from hostile import write_folder
 
-from fgvr.data.packing import pack
-from fgvr.data.plan import PackOptions
-from fgvr.data.sources import ImageFolder
+from fgvr.shards.packing import pack
+from fgvr.shards.plan import PackOptions
+from fgvr.sources.image_folder import ImageFolder
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from fgvr.data.records import MAX_BYTES, clean, known_label, printable, read_picture, read_taxonomy, stamp_of, unfit
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import SampleError, UserError
+from fgvr.sources.base import MAX_BYTES, clean, known_label, printable, read_picture, read_taxonomy, stamp_of, unfit
+from fgvr.taxonomy.tree import Taxonomy
 
 
 @pytest.mark.parametrize(

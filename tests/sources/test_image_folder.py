@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hostile import jpeg
 
-from fgvr.data.records import Record
-from fgvr.data.sources import CSV, ImageFolder, Refusal, Source
 from fgvr.errors import UserError
+from fgvr.sources.base import Record
+from fgvr.sources.image_folder import CSV, ImageFolder, Refusal, Source
 
 
 def touch(root: Path, *names: str) -> Path:

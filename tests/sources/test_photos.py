@@ -8,11 +8,11 @@ from conftest import tiny_policy
 from hostile import REFUSED, jpeg, photo
 
 from fgvr.data.collate import PromptCollate, PromptEncode
-from fgvr.data.loading import StepLoader
-from fgvr.data.order import FixedOrder
-from fgvr.data.photos import Photos, find_photos, photos_for
 from fgvr.data.tasks import ClosedWorld, OpenWorld
 from fgvr.errors import SampleError, UserError
+from fgvr.shards.loading import StepLoader
+from fgvr.shards.order import FixedOrder
+from fgvr.sources.photos import Photos, find_photos, photos_for
 
 
 def write(root: Path, *names: str) -> Path:

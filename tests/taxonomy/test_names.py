@@ -1,7 +1,7 @@
 import pytest
 
-from fgvr.data.names import Names, Written, spelling
-from fgvr.data.taxonomy import Taxonomy
+from fgvr.taxonomy.names import Names, Written, spelling
+from fgvr.taxonomy.tree import Taxonomy
 
 BIRDS = Taxonomy(
     {

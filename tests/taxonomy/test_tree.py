@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgvr.data.aviary import FEWEST, MOST, Aviary
-from fgvr.data.taxonomy import Taxonomy, normalise
+from fgvr.aviary.source import FEWEST, MOST, Aviary
 from fgvr.errors import UserError
+from fgvr.taxonomy.tree import Taxonomy, normalise
 
 RANKS = ("order", "family", "genus", "species")
 BIRDS = Taxonomy(

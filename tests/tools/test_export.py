@@ -10,12 +10,12 @@ from conftest import NAMES, photo, tiny_policy
 from safetensors.torch import load_file, save_file
 
 from fgvr.checkpoints.format import write_checkpoint
-from fgvr.data.packing import pack
-from fgvr.data.sources import ImageFolder
 from fgvr.errors import UserError
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained, Trained
 from fgvr.models.saved import compare, policy_card
 from fgvr.models.trained import rebuild
+from fgvr.shards.packing import pack
+from fgvr.sources.image_folder import ImageFolder
 from fgvr.tools.export import export
 
 CHAT = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
@@ -60,7 +60,7 @@ def write_run(policy: Policy, shards: Path, run: Path) -> Path:
     write_checkpoint(checkpoint, run / "checkpoints" / "step=3.ckpt")
     data = {
         "train": [{"path": str(shards)}],
-        "task": {"class_path": "fgvr.data.tasks.OpenWorld", "init_args": {"question": "What is it?"}},
+        "task": {"class_path": "fgvr.data.OpenWorld", "init_args": {"question": "What is it?"}},
     }
     (run / "config.yaml").write_text(yaml.safe_dump({"data": {"init_args": data}}))
     (run / "final_metrics.json").write_text(json.dumps({"seen/exact": 0.5, "step": 3, "fgvr": "0"}))

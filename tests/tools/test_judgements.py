@@ -12,11 +12,11 @@ from redis_server import RedisServer
 
 from fgvr.__main__ import main
 from fgvr.errors import UserError
-from fgvr.judges.cache import CacheEntry
-from fgvr.judges.llm import LLMJudge
-from fgvr.judges.prompt import Decoding, Prompt
-from fgvr.judges.redis_cache import RedisCache
-from fgvr.judges.sqlite_cache import SQLiteCache
+from fgvr.judges.caches.base import CacheEntry
+from fgvr.judges.caches.redis import RedisCache
+from fgvr.judges.caches.sqlite import SQLiteCache
+from fgvr.judges.served.llm import LLMJudge
+from fgvr.judges.served.prompt import Decoding, Prompt
 from fgvr.tools.judgements import Merged, export_judgements, merge_judgements
 from fgvr.types import Verdict
 

@@ -6,15 +6,15 @@ import pytest
 from hostile import png, turned, write_folder
 from jsonargparse import ArgumentParser, auto_cli
 
-from fgvr.data.manifest import load_manifest
-from fgvr.data.packing import pack
-from fgvr.data.plan import PackOptions
-from fgvr.data.sources import CSV, ImageFolder
 from fgvr.errors import UserError
+from fgvr.shards.manifest import load_manifest
+from fgvr.shards.packing import pack
+from fgvr.shards.plan import PackOptions
+from fgvr.sources.image_folder import CSV, ImageFolder
 from fgvr.tools.shards import shards
 
 
-@pytest.mark.parametrize("source", ["fgvr.data.sources.ImageFolder", "ImageFolder"])
+@pytest.mark.parametrize("source", ["fgvr.sources.image_folder.ImageFolder", "ImageFolder"])
 def test_packs_from_the_command_line(tmp_path, capsys, source):
     root, out = write_folder(tmp_path / "birds", 4, 10), tmp_path / "out"
     (root / "class 0/turned.jpg").write_bytes(turned(6))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from fgvr.errors import UserError
-from fgvr.judges.cache import FORMAT, KEY, CacheEntry, Row, VerdictCache, encode
+from fgvr.judges.caches.base import FORMAT, KEY, CacheEntry, Row, VerdictCache, encode
 
 CHUNK = 1000  # keys in one command
 ATTEMPTS = 3  # at storing one key

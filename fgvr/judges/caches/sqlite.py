@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError
-from fgvr.judges.cache import FORMAT, CacheEntry, Row, VerdictCache, encode
+from fgvr.judges.caches.base import FORMAT, CacheEntry, Row, VerdictCache, encode
 
 log = logging.getLogger(__name__)
 

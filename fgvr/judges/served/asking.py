@@ -9,10 +9,10 @@ from functools import partial
 
 from fgvr.errors import UserError
 from fgvr.judges.base import Unjudged
-from fgvr.judges.canaries import EVERY, FIRST, LABELS, Watch, unrelated
-from fgvr.judges.chat import Chat
-from fgvr.judges.patience import Unanswered
-from fgvr.judges.prompt import Prompt, Question, Reply
+from fgvr.judges.served.canaries import EVERY, FIRST, LABELS, Watch, unrelated
+from fgvr.judges.served.chat import Chat
+from fgvr.judges.served.patience import Unanswered
+from fgvr.judges.served.prompt import Prompt, Question, Reply
 
 
 class Asker:

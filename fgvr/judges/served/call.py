@@ -9,10 +9,10 @@ from concurrent.futures import CancelledError, Future, as_completed
 from typing import Self
 
 from fgvr.errors import UserError
-from fgvr.judges.asking import Asker
 from fgvr.judges.base import Judgement, Unjudged
-from fgvr.judges.cache import CacheEntry, VerdictCache
-from fgvr.judges.prompt import Prompt, Question, Reply
+from fgvr.judges.caches.base import CacheEntry, VerdictCache
+from fgvr.judges.served.asking import Asker
+from fgvr.judges.served.prompt import Prompt, Question, Reply
 
 BATCH = 40  # questions that are asked together, and believed together; two canaries ride with them
 TURN = 5e-5  # seconds

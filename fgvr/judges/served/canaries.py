@@ -6,8 +6,8 @@ import random
 from collections import deque
 from collections.abc import Sequence
 
-from fgvr.data.taxonomy import normalise
 from fgvr.errors import UserError
+from fgvr.taxonomy.tree import normalise
 from fgvr.types import Verdict
 
 WINDOW = 100  # canaries that are remembered

@@ -23,9 +23,9 @@ import aiohttp
 from yarl import URL
 
 from fgvr.errors import UserError
-from fgvr.judges.patience import Item, Passing, Patience, Unanswered
-from fgvr.judges.prompt import content, request
-from fgvr.judges.quoting import quoted
+from fgvr.judges.served.patience import Item, Passing, Patience, Unanswered
+from fgvr.judges.served.prompt import content, request
+from fgvr.judges.served.quoting import quoted
 
 LONGEST_BODY = 1 << 20  # bytes; a verdict takes a thousandth of it
 KEEP_ALIVE = 4.0  # seconds; many servers hang up after 5, and a request must not cross with that

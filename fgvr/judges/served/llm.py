@@ -10,19 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, get_args
 
-from fgvr.data.names import Names
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
-from fgvr.judges.asking import Asker
 from fgvr.judges.base import Judge, Judgement, Unjudged
-from fgvr.judges.cache import VerdictCache
-from fgvr.judges.call import Call, Claims, Found, as_judgement
-from fgvr.judges.chat import Chat, Server
-from fgvr.judges.probe import KINDS, Constrain, probe
-from fgvr.judges.prompt import LONGEST, Constraint, Decoding, Prompt, clean
-from fgvr.judges.quoting import quoted
+from fgvr.judges.caches.base import VerdictCache
+from fgvr.judges.caches.sqlite import SQLiteCache
 from fgvr.judges.screen import screen
-from fgvr.judges.sqlite_cache import SQLiteCache
+from fgvr.judges.served.asking import Asker
+from fgvr.judges.served.call import Call, Claims, Found, as_judgement
+from fgvr.judges.served.chat import Chat, Server
+from fgvr.judges.served.probe import KINDS, Constrain, probe
+from fgvr.judges.served.prompt import LONGEST, Constraint, Decoding, Prompt, clean
+from fgvr.judges.served.quoting import quoted
+from fgvr.taxonomy.names import Names
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
 
 log = logging.getLogger(__name__)

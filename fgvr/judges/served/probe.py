@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any, Literal
 
 from fgvr.errors import UserError
-from fgvr.judges.chat import Chat
-from fgvr.judges.patience import Unanswered
-from fgvr.judges.prompt import Constraint, Decoding, content, request
+from fgvr.judges.served.chat import Chat
+from fgvr.judges.served.patience import Unanswered
+from fgvr.judges.served.prompt import Constraint, Decoding, content, request
 
 log = logging.getLogger(__name__)
 

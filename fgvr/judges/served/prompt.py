@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
 
 VERSION = 1  # goes up with every change of the texts below; old verdicts are then asked for anew

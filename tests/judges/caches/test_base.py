@@ -23,9 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis_server import RedisServer
 
-from fgvr.judges.cache import CacheEntry, VerdictCache, decode, encode
-from fgvr.judges.redis_cache import RedisCache
-from fgvr.judges.sqlite_cache import SQLiteCache
+from fgvr.judges.caches.base import CacheEntry, VerdictCache, decode, encode
+from fgvr.judges.caches.redis import RedisCache
+from fgvr.judges.caches.sqlite import SQLiteCache
 from fgvr.types import Verdict
 
 

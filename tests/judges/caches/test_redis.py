@@ -16,7 +16,7 @@ from redis_server import RedisServer, free_port
 
 from fgvr.errors import UserError
 from fgvr.judges import redis_cache
-from fgvr.judges.redis_cache import RedisCache
+from fgvr.judges.caches.redis import RedisCache
 
 PASSWORD = "s3cr3t/w:rd@%"
 QUOTED = "s3cr3t%2Fw%3Ard%40%25"
@@ -273,7 +273,7 @@ def test_a_unix_socket(tmp_path: Path) -> None:
 def test_without_the_package_redis() -> None:
     code = (
         "import sys; sys.modules['redis'] = None\n"
-        "from fgvr.judges.redis_cache import RedisCache\n"
+        "from fgvr.judges.caches.redis import RedisCache\n"
         "from fgvr.errors import UserError\n"
         "try: RedisCache('redis://localhost').get(['k'])\n"
         "except UserError as error: print(error)"

@@ -10,7 +10,7 @@ from refusals import refusing, seccomp
 
 from fgvr.errors import UserError
 from fgvr.judges import sqlite_cache
-from fgvr.judges.sqlite_cache import SQLiteCache, network_filesystem
+from fgvr.judges.caches.sqlite import SQLiteCache, network_filesystem
 
 PWRITE64 = 18  # as x86-64 counts its calls
 

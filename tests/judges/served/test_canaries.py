@@ -3,9 +3,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from fgvr.data.taxonomy import normalise
 from fgvr.errors import UserError
-from fgvr.judges.canaries import LABELS, THINGS, Watch, unrelated
+from fgvr.judges.served.canaries import LABELS, THINGS, Watch, unrelated
+from fgvr.taxonomy.tree import normalise
 from fgvr.types import Verdict
 
 W, A, G, S = Verdict.WRONG, Verdict.ABSTAIN, Verdict.GENERIC, Verdict.SPECIFIC

@@ -15,9 +15,9 @@ import pytest
 from judge_server import JudgeServer, Script, right
 
 from fgvr.errors import UserError
-from fgvr.judges.chat import Chat, Server
-from fgvr.judges.patience import Unanswered
-from fgvr.judges.prompt import content, request
+from fgvr.judges.served.chat import Chat, Server
+from fgvr.judges.served.patience import Unanswered
+from fgvr.judges.served.prompt import content, request
 
 KEY = "sk-planted-0123456789abcdef"
 

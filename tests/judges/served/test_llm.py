@@ -17,14 +17,14 @@ import pytest
 from jsonargparse import ArgumentParser
 from judge_server import JudgeServer, Script, right, wait_until
 
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judgement, Unjudged
-from fgvr.judges.chat import Server
-from fgvr.judges.llm import LLMJudge
-from fgvr.judges.prompt import SYSTEM
+from fgvr.judges.caches.sqlite import SQLiteCache
 from fgvr.judges.screen import screen
-from fgvr.judges.sqlite_cache import SQLiteCache
+from fgvr.judges.served.chat import Server
+from fgvr.judges.served.llm import LLMJudge
+from fgvr.judges.served.prompt import SYSTEM
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
 
 KEY = "sk-planted-0123456789abcdef"
@@ -682,12 +682,12 @@ class TestSetUp:
         parser.add_subclass_arguments(Judge, "judge")
         (tmp_path / "run.yaml").write_text(f"""
             judge:
-              class_path: fgvr.judges.llm.LLMJudge
+              class_path: fgvr.judges.served.llm.LLMJudge
               init_args:
                 model: Qwen/Qwen3-30B-A3B-Instruct-2507-FP8
                 server: {{url: "http://node:1/v1", key_file: {tmp_path}/key, timeout: 5}}
                 constrain: none
-                cache: {{class_path: fgvr.judges.sqlite_cache.SQLiteCache, init_args: {{path: {tmp_path}/a.sqlite}}}}
+                cache: {{class_path: fgvr.judges.caches.sqlite.SQLiteCache, init_args: {{path: {tmp_path}/a.sqlite}}}}
         """)
         judge = parser.instantiate(parser.parse_args(["--config", str(tmp_path / "run.yaml")])).judge
         assert isinstance(judge, LLMJudge)

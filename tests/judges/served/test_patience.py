@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fgvr.judges.patience import Item, Passing, Patience
+from fgvr.judges.served.patience import Item, Passing, Patience
 
 
 async def goes_wrong(patience: Patience, item: Item, failure: Passing, after: float = 0.0) -> None:

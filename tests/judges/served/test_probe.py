@@ -6,9 +6,9 @@ import pytest
 from judge_server import JudgeServer, Script
 
 from fgvr.errors import UserError
-from fgvr.judges.chat import Chat, Server
-from fgvr.judges.probe import Constrain, probe
-from fgvr.judges.prompt import Decoding
+from fgvr.judges.served.chat import Chat, Server
+from fgvr.judges.served.probe import Constrain, probe
+from fgvr.judges.served.prompt import Decoding
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_log_line_says_which(served: JudgeServer, caplog: pytest.LogCaptureFix
     caplog.set_level("INFO")
     probed(served, Script())
     probed(served, Script(obeys=()))
-    first, second = (record.message for record in caplog.records if record.name == "fgvr.judges.probe")
+    first, second = (record.message for record in caplog.records if record.name == "fgvr.judges.served.probe")
     assert "holds the model to the six verdicts (structured_outputs)" in first
     assert "leaves the model free" in second
 

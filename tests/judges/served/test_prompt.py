@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgvr.data.taxonomy import Taxonomy
 from fgvr.errors import UserError
 from fgvr.judges import prompt as module
-from fgvr.judges.prompt import (
+from fgvr.judges.served.prompt import (
     CLOSING,
     PLAIN_CLOSING,
     SYSTEM,
@@ -26,6 +25,7 @@ from fgvr.judges.prompt import (
     distribution,
     verdict,
 )
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
 
 BIRDS = Taxonomy(

@@ -1,4 +1,4 @@
-from fgvr.judges.quoting import LONGEST, quoted
+from fgvr.judges.served.quoting import LONGEST, quoted
 
 KEY = "sk-planted-0123456789abcdef"
 

@@ -1,0 +1,1 @@
+"""Where verdicts are kept, so that each pair is judged once."""

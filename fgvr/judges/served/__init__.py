@@ -1,0 +1,1 @@
+"""Judges behind a server: what is asked, how patiently, and how far its verdicts are trusted."""

@@ -1,0 +1,1 @@
+"""WebDataset shards: packed once, read exactly."""

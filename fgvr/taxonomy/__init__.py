@@ -1,0 +1,1 @@
+"""What a name is: the tree of classes, and how names are written and compared."""
