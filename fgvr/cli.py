@@ -27,6 +27,7 @@ from fgvr.callbacks.checkpoints import RunCheckpoints
 from fgvr.callbacks.final_metrics import START, LastFigures, print_figures, score_start, write_figures
 from fgvr.callbacks.predictions import Predictions
 from fgvr.callbacks.progress import BesideBar, Progress
+from fgvr.callbacks.same_start import SameStart
 from fgvr.callbacks.sample_log import SampleLog
 from fgvr.callbacks.step_seeds import StepSeeds
 from fgvr.callbacks.steps import StepLogger, with_step_loggers
@@ -37,7 +38,6 @@ from fgvr.modules.base import PolicyModule
 from fgvr.runs.fingerprint import code_fingerprint, config_fingerprint
 from fgvr.runs.folder import (
     RunFolder,
-    SameStart,
     Start,
     choose_start,
     claim,
@@ -46,8 +46,8 @@ from fgvr.runs.folder import (
     how_to_go_on,
     set_later_aside,
 )
-from fgvr.shards.manifest import write_whole
 from fgvr.strategies.checkpoint_io import WholeCheckpointIO
+from fgvr.whole_files import write_whole
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from fgvr.aviary.names import RANKS, ROOT, Genus, Species, catalogue, genera
 from fgvr.aviary.scene import Scene
 from fgvr.errors import UserError
-from fgvr.sources.image_folder import Record, Refusal, Source
+from fgvr.sources.base import Record, Refusal, Source
 from fgvr.taxonomy.tree import Taxonomy, normalise
 
 DRAWING = 1  # goes up whenever the same settings would give other pictures

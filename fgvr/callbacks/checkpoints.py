@@ -20,7 +20,7 @@ from fgvr.checkpoints.format import SUFFIX, checkpoints_in, read_manifest
 from fgvr.errors import UserError
 from fgvr.runs.fingerprint import refuse_changes
 from fgvr.runs.folder import RunFolder
-from fgvr.shards.manifest import write_whole
+from fgvr.whole_files import write_whole
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from rich.table import Table
 import fgvr
 from fgvr.checkpoints.format import read_object
 from fgvr.runs.folder import RunFolder, Start
-from fgvr.shards.manifest import write_whole
 from fgvr.sources.base import COHORTS
 from fgvr.types import Verdict
+from fgvr.whole_files import write_whole
 
 FIRST = ("exact", "order", "family", "genus", "species")
 SUMMARY = (

@@ -24,13 +24,12 @@ from fgvr.models.sampling import Sampling, casts_kept
 from fgvr.modules import PolicyModule
 from fgvr.pictures.cards import answer_grid, class_table, confusion_table
 from fgvr.pictures.charts import best_of_curves, confusion_grid, verdict_bars
-from fgvr.ranks import of_all_ranks
+from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.rollouts import InProcess, RolloutEngine
-from fgvr.rollouts.collector import Ranks
-from fgvr.shards.manifest import write_whole
 from fgvr.shards.order import key_of
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import PromptBatch
+from fgvr.whole_files import write_whole
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import UserError
 from fgvr.ranks import of_all_ranks
-from fgvr.shards.manifest import write_whole
 from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import PromptBatch
+from fgvr.whole_files import write_whole
 
 FILE = "predictions.csv"
 FIRST, LAST = ("file", "answer"), ("completion", "error")

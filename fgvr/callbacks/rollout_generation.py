@@ -12,9 +12,8 @@ from fgvr.datamodules import PromptData, ShardDataModule
 from fgvr.errors import UserError
 from fgvr.models.sampling import casts_kept
 from fgvr.modules import GRPO
-from fgvr.ranks import of_all_ranks
+from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.rollouts import Collector, InProcess, RolloutEngine
-from fgvr.rollouts.collector import Ranks
 from fgvr.rollouts.updates import UpdatePlan
 from fgvr.types import PromptBatch
 

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from fgvr.data.augment import Augment
 from fgvr.data.images import open_image
 from fgvr.data.tasks import Task
 from fgvr.errors import SampleError, UserError
 from fgvr.kernels.packing import balanced_rows, token_budget_batches
-from fgvr.shards.loading import joined
 from fgvr.types import EncodedPrompt, Example, ImageInputs, PackedRows, PromptBatch, ReadRecord, SFTBatch
 
 
@@ -143,6 +143,16 @@ def pack(items: Sequence[Sequenced], rows: Sequence[Sequence[int]], padding_toke
 def _join_shared(images: Sequence[ImageInputs]) -> ImageInputs:
     """As `fgvr.kernels.group_packing.join_images`, straight into shared memory in a worker."""
     return ImageInputs(joined([i.patches for i in images]), torch.cat([i.grid_thw for i in images]))
+
+
+def joined(tensors: Sequence[Tensor]) -> Tensor:
+    """torch.cat along the first axis; in a worker straight into shared memory, which saves sending a copy of it."""
+    if get_worker_info() is None:
+        return torch.cat(list(tensors))
+    rows, first = sum(len(tensor) for tensor in tensors), tensors[0]
+    storage = torch.UntypedStorage._new_shared(sum(tensor.numel() for tensor in tensors) * first.element_size())
+    out = torch.empty(0, dtype=first.dtype).set_(storage, 0, (rows, *first.shape[1:]))  # pyright: ignore
+    return torch.cat(list(tensors), out=out)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from fgvr.shards.part import PartOfSet, part_of
 from fgvr.shards.plan import PackOptions
 from fgvr.shards.reading import ShardSet
 from fgvr.sources.base import COHORTS, Source
-from fgvr.sources.photos import Photos, photos_for
+from fgvr.sources.photos import Photos, find_photos
 from fgvr.taxonomy.tree import Taxonomy
 
 TRAINED_COHORTS = ("seen", "base")
@@ -323,3 +323,15 @@ class ShardDataModule(LightningDataModule, ABC):
         summed = strategy.reduce(torch.tensor(counts, device=strategy.root_device), reduce_op="sum")
         assert isinstance(summed, torch.Tensor)
         return summed.tolist()
+
+
+def photos_for(task: Task, root: Path | None) -> Photos:
+    """What to predict. Raises UserError when nothing was given, or when the task cannot ask without a label."""
+    if root is None:
+        raise UserError("predicting needs photos: give a folder of them, or one, with --data.init_args.predict PATH")
+    if task.needs_label:
+        raise UserError(
+            f"photos without labels need a task that can ask without one, but {type(task).__name__} draws its options "
+            "around the label: give --data.init_args.task fgvr.data.OpenWorld"
+        )
+    return find_photos(root)

@@ -16,8 +16,7 @@ from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judged, judge_completions
 from fgvr.metrics import SPECIFICITY_WEIGHTS, CohortScores
 from fgvr.metrics.confusions import Confusion, Confusions
-from fgvr.ranks import of_all_ranks
-from fgvr.rollouts.collector import Ranks
+from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.shards.order import key_of
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Example, PromptBatch

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from fgvr.errors import UserError
 from fgvr.models import Policy
 from fgvr.models.sampling import Sampling
 from fgvr.objectives import Advantage, GroupFilter, group_advantages, informative
+from fgvr.ranks import Ranks
 from fgvr.rewards import AnsweredGroup, Scores, WeightedSum
 from fgvr.rollouts.engine import RolloutEngine
 from fgvr.rollouts.figures import Found, figures_of
@@ -30,35 +30,7 @@ from fgvr.types import Overlap, PromptBatch, RolloutBatch, RolloutGroup, ScoredG
 
 BARREN = 20  # batches in a row without a completion to learn from, after which a run stops
 
-T = TypeVar("T")
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """The processes that collect together; `gather` brings every rank's list to all of them."""
-
-    world: int = 1
-    gather: Callable[[list[Any]], list[Any]] = lambda rows: rows
-
-    def total(self, counts: Sequence[float]) -> list[float]:
-        """Sums over ranks, entry by entry. A collective call."""
-        return [sum(column) for column in zip(*self.gather([tuple(counts)]), strict=True)]
-
-    def agree(self, work: Callable[[], T]) -> T:
-        """What `work` gives; a UserError of any rank is raised on all, so that none waits alone. A collective call."""
-        done, error = None, None
-        try:
-            done = work()
-        except UserError as raised:
-            error = raised
-        told = self.gather([] if error is None else [str(error)])
-        if error is not None:
-            raise error
-        if told:
-            raise UserError(told[0])
-        return cast(T, done)
 
 
 @dataclass

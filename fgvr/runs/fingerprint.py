@@ -40,6 +40,14 @@ TRAINER_KEYS = frozenset(
         "limit_train_batches",
     }
 )
+# what classes were called when older checkpoints were saved
+RENAMED = {
+    "fgvr.data.aviary.Aviary": "fgvr.aviary.Aviary",
+    "fgvr.data.sources.CSV": "fgvr.sources.CSV",
+    "fgvr.data.sources.ImageFolder": "fgvr.sources.ImageFolder",
+    "fgvr.data.tasks.ClosedWorld": "fgvr.data.ClosedWorld",
+    "fgvr.data.tasks.OpenWorld": "fgvr.data.OpenWorld",
+}
 # callbacks that decide what is learned, not only when something is written
 DECIDING = ("RolloutGeneration",)
 
@@ -70,7 +78,7 @@ def code_fingerprint(package: Path | None = None) -> dict[str, str]:
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:
     """Per part ("config", "data", "code") what differs, as `key: old -> new`, source files by name alone.
 
-    A part that agrees, or that one side does not have, is absent.
+    A part that agrees, or that one side does not have, is absent. A class that has another name now is the same class.
     """
     found: dict[str, list[str]] = {}
     for part in ("config", "data", "code"):
@@ -78,11 +86,12 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, li
         if old is None or new is None or old == new:
             continue
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            keys = sorted({*old, *new})
-            changed = [key for key in keys if _show(old, key) != _show(new, key)]
-            found[part] = [f"{key}: {_show(old, key)} -> {_show(new, key)}" for key in changed]
-            if part == "code":
+            old, new = _renamed(old), _renamed(new)
+            changed = [key for key in sorted({*old, *new}) if _show(old, key) != _show(new, key)]
+            if changed and part == "code":
                 found[part] = [f"{key} changed" for key in changed]
+            elif changed:
+                found[part] = [f"{key}: {_show(old, key)} -> {_show(new, key)}" for key in changed]
         else:
             found[part] = [f"fingerprint: {str(old)[:16]} -> {str(new)[:16]}"]
     return found
@@ -111,6 +120,10 @@ def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         yield prefix, value
     for key, entry in entries:
         yield from _flatten(entry, key)
+
+
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: RENAMED.get(value, value) if isinstance(value, str) else value for key, value in values.items()}
 
 
 def _show(values: Mapping[str, Any], key: str) -> str:

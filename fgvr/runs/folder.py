@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-
 from fgvr.checkpoints.format import (
     SUFFIX,
     CheckpointManifest,
@@ -89,23 +87,6 @@ class Start:
     def __str__(self) -> str:
         where = "at the beginning" if self.checkpoint is None else f"from {self.checkpoint.name}"
         return f"{where} to evaluate a complete run" if self.complete else where
-
-
-class SameStart(Callback):
-    """Raises UserError in every process of a run unless all of them found the same place to start from."""
-
-    def __init__(self, start: Start) -> None:
-        self.start = start
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        own = str(self.start)
-        first = trainer.strategy.broadcast(own)
-        if not trainer.strategy.reduce_boolean_decision(own == first):
-            other = f"process {trainer.global_rank} {own}" if own != first else "another one does not"
-            raise UserError(
-                f"All processes of a run must start alike, but process 0 starts {first} and {other}: "
-                "see that every machine has the same run.dir in view, then start again."
-            )
 
 
 class RunLock:

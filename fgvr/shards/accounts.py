@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from fgvr.shards.manifest import FORMAT, Leak, Manifest, Refusal, ShardIndex, ShardInfo, dump_index, index_name
+from fgvr.shards.manifest import FORMAT, Leak, Manifest, ShardIndex, ShardInfo, dump_index, index_name
 from fgvr.shards.plan import PackOptions, Plan, PlannedShard
-from fgvr.sources.base import Source
+from fgvr.sources.base import Refusal, Source
 
 
 class Accounts:

@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from fgvr.errors import SampleError, UserError
 from fgvr.shards.order import Ints, Order, key_of
@@ -294,13 +293,3 @@ class _Steps:
 
 def _as_it_is(batch: T) -> T:
     return batch
-
-
-def joined(tensors: Sequence[Tensor]) -> Tensor:
-    """torch.cat along the first axis; in a worker straight into shared memory, which saves sending a copy of it."""
-    if get_worker_info() is None:
-        return torch.cat(list(tensors))
-    rows, first = sum(len(tensor) for tensor in tensors), tensors[0]
-    storage = torch.UntypedStorage._new_shared(sum(tensor.numel() for tensor in tensors) * first.element_size())
-    out = torch.empty(0, dtype=first.dtype).set_(storage, 0, (rows, *first.shape[1:]))  # pyright: ignore
-    return torch.cat(list(tensors), out=out)

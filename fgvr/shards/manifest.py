@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError
+from fgvr.sources.base import Refusal
+from fgvr.whole_files import write_whole
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -58,18 +59,6 @@ class ShardInfo:
     size: int
     sha256: str
     index_sha256: str
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A sample that was left out. `file` is where it comes from, `sample` its name, `reason` half a sentence."""
-
-    file: str
-    sample: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.sample or self.file}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -228,34 +217,6 @@ def index_name(shard: str) -> str:
 def canonical_json(value: Any) -> bytes:
     """One value, one spelling: keys sorted, ASCII, no spaces, a newline at the end. Raises ValueError for NaN."""
     return (json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n").encode()
-
-
-def write_whole(file: Path, data: bytes) -> None:
-    """Writes beside the target, flushes to the disk, then renames: a reader sees the old file or the whole new one."""
-    beside = part_name(file)
-    with beside.open("wb") as stream:
-        stream.write(data)
-    put_in_place(beside, file)
-
-
-def part_name(file: Path) -> Path:
-    """Where a file is written before it is whole: hidden, in the same folder, one per process."""
-    return file.with_name(f".{file.name}.{os.getpid()}.part")
-
-
-def put_in_place(beside: Path, file: Path) -> None:
-    """Flushes a finished file to the disk and gives it its name; the rename is flushed too."""
-    _flush(beside)
-    os.replace(beside, file)
-    _flush(file.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_json(file: Path, remedy: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from fgvr.errors import SampleError, UserError
 from fgvr.shards.manifest import MANIFEST, Manifest, canonical_json, load_manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import PackOptions, Plan, make_plan
+from fgvr.sources import SourceGone
 from fgvr.sources.base import Record, Source
-from fgvr.sources.image_folder import SourceGone
 
 logger = logging.getLogger(__name__)
 

@@ -33,11 +33,11 @@ from fgvr.shards.manifest import (
     read_manifest,
     refusal_message,
     save_manifest,
-    write_whole,
 )
 from fgvr.shards.plan import Item, PackOptions, Plan, PlannedShard, make_plan
 from fgvr.shards.reading import open_shard_writer
 from fgvr.sources.base import Source
+from fgvr.whole_files import write_whole
 
 INFO = "_info.json"
 PART = re.compile(rf"\.?(?:manifest\.json|_info\.json|{SHARD_STEM}(?:\.tar|\.index\.json))(?:\.\d+)?\.part")

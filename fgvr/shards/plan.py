@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from fgvr.errors import UserError
-from fgvr.shards.manifest import FORMAT, Refusal, canonical_json
-from fgvr.sources.base import COHORTS, Record, Source
+from fgvr.shards.manifest import FORMAT, canonical_json
+from fgvr.sources.base import COHORTS, Record, Refusal, Source
 from fgvr.taxonomy.tree import Taxonomy
 
 ClassSplit = Literal["seen-unseen", "base-novel"]

@@ -1,4 +1,8 @@
-"""What a source yields: one labelled picture after another, and the rules that its names and labels must keep."""
+"""What a source yields: one labelled picture after another, and the rules that its names and labels must keep.
+
+A benchmark's own layout (its image list, its split files, its class names) is one more subclass of `Source`: it names
+its records and its taxonomy, and all that follows (packing, streaming, training, judging) is already written.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,16 @@ from typing import Any
 import yaml
 
 from fgvr.errors import SampleError, UserError
-from fgvr.shards.manifest import Refusal
 from fgvr.taxonomy.tree import Taxonomy
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 COHORTS = ("seen", "unseen", "base", "novel")
 MAX_BYTES = 256 * 2**20  # no photo is larger; a disk image renamed to .jpg is
 BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class SourceGone(UserError):
+    """The pictures are not where the source was told to look: none of them can be read, whatever its other settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,18 @@ class Record:
     load: Callable[[], bytes]
     extra: Mapping[str, Any] = field(default_factory=dict)
     stamp: str = ""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A sample that was left out. `file` is where it comes from, `sample` its name, `reason` half a sentence."""
+
+    file: str
+    sample: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.sample or self.file}: {self.reason}"
 
 
 class Source(ABC):

@@ -1,12 +1,7 @@
-"""Where labelled pictures come from, before they are shards.
-
-A benchmark's own layout (its image list, its split files, its class names) is one more subclass of `Source` here: it
-names its records and its taxonomy, and all that follows (packing, streaming, training, judging) is already written.
-"""
+"""Pictures in folders that are named after their classes."""
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
 from functools import cached_property, partial
@@ -14,32 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError
-from fgvr.shards.manifest import Refusal
 from fgvr.sources.base import (
-    COHORTS,
     SPLITS,
     Record,
+    Refusal,
     Source,
+    SourceGone,
     clean,
     known_label,
     printable,
     read_picture,
     read_taxonomy,
-    stamp_of,
     unfit,
 )
 from fgvr.taxonomy.tree import Taxonomy
-
-__all__ = ["CSV", "ImageFolder", "Record", "Refusal", "Source", "SourceGone"]
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 NOT_DATA = {".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml"}
 NOT_DATA_NAMES = {"thumbs.db", "desktop.ini"}
 UNREADABLE = "the folder must be readable"
-
-
-class SourceGone(UserError):
-    """The pictures are not where the source was told to look: none of them can be read, whatever its other settings."""
 
 
 class ImageFolder(Source):
@@ -163,139 +151,6 @@ class ImageFolder(Source):
         )
 
 
-class CSV(Source):
-    """Pictures listed in a comma-separated file with the columns file and label, and if wanted split and cohort.
-
-    Every other column is a taxonomy rank, coarse to fine in the order of the header, unless `ranks` names those that
-    are; the rest then goes into the sample's json. `file` is relative to `root` (default: the csv's folder). UTF-8,
-    quoted as RFC 4180 says; a row that cannot be used is refused by its line number. Labels stay strings, so "None" and
-    "1e5" are labels.
-    """
-
-    OWN = ("file", "label", "split", "cohort")
-
-    def __init__(
-        self,
-        file: Path,
-        root: Path | None = None,
-        taxonomy: Path | None = None,
-        ranks: list[str] | None = None,
-        dataset: str | None = None,
-    ) -> None:
-        self.file = Path(file)
-        self.root = Path(root) if root is not None else self.file.parent
-        self.taxonomy_file = Path(taxonomy) if taxonomy is not None else None
-        self.ranks = ranks
-        self.dataset = dataset or self.file.stem
-
-    def describe(self) -> dict[str, Any]:
-        return {"kind": "CSV", "dataset": self.dataset, "ranks": self._rank_columns}
-
-    def taxonomy(self) -> Taxonomy:
-        return self._taxonomy
-
-    def records(self) -> Iterator[Record | Refusal]:
-        base = self.root.resolve()
-        found = [self._record(line, row, base) for line, row in self._rows]
-        yield from sorted(found, key=lambda item: item.name if isinstance(item, Record) else item.sample)
-
-    @cached_property
-    def _table(self) -> tuple[dict[str, int], list[tuple[int, list[str]]]]:
-        """The place of each column, and the rows with the number of the line on which each ends."""
-        if not self.file.is_file():
-            raise SourceGone(f"file must be a csv file, but {self.file} is not a file: give its path")
-        try:
-            with self.file.open(encoding="utf-8-sig", newline="") as stream:
-                reader = csv.reader(stream, strict=True)
-                try:
-                    rows = [(reader.line_num, row) for row in reader if row]
-                except csv.Error as error:
-                    raise UserError(
-                        f"{self.file} line {reader.line_num} must be proper csv, but {error}: mend it"
-                    ) from error
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{self.file} must be UTF-8 text, but byte {error.start} is not: save it as UTF-8"
-            ) from error
-        header = [clean(column) for column in rows[0][1]] if rows else []
-        if not {"file", "label"} <= set(header) or len(set(header)) != len(header) or len(rows) < 2:
-            raise UserError(
-                f"{self.file} line 1 must name the columns file and label, each once and parted by commas, with rows "
-                f"below it; got {header} and {max(0, len(rows) - 1)} rows"
-            )
-        return {column: place for place, column in enumerate(header)}, rows[1:]
-
-    @property
-    def _columns(self) -> dict[str, int]:
-        return self._table[0]
-
-    @property
-    def _rows(self) -> list[tuple[int, list[str]]]:
-        return self._table[1]
-
-    @cached_property
-    def _rank_columns(self) -> list[str]:
-        missing = sorted(set(self.ranks or ()) - set(self._columns))
-        if missing:
-            raise UserError(f"ranks must be columns of {self.file}, but {missing} are not among {list(self._columns)}")
-        return list(self.ranks) if self.ranks is not None else [name for name in self._columns if name not in self.OWN]
-
-    @cached_property
-    def _finest_is_label(self) -> bool:
-        """True when the last rank column repeats the label, as in order,family,species with species as the label."""
-        if not self._rank_columns:
-            return False
-        last, label = self._columns[self._rank_columns[-1]], self._columns["label"]
-        return all(row[last] == row[label] for _, row in self._rows if len(row) == len(self._columns))
-
-    @cached_property
-    def _taxonomy(self) -> Taxonomy:
-        if self.taxonomy_file is not None:
-            return read_taxonomy(self.taxonomy_file)
-        paths: dict[str, tuple[str, ...]] = {}
-        for _, row in self._rows:
-            if len(row) == len(self._columns) and all(unfit(name) is None for name in self._path(row)):
-                paths.setdefault(self._path(row)[-1], self._path(row))
-        names = self._rank_columns if self._finest_is_label else [*self._rank_columns, "class"]
-        return Taxonomy(dict(sorted(paths.items())), tuple(names))
-
-    def _path(self, row: list[str]) -> tuple[str, ...]:
-        ranks = self._rank_columns[:-1] if self._finest_is_label else self._rank_columns
-        return tuple(clean(row[self._columns[column]]) for column in (*ranks, "label"))
-
-    def _record(self, line: int, row: list[str], base: Path) -> Record | Refusal:
-        where = f"{self.file.name} line {line}"
-        if len(row) != len(self._columns):
-            return Refusal(where, where, f"it must have {len(self._columns)} fields, but it has {len(row)}")
-        cells = {column: clean(row[place]) for column, place in self._columns.items()}
-        name, split, cohort = printable(cells["file"]), cells.get("split") or None, cells.get("cohort") or None
-        file, climbs = _inside(self.root, row[self._columns["file"]].strip(), base)
-        known = known_label(self._taxonomy, cells["label"])
-        complaint = climbs or self._label_complaint(row, known)
-        if split is not None and split.casefold() not in SPLITS:
-            complaint = f"split must be one of {sorted(SPLITS)}, got {split!r}"
-        if cohort is not None and cohort not in COHORTS:
-            complaint = f"cohort must be one of {list(COHORTS)}, got {cohort!r}"
-        if complaint is not None or known is None:
-            return Refusal(where, name or where, f"{where}: {complaint}")
-        extra = {column: cell for column, cell in cells.items() if column not in (*self._rank_columns, *self.OWN)}
-        split = SPLITS[split.casefold()] if split is not None else None
-        load, path = partial(read_picture, file, name), self._taxonomy.paths[known]
-        return Record(name, known, path, split, cohort, load, extra, stamp_of(file))
-
-    def _label_complaint(self, row: list[str], known: str | None) -> str | None:
-        path = self._path(row)
-        for text in path:
-            if (complaint := unfit(text)) is not None:
-                return complaint
-        if known is None:
-            return f"its label {path[-1]!r} is not a class of the taxonomy"
-        before = self._taxonomy.paths[known]
-        if self.taxonomy_file is None and before != path:
-            return f"{known!r} stands under {list(path[:-1])} here and under {list(before[:-1])} before"
-        return None
-
-
 def walk(folder: Path, base: Path) -> Iterator[tuple[Path, str | None]]:
     """Files below a folder with the reason to refuse each, or None. Linked folders are not entered."""
     try:
@@ -320,18 +175,6 @@ def walk(folder: Path, base: Path) -> Iterator[tuple[Path, str | None]]:
             yield path, f"it must be an image file, but its suffix is {printable(path.suffix)!r}"
         else:
             yield path, None if entry.is_file() else "it must be a regular file, but it is not"
-
-
-def _inside(root: Path, name: str, base: Path) -> tuple[Path, str | None]:
-    """The file that a relative name means, and a complaint when it is none or lies outside `base`, links followed."""
-    if not name or "\0" in name:
-        return root, "file must name a picture, but it is empty or holds a NUL"
-    try:
-        file = root / name
-        outside = not file.resolve().is_relative_to(base)
-    except (OSError, RuntimeError, ValueError) as error:
-        return root, f"file must be a usable path, but {error}"
-    return file, f"its file climbs out of {root.name or 'the root'}" if outside else None
 
 
 def _rank_names(given: list[str] | None, depth: int, what: str) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from fgvr.data.tasks import Task
 from fgvr.errors import SampleError, UserError
 from fgvr.sources.base import read_picture
 from fgvr.sources.image_folder import walk
@@ -63,18 +62,6 @@ def find_photos(root: Path) -> Photos:
     if twice:
         raise UserError(f"files must differ in the names that can be shown, but two are {twice[0]!r}: rename one")
     return Photos(root, names, files, reasons)
-
-
-def photos_for(task: Task, root: Path | None) -> Photos:
-    """What to predict. Raises UserError when nothing was given, or when the task cannot ask without a label."""
-    if root is None:
-        raise UserError("predicting needs photos: give a folder of them, or one, with --data.init_args.predict PATH")
-    if task.needs_label:
-        raise UserError(
-            f"photos without labels need a task that can ask without one, but {type(task).__name__} draws its options "
-            "around the label: give --data.init_args.task fgvr.data.OpenWorld"
-        )
-    return find_photos(root)
 
 
 def _shown(name: str) -> str:

@@ -13,7 +13,7 @@ from fgvr.judges.caches.base import CacheEntry, VerdictCache, as_json, from_json
 # RedisCache so that --cache accepts it by its short name.
 from fgvr.judges.caches.redis import RedisCache  # noqa: F401
 from fgvr.judges.caches.sqlite import SQLiteCache
-from fgvr.shards.manifest import write_whole
+from fgvr.whole_files import write_whole
 
 BATCH = 1000  # entries put at once
 NAMED = 5  # differing entries in the summary

@@ -18,8 +18,8 @@ from fgvr.aviary.source import Aviary  # noqa: F401
 from fgvr.shards.manifest import MANIFEST, Manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import ClassSplit, PackOptions
+from fgvr.sources import CSV, ImageFolder  # noqa: F401
 from fgvr.sources.base import Source
-from fgvr.sources.image_folder import CSV, ImageFolder  # noqa: F401
 
 NAMED = 10  # refused pictures in the summary
 

@@ -15,7 +15,7 @@ from PIL import Image
 from fgvr.aviary.names import catalogue
 from fgvr.aviary.source import STRIDE, Aviary
 from fgvr.errors import UserError
-from fgvr.sources.image_folder import Record
+from fgvr.sources import Record
 
 BIRDS = {bird.name: bird for members in catalogue().values() for bird in members}
 

@@ -1,9 +1,10 @@
+import importlib
 from pathlib import Path
 
 import pytest
 
 from fgvr.errors import UserError
-from fgvr.runs.fingerprint import code_fingerprint, config_fingerprint, differences, refuse_changes
+from fgvr.runs.fingerprint import RENAMED, code_fingerprint, config_fingerprint, differences, refuse_changes
 
 CONFIG = {
     "model": {"class_path": "a.B", "init_args": {"lr": 1e-5, "sizes": [1, 2], "path": Path("x")}},
@@ -35,6 +36,17 @@ def test_code_is_told_apart_by_the_file_that_changed(tmp_path: Path) -> None:
     then = code_fingerprint(tmp_path)
     (tmp_path / "a/b.py").write_text("2")
     assert differences({"code": then}, {"code": code_fingerprint(tmp_path)}) == {"code": ["a/b.py changed"]}
+
+
+def test_a_class_that_has_moved_since_is_the_same_class() -> None:
+    then, now = ({"config": {"task.class_path": name}} for name in ("fgvr.data.tasks.OpenWorld", "fgvr.data.OpenWorld"))
+    assert differences(then, now) == {}
+
+
+def test_every_new_name_is_one_that_can_be_imported() -> None:
+    for name in RENAMED.values():
+        room, _, kind = name.rpartition(".")
+        assert hasattr(importlib.import_module(room), kind)
 
 
 def test_the_refusal_names_keys_old_and_new_and_how_to_allow_it() -> None:

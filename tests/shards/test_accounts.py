@@ -1,7 +1,7 @@
 from fgvr.shards.accounts import Accounts, timm_info
-from fgvr.shards.manifest import Refusal, SampleEntry, ShardIndex
+from fgvr.shards.manifest import SampleEntry, ShardIndex
 from fgvr.shards.plan import PackOptions, Plan, PlannedShard
-from fgvr.sources.base import Source
+from fgvr.sources.base import Refusal, Source
 from fgvr.taxonomy.tree import Taxonomy
 
 

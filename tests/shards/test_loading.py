@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_stream import Numbers, collate, encode, write_set
 
+from fgvr.data.collate import joined
 from fgvr.errors import SampleError, UserError
-from fgvr.shards.loading import AGREE_EVERY, LoaderLinks, StepLoader, joined
+from fgvr.shards.loading import AGREE_EVERY, LoaderLinks, StepLoader
 from fgvr.shards.order import FixedOrder, ShuffledOrder
 from fgvr.shards.reading import ShardSet
 from fgvr.types import Example

@@ -1,6 +1,4 @@
 import hashlib
-import json
-import os
 from dataclasses import replace
 
 import pytest
@@ -20,7 +18,6 @@ from fgvr.shards.manifest import (
     load_manifest,
     parse_index,
     save_manifest,
-    write_whole,
 )
 
 SHARD = ShardInfo("train-seen-000000.tar", "train-seen-000000.index.json", "train", "seen", 3, 10, "ab", "cd")
@@ -128,14 +125,3 @@ def test_canonical_json_has_one_spelling():
     assert canonical_json({"b": 1, "a": "é"}) == b'{"a":"\\u00e9","b":1}\n'
     with pytest.raises(ValueError, match="JSON"):
         canonical_json(float("nan"))
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    file = tmp_path / "manifest.json"
-    write_whole(file, b"old")
-    with pytest.raises(TypeError):
-        write_whole(file, None)  # pyright: ignore[reportArgumentType]
-    assert file.read_bytes() == b"old"
-    write_whole(file, json.dumps({}).encode())
-    assert file.read_bytes() == b"{}"
-    assert os.listdir(tmp_path) == ["manifest.json"]

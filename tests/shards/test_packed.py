@@ -7,7 +7,7 @@ from hostile import jpeg, write_folder
 from fgvr.errors import UserError
 from fgvr.shards.packed import pack_or_compare
 from fgvr.shards.plan import PackOptions
-from fgvr.sources.image_folder import CSV, ImageFolder
+from fgvr.sources import CSV, ImageFolder
 
 
 def contents(folder: Path) -> dict[str, bytes]:

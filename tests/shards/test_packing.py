@@ -18,13 +18,13 @@ from fgvr.shards.manifest import load_index, load_manifest, read_manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import PackOptions
 from fgvr.shards.reading import ShardSet
+from fgvr.sources import CSV, ImageFolder
 from fgvr.sources.base import Record, Source
-from fgvr.sources.image_folder import CSV, ImageFolder
 from fgvr.taxonomy.tree import Taxonomy
 
 SLOW = """
 import sys, time
-from fgvr.data import packing
+from fgvr.shards import packing
 from fgvr.shards.plan import PackOptions
 from fgvr.sources.image_folder import ImageFolder
 source, out = sys.argv[1:]

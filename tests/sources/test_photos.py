@@ -8,11 +8,11 @@ from conftest import tiny_policy
 from hostile import REFUSED, jpeg, photo
 
 from fgvr.data.collate import PromptCollate, PromptEncode
-from fgvr.data.tasks import ClosedWorld, OpenWorld
+from fgvr.data.tasks import OpenWorld
 from fgvr.errors import SampleError, UserError
 from fgvr.shards.loading import StepLoader
 from fgvr.shards.order import FixedOrder
-from fgvr.sources.photos import Photos, find_photos, photos_for
+from fgvr.sources.photos import Photos, find_photos
 
 
 def write(root: Path, *names: str) -> Path:
@@ -65,15 +65,11 @@ def test_names_lead_back_to_their_files(tmp_path: Path):
         find_photos(tmp_path)
 
 
-def test_nothing_to_predict_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match=r"--data\.init_args\.predict"):
-        photos_for(OpenWorld(), None)
+def test_a_place_without_photos_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="is neither"):
-        photos_for(OpenWorld(), tmp_path / "nowhere")
+        find_photos(tmp_path / "nowhere")
     with pytest.raises(UserError, match="holds none"):
-        photos_for(OpenWorld(), tmp_path)
-    with pytest.raises(UserError, match=r"ClosedWorld draws its options around the label: give .*OpenWorld"):
-        photos_for(ClosedWorld(), write(tmp_path, "a.jpg"))
+        find_photos(tmp_path)
 
 
 def loader(photos: Photos, rank: int, world: int, workers: int = 0) -> StepLoader:

@@ -10,7 +10,7 @@ from fgvr.errors import UserError
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import PackOptions
-from fgvr.sources.image_folder import CSV, ImageFolder
+from fgvr.sources import CSV, ImageFolder
 from fgvr.tools.shards import shards
 
 

@@ -15,7 +15,7 @@ from cache_processes import entry
 from redis_server import RedisServer, free_port
 
 from fgvr.errors import UserError
-from fgvr.judges import redis_cache
+from fgvr.judges.caches import redis as redis_cache
 from fgvr.judges.caches.redis import RedisCache
 
 PASSWORD = "s3cr3t/w:rd@%"

@@ -9,7 +9,7 @@ from cache_processes import entry
 from refusals import refusing, seccomp
 
 from fgvr.errors import UserError
-from fgvr.judges import sqlite_cache
+from fgvr.judges.caches import sqlite as sqlite_cache
 from fgvr.judges.caches.sqlite import SQLiteCache, network_filesystem
 
 PWRITE64 = 18  # as x86-64 counts its calls

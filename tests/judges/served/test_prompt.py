@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgvr.errors import UserError
-from fgvr.judges import prompt as module
+from fgvr.judges.served import prompt as module
 from fgvr.judges.served.prompt import (
     CLOSING,
     PLAIN_CLOSING,
