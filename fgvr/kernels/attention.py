@@ -7,10 +7,11 @@ M key tokens; `bounds` has one entry more than there are sequences.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +77,9 @@ def varlen_attention(
         return flash_attn_varlen_func(query, key, value, *lengths, softmax_scale=scale, causal=True)
     from torch.nn.attention.varlen import varlen_attn
 
-    out = varlen_attn(query, key, value, *lengths, scale=scale, window_size=(-1, 0), enable_gqa=True)
+    # torch 2.11 takes fewer key heads than query heads unasked, and knows no such option
+    grouped: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
+    out = varlen_attn(query, key, value, *lengths, scale=scale, window_size=(-1, 0), **grouped)
     assert isinstance(out, Tensor)
     return out
 
