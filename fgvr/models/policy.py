@@ -155,8 +155,8 @@ class Policy(nn.Module):
         """What tower and projector make of the images, in their order."""
         output = self.base.model.get_image_features(self.processor.pixel_values(images), images.grid_thw)
         levels = getattr(output, "deepstack_features", None)
-        deepstack = torch.stack([torch.cat(list(level)) for level in levels]) if levels else None
-        return ImageFeatures(torch.cat(list(output.pooler_output)), deepstack)
+        deepstack = torch.stack([_of_all_images(level) for level in levels]) if levels else None
+        return ImageFeatures(_of_all_images(output.pooler_output), deepstack)
 
     @property
     def fixed_features(self) -> bool:
@@ -254,6 +254,11 @@ class Policy(nn.Module):
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
+
+
+def _of_all_images(features: Tensor | Sequence[Tensor]) -> Tensor:
+    """Features [F D], which transformers gives image by image or, a deepstack level up to 5.17, in one piece."""
+    return features if isinstance(features, Tensor) else torch.cat(list(features))
 
 
 def _until_end(ids: list[int], ends: list[int]) -> list[int]:

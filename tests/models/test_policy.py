@@ -206,3 +206,25 @@ def test_rows_are_not_changed_by_a_forward_pass():
     policy(rows)
     assert torch.equal(rows.input_ids, twin.input_ids)
     assert torch.equal(rows.positions, twin.positions)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_deepstack_levels_are_one_piece_however_transformers_cuts_them(monkeypatch, whole):
+    # up to transformers 5.17 a level is a tensor of all images, later a tuple with one for each
+    policy = tiny_policy("qwen3_vl")
+    inputs = prompt(policy, images=2).images
+    expected = policy.image_features(inputs)
+    original = policy.base.model.get_image_features
+
+    def as_released(*args, **options):
+        output = original(*args, **options)
+        levels = [x if isinstance(x, torch.Tensor) else torch.cat(list(x)) for x in output.deepstack_features]
+        output.deepstack_features = levels if whole else [level.chunk(2) for level in levels]
+        return output
+
+    monkeypatch.setattr(policy.base.model, "get_image_features", as_released)
+    features = policy.image_features(inputs)
+    assert torch.equal(features.tokens, expected.tokens)
+    assert features.deepstack is not None and expected.deepstack is not None
+    assert features.deepstack.shape == (1, *features.tokens.shape)
+    assert torch.equal(features.deepstack, expected.deepstack)
