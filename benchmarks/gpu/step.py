@@ -100,7 +100,8 @@ class Steps(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: PromptBatch, batch_idx: int
     ) -> None:
-        pl_module.trained_policy.prefix_backend = self.backends[self.seen // (WARM_UP + ROUNDS)]  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(pl_module, GRPO)
+        pl_module.trained_policy.prefix_backend = self.backends[self.seen // (WARM_UP + ROUNDS)]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: PromptBatch, batch_idx: int

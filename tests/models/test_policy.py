@@ -225,6 +225,7 @@ def test_deepstack_levels_are_one_piece_however_transformers_cuts_them(monkeypat
     monkeypatch.setattr(policy.base.model, "get_image_features", as_released)
     features = policy.image_features(inputs)
     assert torch.equal(features.tokens, expected.tokens)
-    assert features.deepstack is not None and expected.deepstack is not None
+    assert features.deepstack is not None
+    assert expected.deepstack is not None
     assert features.deepstack.shape == (1, *features.tokens.shape)
     assert torch.equal(features.deepstack, expected.deepstack)
