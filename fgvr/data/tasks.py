@@ -30,6 +30,7 @@ T = TypeVar("T", bound="Task")
 COMPLETION = re.compile(
     r"\s*(?:<think>(?P<thought>[^<]*(?:<(?!/?think>)[^<]*)*)</think>\s*)?<answer>(?P<answer>[^<>]*)</answer>\s*"
 )
+OPENING = re.compile(r"\s*(?:<think>\s*(?P<closed></think>\s*)?)?")  # how a chat template may begin every reply
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -60,12 +61,14 @@ def format_answer(answer: str, thought: str | None = None) -> str:
 class Task(ABC):
     """One way to ask about a photo, and to read the reply. Drawn values come from the `rng` that is passed in.
 
-    `bind` gives it the taxonomy of the data before use; `prepare` fixes what it draws for one showing of an example.
+    `bind` gives it the taxonomy of the data before use, `opened` what the model's chat template begins every reply
+    with; `prepare` fixes what it draws for one showing of an example. Replies are whole, with that beginning.
     """
 
     think: bool
     question: str
     names: Names | None = None
+    always_thinks = False  # True where the chat template begins every reply with <think>
     needs_label = False  # True when the question itself is made from the label
 
     def bind(self: T, taxonomy: Taxonomy) -> T:
@@ -78,6 +81,28 @@ class Task(ABC):
         bound = copy.copy(self)
         bound.names = Names(taxonomy)
         return bound
+
+    def opened(self: T, opening: str) -> T:
+        """A copy whose targets begin as the chat template does: where that opens a thought, an answer alone follows an
+        empty one.
+
+        Raises UserError when no reply that the task asks for can go on from `opening`.
+        """
+        begun = OPENING.fullmatch(opening)
+        if begun is None:
+            raise UserError(
+                f"the chat template must leave the reply to the model, or open its <think>, but it begins every reply "
+                f"with {opening!r}, from which <think>…</think> <answer>…</answer> cannot go on: mend "
+                "chat_template.jinja in the model's folder"
+            )
+        if begun["closed"] and self.think:
+            raise UserError(
+                f"the task asks for a thought, but the chat template closes it before the model can think, with "
+                f"{opening!r}: set think to false in the task, or mend chat_template.jinja in the model's folder"
+            )
+        copied = copy.copy(self)
+        copied.always_thinks = bool(opening.strip())
+        return copied
 
     def prepare(self, example: Example, rng: random.Random) -> Example:
         """The example with what was drawn for this showing in its `extra`, so that prompt, target and parser agree."""
@@ -116,14 +141,14 @@ class Task(ABC):
         """The answer in a reply, or None when the reply breaks the grammar. A closed-world reply needs its example."""
 
     def thought(self, example: Example, name: str) -> str | None:
-        """What the target reasons before answering `name`; None in the answer-only style.
+        """What the target reasons before answering `name`; None in the answer-only style, for no think block.
 
         A stored response (`extra["response"]`) is used when it ends in that very name. Else the path is named from
         coarse to fine, as far as `name`. Raises SampleError when a stored response is not well formed, or ends in
         something that the example is not.
         """
         if not self.think:
-            return None
+            return "" if self.always_thinks else None
         path = example.path[: example.path.index(name) + 1]
         response = example.extra.get("response")
         if response is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from typing import Any
 
 from fgvr.data.collate import PromptCollate, PromptEncode
@@ -9,13 +11,32 @@ from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardDataModule, ShardSource
 from fgvr.errors import UserError
 
+log = logging.getLogger(__name__)
+
 
 class AskingData(ShardDataModule):
-    """A stream whose task learns the taxonomy of the sets, and which asks and does not tell in validation and test."""
+    """A stream whose task learns the taxonomy of the sets, and which asks and does not tell in validation and test.
+
+    Raises UserError when the model's chat template and the task do not go together, or when the task's question or a
+    name of the taxonomy spells one of the tokenizer's control tokens.
+    """
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        self.task = self.task.bind(self.taxonomy)
+        self.task = self.task.bind(self.taxonomy).opened(self.processor.opening)
+        if self.processor.opening:
+            log.info("The chat template begins every reply with %r: it counts as part of it.", self.processor.opening)
+        self._refuse_control_tokens("the task's question", [self.task.question])
+        self._refuse_control_tokens("a rank of the taxonomy", self.taxonomy.ranks)
+        self._refuse_control_tokens("a name of the taxonomy", self.taxonomy.lineage)
+
+    def _refuse_control_tokens(self, what: str, texts: Iterable[str]) -> None:
+        for text in texts:
+            if spelt := self.processor.control_tokens_in(text):
+                raise UserError(
+                    f"{what} must not spell a control token of the model's tokenizer, got {', '.join(spelt)} in "
+                    f"{text!r}: mend it"
+                )
 
     def eval_encode(self) -> PromptEncode:
         return PromptEncode(self.processor, self.task)

@@ -1,7 +1,8 @@
 """The only door to transformers and peft."""
 
+from fgvr.models.adapters import LoRA
 from fgvr.models.backbone import Backbone, Pretrained, TinyQwen
-from fgvr.models.policy import LoRA, Policy, PolicyConfig
+from fgvr.models.policy import Policy, PolicyConfig
 from fgvr.models.processor import PixelBudget, Processor
 from fgvr.models.trained import Trained
 

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from fgvr.errors import UserError
@@ -22,39 +21,13 @@ from fgvr.kernels.group_decoding import GroupCache
 from fgvr.kernels.packing import block_causal_mask
 from fgvr.kernels.prefix_attention import Backend, prefix_attention
 from fgvr.kernels.token_logprobs import next_token_logprobs, token_logprobs, token_logprobs_and_entropy
+from fgvr.models.adapters import LoRA, what_is_trained, with_adapters
 from fgvr.models.attention import plan_attention
 from fgvr.models.backbone import Attention, Backbone
 from fgvr.models.processor import PixelBudget, Processor
 from fgvr.types import EncodedPrompt, GroupRows, ImageFeatures, ImageInputs, PackedRows, PromptBatch
 
 Part = Literal["vision", "projector", "language"]
-
-
-@dataclass(frozen=True)
-class LoRA:
-    """Low-rank adapters (arXiv 2106.09685) on the linear layers; everything else is frozen.
-
-    `alpha / rank` scales the update. `targets` are the last parts of module names. With `exclude_vision` the tower
-    and projector get none. Raises UserError for a rank below 1 and for adapters on the head, which the chunked head
-    does not see.
-    """
-
-    rank: int = 64
-    alpha: float = 32.0
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    exclude_vision: bool = True
-
-    def __post_init__(self) -> None:
-        if self.rank < 1 or not self.targets:
-            raise UserError(
-                f"LoRA needs a rank of at least 1 and some targets, got rank={self.rank} and "
-                f"targets={list(self.targets)}"
-            )
-        if "lm_head" in self.targets or "embed_tokens" in self.targets:
-            raise UserError(
-                "LoRA targets must not hold lm_head or embed_tokens: the head is read directly, an adapter on it "
-                "would never train"
-            )
 
 
 @dataclass(frozen=True)
@@ -108,7 +81,7 @@ class Policy(nn.Module):
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         if config.lora is not None:
-            model = get_peft_model(model, _peft_config(config.lora))  # pyright: ignore[reportArgumentType]
+            model = with_adapters(model, config.lora)
         self.model: Any = model
         self.train()  # a loaded model comes in evaluation mode, in which nothing is checkpointed
 
@@ -252,6 +225,10 @@ class Policy(nn.Module):
             return {}
         return {"pixel_values": self.processor.pixel_values(images), "image_grid_thw": images.grid_thw}
 
+    def what_is_trained(self) -> str:
+        """Names, counts and share of the weights that are trained, in one line."""
+        return what_is_trained(self.model, self.config.lora, _parts(self.base))
+
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
 
@@ -272,14 +249,3 @@ def _parts(model: Any) -> dict[str, list[nn.Module]]:
     projectors = [module for name, module in visual.named_children() if "merger" in name]
     tower = [module for name, module in visual.named_children() if "merger" not in name]
     return {"vision": tower, "projector": projectors, "language": [model.model.language_model, model.lm_head]}
-
-
-def _peft_config(lora: LoRA) -> LoraConfig:
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]
-        target_modules=list(lora.targets),
-        exclude_modules=r".*visual.*" if lora.exclude_vision else None,
-        lora_dropout=0.0,
-        bias="none",
-    )

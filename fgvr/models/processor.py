@@ -7,7 +7,9 @@ torchvision, which a CPU-only torch cannot import.
 from __future__ import annotations
 
 import json
+import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerBase
@@ -29,6 +32,8 @@ from fgvr.types import EncodedPrompt, ImageInputs
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 IMAGE_TOKEN, END_OF_TURN = "<|image_pad|>", "<|im_end|>"
+# of a reply's grammar (fgvr.data.tasks): text to be written and read, even where a tokenizer calls them special
+TAGS = frozenset({"<think>", "</think>", "<answer>", "</answer>"})
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,12 @@ class PixelBudget:
 class Processor:
     """Tokenizer, chat template and image processor of one model.
 
-    Picklable, so that loader workers can carry it. Raises UserError when the tokenizer lacks a chat template or the
-    vision tokens.
+    `opening` is what the template itself writes of every reply, after the line that names the assistant: "" for most
+    models, "<think>\\n" for those that always think. It stands in the prompt, yet belongs to the reply: `decode` gives
+    it back and `encode_target` leaves it out. `control_ids` are those that no text of the data may spell.
+
+    Picklable, so that loader workers can carry it. Raises UserError when the tokenizer lacks a chat template that can
+    be rendered or the vision tokens.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, image_processor: Any, pixels: PixelBudget | None) -> None:
@@ -70,7 +79,11 @@ class Processor:
         self.image_token = vocabulary[IMAGE_TOKEN]
         self.end_of_turn = vocabulary[END_OF_TURN]
         self.vision_token_ids = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
+        added = tokenizer.added_tokens_decoder.items()
+        self.special_ids = frozenset(number for number, token in added if token.special and token.content not in TAGS)
+        self.control_ids = self.special_ids | {number for number, token in added if token.content.startswith("<|")}
         self._remember()
+        self.opening = self._opened()
 
     def _remember(self) -> None:
         # in this field questions and answers recur: most photos are asked the same in the same shape
@@ -116,14 +129,15 @@ class Processor:
     def encode_prompt(self, messages: Sequence[Mapping[str, Any]], images: Sequence[Image.Image]) -> EncodedPrompt:
         """A chat and its images (upright RGB) as ids, positions and patches, the assistant's turn opened.
 
-        Raises SampleError when the text holds another number of image placeholders than there are images, or when an
-        image's shape cannot be resized into the budget. Nothing is ever truncated: cap the pixels instead.
+        Raises SampleError when a text spells a control token, when there is another number of image places than of
+        images, or when an image's shape cannot be resized into the budget. Nothing is ever truncated: cap the pixels
+        instead.
         """
         ids = self._chat_ids(json.dumps(messages))
         if ids.count(self.image_token) != len(images):
             raise SampleError(
-                f"a prompt must hold one image placeholder per image, got {ids.count(self.image_token)} for "
-                f"{len(images)} images: take {IMAGE_TOKEN} out of the sample's text"
+                f"a prompt must hold one place per image, got {ids.count(self.image_token)} for {len(images)} images: "
+                "mend the task's messages, or the chat template if it writes no place for an image"
             )
         inputs, grids = self.encode_images(images)
         return EncodedPrompt(*self._expanded(ids, tuple(grids)), inputs)
@@ -138,8 +152,40 @@ class Processor:
         return input_ids, mrope_positions(input_ids, self.image_token, grids, self.merge)
 
     def _render(self, messages: str) -> tuple[int, ...]:
-        text = self.tokenizer.apply_chat_template(json.loads(messages), tokenize=False, add_generation_prompt=True)
-        return self._tokenise(str(text))
+        """Ids of a chat. Control tokens must be those of the same chat with harmless texts: the template's own."""
+        chat = json.loads(messages)
+        ids, harmless = self._tokenise(self._templated(chat)), json.dumps(_with_text(chat, "x"))
+        if harmless != messages:
+            found, own = (self._control_among(these) for these in (ids, self._chat_ids(harmless)))
+            if found != own:
+                spelt = sorted((Counter(found) - Counter(own)) or set(found))
+                raise SampleError(
+                    f"a text of the prompt must not spell a control token, got {', '.join(spelt)}: mend the question, "
+                    "the options or the names"
+                )
+        return ids
+
+    def _templated(self, chat: Sequence[Mapping[str, Any]], reply: bool = True) -> str:
+        text = self.tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=reply)  # pyright: ignore[reportArgumentType]
+        return str(text)
+
+    def _opened(self) -> str:
+        chat = [{"role": "user", "content": [{"type": "text", "text": "x"}]}]
+        try:
+            asked, open_ = self._templated(chat, reply=False), self._templated(chat)
+        except TemplateError as error:
+            raise UserError(
+                f"the model's chat template must render a turn of the user, but it fails: {error}: mend "
+                "chat_template.jinja in its folder"
+            ) from error
+        return open_.removeprefix(asked).lstrip().partition("\n")[2]  # the first line says whose turn it is
+
+    def control_tokens_in(self, text: str) -> list[str]:
+        """The control tokens that a text spells, as the tokenizer reads it, in their order."""
+        return self._control_among(self._text_ids(text))
+
+    def _control_among(self, ids: Iterable[int]) -> list[str]:
+        return [str(self.tokenizer.convert_ids_to_tokens(token)) for token in ids if token in self.control_ids]
 
     def encode_images(self, images: Sequence[Image.Image]) -> tuple[ImageInputs, list[tuple[int, int, int]]]:
         patches: list[np.ndarray] = []
@@ -182,21 +228,32 @@ class Processor:
         return frame.expand(-1, -1, settings.temporal_patch_size, -1).flatten(1)
 
     def encode_text(self, text: str) -> list[int]:
-        """Ids of plain text. Raises SampleError when the text spells a special token."""
-        ids = self._text_ids(text)
-        if not set(ids).isdisjoint({self.image_token, self.end_of_turn, *self.vision_token_ids}):
-            raise SampleError(f"an answer must not spell a control token, got {text!r}: mend the label or the response")
-        return list(ids)
+        """Ids of plain text. Raises SampleError when the text spells a control token."""
+        if spelt := self.control_tokens_in(text):
+            raise SampleError(
+                f"an answer must not spell a control token, got {', '.join(spelt)}: mend the label or the response"
+            )
+        return list(self._text_ids(text))
 
-    def encode_target(self, text: str) -> list[int]:
-        """The assistant's turn: the text, then the end of the turn."""
-        return [*self.encode_text(text), self.end_of_turn]
+    def encode_target(self, reply: str) -> list[int]:
+        """A reply without the template's opening, then the end of the turn: what follows the prompt.
+
+        Raises SampleError when the reply does not begin with the opening, white space apart.
+        """
+        begun = re.match(r"\s*".join(map(re.escape, self.opening.split())), reply)
+        if begun is None:
+            raise SampleError(
+                f"a reply must begin as the chat template has opened it, with {self.opening!r}, got {reply[:80]!r}: "
+                "mend the task's target"
+            )
+        rest = reply[begun.end() :].lstrip() if self.opening else reply
+        return [*self.encode_text(rest), self.end_of_turn]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of a completion up to its first end token, special tokens left out."""
+        """The reply: the template's opening, then a completion up to its first end token, special tokens left out."""
         ends = frozenset(self.eos_token_ids)
-        kept = list(takewhile(lambda token: token not in ends, ids))
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True))
+        kept = [token for token in takewhile(lambda token: token not in ends, ids) if token not in self.special_ids]
+        return self.opening + str(self.tokenizer.decode(kept))
 
     def _tokenise(self, text: str) -> tuple[int, ...]:
         with warnings.catch_warnings():
@@ -204,3 +261,14 @@ class Processor:
                 "ignore"
             )  # the tokenizer warns of texts longer than the model; lengths are checked where rows are made
             return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])  # pyright: ignore[reportArgumentType]
+
+
+def _with_text(chat: Sequence[Mapping[str, Any]], text: str) -> list[dict[str, Any]]:
+    """The chat with `text` in the place of each of its own."""
+
+    def replaced(content: Any) -> Any:
+        if isinstance(content, str):
+            return text
+        return [{**part, "text": text} if part["type"] == "text" else part for part in content]
+
+    return [{**message, "content": replaced(message["content"])} for message in chat]

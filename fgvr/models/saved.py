@@ -33,12 +33,11 @@ def policy_card(policy: Policy) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         policy.processor.save(Path(folder))
         files = {path.name: path.read_text(encoding="utf-8") for path in sorted(Path(folder).iterdir())}
-    lora = None if config.lora is None else asdict(config.lora) | {"targets": list(config.lora.targets)}
     return {
         "config": json.dumps(policy.base.config.to_dict(), default=str, sort_keys=True),
         "processor": files,
         "pixels": asdict(config.pixels),
-        "lora": lora,
+        "lora": None if config.lora is None else config.lora.plain(),
         "attention": config.attention,
         "trained": [name for name, _ in policy.trainable()],
         "whole": all(parameter.requires_grad for parameter in policy.parameters()),
@@ -51,9 +50,13 @@ def card_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[st
     """What two policy cards disagree on that would make one's weights nonsense under the other: (then, now) each."""
 
     def essence(card: Mapping[str, Any]) -> dict[str, str]:
-        words = hashlib.sha256(card["processor"].get("tokenizer.json", "").encode()).hexdigest()
+        words, template = (
+            hashlib.sha256(card["processor"].get(file, "").encode()).hexdigest()[:12]
+            for file in ("tokenizer.json", "chat_template.jinja")
+        )
         pixels = f"{card['pixels']['min']} to {card['pixels']['max']}"
-        return {"tokenizer": words[:12], "pixels": pixels, "base weights": card["origin"].get("digest", "")[:12]}
+        base = card["origin"].get("digest", "")[:12]
+        return {"tokenizer": words, "chat template": template, "pixels": pixels, "base weights": base}
 
     old, new = essence(then), essence(now)
     return {name: (old[name], new[name]) for name in old if old[name] != new[name]}

@@ -16,8 +16,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConf
 
 from fgvr.checkpoints.format import STATE, SUFFIX, best_checkpoint, newest_checkpoint, read_checkpoint, read_manifest
 from fgvr.errors import UserError
+from fgvr.models.adapters import LoRA
 from fgvr.models.backbone import FAMILIES, Attention, Backbone, Pretrained
-from fgvr.models.policy import LoRA, Policy, PolicyConfig
+from fgvr.models.policy import Policy, PolicyConfig
 from fgvr.models.processor import PixelBudget, Processor
 
 KIND = "checkpoint"  # of an origin: the base is a checkpoint of another run
@@ -89,7 +90,7 @@ def rebuild(card: Mapping[str, Any], state: Mapping[str, Tensor], attention: Att
     `state` holds its weights, named as in the policy. Raises UserError when weights that were trained are missing.
     """
     pixels = PixelBudget(**card["pixels"])
-    lora = None if card["lora"] is None else LoRA(**card["lora"] | {"targets": tuple(card["lora"]["targets"])})
+    lora = None if card["lora"] is None else LoRA(**card["lora"])
     backbone = Rebuilt(card)
     policy = Policy(PolicyConfig(backbone, pixels, lora=lora, attention=attention), backbone.processor(pixels))
     loaded = policy.load_state_dict(dict(state), strict=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from fgvr.models.saved import card_differences, policy_card
 from fgvr.types import PromptBatch
 
 M = TypeVar("M")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ class PolicyModule(LightningModule):
     def configure_model(self) -> None:
         if self.policy is None:
             self.policy = Policy(self.policy_config, self.processor)
+            if self._trainer is not None and self.trainer.state.fn == "fit":
+                log.info(self.policy.what_is_trained())
 
     @property
     def trained_policy(self) -> Policy:
@@ -226,10 +230,9 @@ class PolicyModule(LightningModule):
             differing.pop("pixels", None)
         if differing:
             raise UserError(
-                "a checkpoint must meet the tokenizer, the pixel budget and the base weights it was made with, but "
-                + "; ".join(
-                    f"the {name} are not the same ({then} then, {now} now)" for name, (then, now) in differing.items()
-                )
+                "a checkpoint must meet the tokenizer, the chat template, the pixel budget and the base weights it was "
+                "made with, but these differ: "
+                + "; ".join(f"{name} ({then} then, {now} now)" for name, (then, now) in differing.items())
                 + ": put back what it was made with, or start again with --run.fresh true"
             )
         # Frozen weights that were left out are those configure_model() has just loaded.

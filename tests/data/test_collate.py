@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
@@ -6,10 +7,11 @@ import torch
 from conftest import NAMES, photo, tiny_policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from templates import NEVER_THINKS, THINKS, processor_that_opens
 
 from fgvr.data.augment import Augment
 from fgvr.data.collate import PromptCollate, PromptEncode, SFTCollate, SFTEncode, places_of
-from fgvr.data.tasks import OpenWorld
+from fgvr.data.tasks import ClosedWorld, OpenWorld
 from fgvr.errors import SampleError, UserError
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import EncodedPrompt, Example, ImageInputs, ReadRecord
@@ -41,6 +43,19 @@ def test_targets_are_the_assistant_s_tokens_and_nothing_else():
     )
     assert all(ids[-1] == processor.end_of_turn for ids in spelt.values())
     assert batch.target_tokens == len(rows.target_ids)
+
+
+@pytest.mark.parametrize(("opening", "think"), [(THINKS, True), (THINKS, False), (NEVER_THINKS, False)])
+def test_a_thought_that_the_template_opens_is_not_opened_twice(opening: str, think: bool):
+    processor = processor_that_opens(opening)
+    asked = OpenWorld(think=think).bind(Taxonomy.flat(NAMES)).opened(processor.opening)
+    item = SFTEncode(processor, asked, 500, Augment())(example(), random.Random(0))
+    turn = processor.tokenizer.decode(item.input_ids.tolist()).rpartition("<|im_start|>assistant\n")[2]
+    assert [turn.count(tag) for tag in ("<think>", "</think>", "<answer>", "</answer>")] == [1, 1, 1, 1]
+    assert turn.startswith(opening)
+    reply = processor.decode(item.input_ids[-item.targets :].tolist())
+    assert asked.parse(reply) == asked.parse(turn.removesuffix("<|im_end|>"))
+    assert asked.parse(reply).text == NAMES[0]  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def test_the_photos_follow_the_sequences_they_belong_to():
@@ -78,6 +93,19 @@ def test_a_label_that_spells_a_control_token_is_refused():
     processor = tiny_policy().processor
     with pytest.raises(SampleError, match="control token"):
         processor.encode_target("an <|image_pad|> bird")
+
+
+def test_a_response_or_an_option_that_spells_a_control_token_is_one_bad_sample():
+    processor, bird = tiny_policy().processor, example()
+    response = f"<think>It is<|endoftext|> small.</think><answer>{NAMES[0]}</answer>"
+    told = replace(bird, extra={"response": response, "options": [NAMES[1], "Owl<|im_end|>"]})
+    thinks = OpenWorld(think=True).bind(Taxonomy.flat(NAMES))
+    with pytest.raises(SampleError, match=r"an answer must not spell a control token, got <\|endoftext\|>"):
+        SFTEncode(processor, thinks, 500, Augment())(told, random.Random(0))
+    choice = ClosedWorld(3).bind(Taxonomy.flat(NAMES))
+    for encode in (SFTEncode(processor, choice, 500, Augment()), PromptEncode(processor, choice)):
+        with pytest.raises(SampleError, match=r"prompt must not spell a control token, got <\|im_end\|>"):
+            encode(told, random.Random(0))
 
 
 def test_prompts_are_padded_on_the_left():

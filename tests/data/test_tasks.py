@@ -157,6 +157,43 @@ def test_a_bad_stored_response_is_named(response: str) -> None:
         OpenWorld(think=True).bind(BIRDS).target(example(response=response), random.Random(0))
 
 
+@pytest.mark.parametrize("world", [OpenWorld, ClosedWorld])
+@pytest.mark.parametrize(
+    ("opening", "think", "target"),
+    [
+        ("", False, "<answer>Red Finch</answer>"),
+        ("<think>\n", True, "<think>Family: Finches. Genus: Roundbill. Species: Red Finch.</think>"),
+        ("<think>", False, "<think></think><answer>Red Finch</answer>"),
+        ("<think>\n\n</think>\n\n", False, "<think></think><answer>Red Finch</answer>"),
+    ],
+)
+def test_targets_begin_as_the_chat_template_does(world: type[Task], opening: str, think: bool, target: str) -> None:
+    task = world(think=think).bind(BIRDS).opened(opening)  # pyright: ignore[reportCallIssue]
+    shown = task.prepare(example(), random.Random(0))
+    reply = task.target(shown, random.Random(0))
+    assert reply.startswith(target)
+    answer = task.parse(reply, shown)
+    assert answer is not None
+    assert answer.text == "Red Finch"
+    assert (
+        world(think=think)
+        .bind(BIRDS)
+        .opened("")
+        .target(shown, random.Random(0))
+        .endswith(  # pyright: ignore[reportCallIssue]
+            "<answer>Red Finch</answer>"
+        )
+    )
+
+
+def test_templates_that_the_grammar_cannot_go_on_from_are_refused() -> None:
+    with pytest.raises(UserError, match="closes it before the model can think"):
+        OpenWorld(think=True).opened("<think>\n\n</think>\n\n")
+    for opening in ("<reasoning>", "<answer>", "<think>Well, ", "Sure: ", "<think></think><think>"):
+        with pytest.raises(UserError, match=r"begins every reply with .* mend chat_template\.jinja"):
+            OpenWorld().opened(opening)
+
+
 @pytest.mark.parametrize("depth", [{}, {"family": 0.0}, {"family": -1.0, "genus": 2.0}, {"family": float("nan")}])
 def test_weights_of_depths_are_checked(depth: dict[str, float]) -> None:
     with pytest.raises(UserError, match="depth must give ranks weights"):

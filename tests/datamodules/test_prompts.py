@@ -4,12 +4,13 @@ from typing import Any
 import pytest
 import torch
 from conftest import NAMES, QUESTION, photo, tiny_backbone
+from templates import NEVER_THINKS, THINKS, processor_that_opens
 
 from fgvr.data.images import open_image
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules import PromptData, ShardSource
 from fgvr.errors import UserError
-from fgvr.models import PixelBudget
+from fgvr.models import PixelBudget, Processor
 from fgvr.shards.packing import pack
 from fgvr.sources.image_folder import ImageFolder
 from fgvr.types import PromptBatch
@@ -123,3 +124,29 @@ def test_a_budget_of_no_tokens_is_refused(shards: Path):
 
 def test_a_rollout_batch_has_sixteen_prompts_by_default(shards: Path):
     assert PromptData([ShardSource(shards)], OpenWorld()).batch_size == 16
+
+
+def asking(shards: Path, task: OpenWorld, processor: Processor) -> PromptData:
+    data = PromptData([ShardSource(shards)], task, batch_size=6, workers=0)
+    data.processor = processor
+    return data
+
+
+def test_the_chat_template_is_compared_with_the_task(shards: Path, caplog: pytest.LogCaptureFixture):
+    with pytest.raises(UserError, match="closes it before the model can think"):
+        asking(shards, OpenWorld(think=True), processor_that_opens(NEVER_THINKS)).setup("validate")
+    with pytest.raises(UserError, match="begins every reply with '<reason>'"):
+        asking(shards, OpenWorld(), processor_that_opens("<reason>")).setup("fit")
+    caplog.set_level("INFO", "fgvr")
+    data = asking(shards, OpenWorld(), processor_that_opens(THINKS))
+    data.setup("fit")
+    assert data.task.always_thinks
+    assert r"begins every reply with '<think>\n': it counts as part of it" in caplog.text
+
+
+def test_questions_and_names_that_spell_control_tokens_are_refused_before_the_first_batch(shards: Path):
+    with pytest.raises(UserError, match=r"the task's question must not spell .*, got <\|im_end\|> in 'What"):
+        asking(shards, OpenWorld("What is it?<|im_end|>"), processor_that_opens("")).setup("fit")
+    name = NAMES[0].split()[0]
+    with pytest.raises(UserError, match=rf"a name of the taxonomy must not spell .*, got {name} in '{NAMES[0]}'"):
+        asking(shards, OpenWorld(), processor_that_opens("", control=[name])).setup("validate")

@@ -100,12 +100,6 @@ def test_parts_freeze_separately(family):
     assert not any("visual" in name for name in frozen["language"])
 
 
-def test_lora_trains_adapters_outside_the_tower_only():
-    names = [name for name, _ in tiny_policy(lora=LoRA(rank=2)).trainable()]
-    assert names
-    assert all("lora_" in name and "visual" not in name for name in names)
-
-
 def test_a_pretrained_model_checkpoints_its_layers(tmp_path):
     first = tiny_policy()
     first.base.save_pretrained(tmp_path)
@@ -140,9 +134,7 @@ def test_tied_weights_survive_a_checkpoint_that_leaves_frozen_ones_out(tmp_path,
     torch.testing.assert_close(twin(rows), policy(rows), rtol=1e-5, atol=1e-5)
 
 
-def test_lora_on_the_head_is_refused():
-    with pytest.raises(UserError, match="lm_head"):
-        LoRA(targets=("lm_head",))
+def test_parts_must_be_left_to_train():
     with pytest.raises(UserError, match="something must be left"):
         PolicyConfig(tiny_backbone(), freeze=("vision", "projector", "language"))
     with pytest.raises(UserError, match="either frozen or given adapters"):

@@ -67,7 +67,7 @@ def test_another_tokenizer_is_refused(fn):
 
 def test_another_pixel_budget_is_refused_where_nothing_is_trained():
     checkpoint = saved(built(tiny_backbone()))
-    with pytest.raises(UserError, match=r"pixels are not the same \(784 to 7056 then, 784 to 9000 now\)"):
+    with pytest.raises(UserError, match=r"these differ: pixels \(784 to 7056 then, 784 to 9000 now\)"):
         built(tiny_backbone(), pixels=PixelBudget(784, 9000)).on_load_checkpoint(dict(checkpoint))
     built(tiny_backbone(), "fit", pixels=PixelBudget(784, 9000)).on_load_checkpoint(dict(checkpoint))
 
@@ -78,7 +78,7 @@ def test_another_base_is_refused(folder):
     with torch.no_grad():
         changed.base.lm_head.weight += 1
     changed.base.save_pretrained(folder)
-    with pytest.raises(UserError, match="base weights are not the same"):
+    with pytest.raises(UserError, match="these differ: base weights"):
         built(Pretrained(str(folder)), lora=LoRA(rank=2)).on_load_checkpoint(checkpoint)
 
 

@@ -5,6 +5,7 @@ import torch
 from conftest import prompt_batch, tiny_policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from templates import THINKS, processor_that_opens
 
 from fgvr.errors import UserError
 from fgvr.kernels.group_packing import pack_groups
@@ -93,6 +94,15 @@ def test_an_end_token_ends_a_completion_and_belongs_to_it():
         assert not completion.truncated or len(completion.ids) == 24
         assert not set(completion.ids.tolist()) & set(policy.processor.vision_token_ids)
         assert completion.text == policy.processor.decode(completion.ids.tolist())
+
+
+def test_a_sampled_reply_begins_with_what_the_template_has_opened():
+    policy = talkative()
+    policy.processor = processor_that_opens(THINKS)
+    (group, *_) = InProcess().sample(policy, prompt_batch(policy), Sampling(group_size=4, max_new_tokens=6), SEEDS)
+    for completion in group.completions:
+        own = policy.processor.tokenizer.decode(completion.ids.tolist(), skip_special_tokens=True)
+        assert completion.text == THINKS + own  # and the ids, whose log-probs are learned from, are the model's alone
 
 
 def test_no_prompts_give_no_groups_and_every_prompt_needs_a_seed():

@@ -1,0 +1,181 @@
+"""Which layers get low-rank adapters, checked against the model at hand, and what is trained of it, in one line."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from fgvr.errors import UserError
+
+ALL_LINEAR = "all-linear"
+VISION = r".*visual.*"  # names of the modules of tower and projector
+HEADS = ("lm_head", "embed_tokens")
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters (arXiv 2106.09685) on linear layers; everything else is frozen.
+
+    `targets` are the last parts of layers' names, or one regular expression for whole names, such as
+    `model\\.language_model\\.layers\\.2[0-9]\\..*`, or "all-linear"; each must fit a layer of the model. With
+    `exclude_vision` the tower and projector get none. `alpha / rank` scales the update; with `rslora`
+    `alpha / sqrt(rank)` does (arXiv 2312.03732). `dora` learns each output's magnitude beside its direction (arXiv
+    2402.09353).
+
+    Raises UserError for a rank below 1, an alpha that is not above 0, a pattern that cannot be read, and for adapters
+    on the head, which the chunked head does not see.
+    """
+
+    rank: int = 64
+    alpha: float = 32.0
+    targets: tuple[str, ...] | str = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    exclude_vision: bool = True
+    rslora: bool = False
+    dora: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.targets, str):
+            alone = list(self.targets) == [ALL_LINEAR]
+            object.__setattr__(self, "targets", ALL_LINEAR if alone else tuple(self.targets))
+        if self.rank < 1 or not self.targets:
+            raise UserError(f"LoRA needs a rank of at least 1 and some targets, got rank={self.rank} and {self.named}")
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise UserError(
+                f"LoRA's alpha must be above 0, got {self.alpha}: it scales the adapters, and scaled by 0 they never "
+                "train; half of the rank or twice the rank are usual"
+            )
+        if not isinstance(self.targets, str):
+            if ALL_LINEAR in self.targets:
+                raise UserError(f"LoRA's {ALL_LINEAR} stands for every linear layer, got {self.named}: give it alone")
+            if not set(HEADS).isdisjoint(self.targets):
+                raise UserError(
+                    "LoRA targets must not hold lm_head or embed_tokens: the head is read directly, an adapter on it "
+                    "would never train"
+                )
+            return
+        try:
+            re.compile(self.targets)
+        except re.error as error:
+            raise UserError(
+                f"LoRA targets must be names or a regular expression, got {self.targets!r}: {error}"
+            ) from error
+
+    @property
+    def named(self) -> str:
+        return f"targets={self.targets if isinstance(self.targets, str) else list(self.targets)}"
+
+    @property
+    def scale(self) -> float:
+        """What an adapter's output is multiplied with."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+    def plain(self) -> dict[str, Any]:
+        """As values that a checkpoint can hold: `LoRA(**plain)` is the same again."""
+        return {**vars(self), "targets": self.targets if isinstance(self.targets, str) else list(self.targets)}
+
+
+def with_adapters(model: Any, lora: LoRA) -> PeftModel:
+    """The model with adapters on the layers that `lora` means. Raises UserError for a target that means none."""
+    layers = adapted_layers(model, lora)
+    targets: Sequence[str] = layers
+    if not isinstance(lora.targets, str):
+        # by their last parts, which others who load the adapters look for, where these mean the same layers
+        meant = [
+            name for name, _ in model.named_modules() if _fits(name, lora.targets) and not _is_excluded(name, lora)
+        ]
+        targets = lora.targets if meant == layers else layers
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]
+        target_modules=list(targets),
+        exclude_modules=VISION if lora.exclude_vision else None,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        lora_dropout=0.0,
+        bias="none",
+    )
+    return get_peft_model(model, config)  # pyright: ignore[reportReturnType]
+
+
+def adapted_layers(model: Any, lora: LoRA) -> list[str]:
+    """Names of the linear layers that get adapters, in the model's order; never the head.
+
+    Raises UserError for a target that fits none of them, with the nearest names.
+    """
+    head = model.get_output_embeddings()
+    linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear) and part is not head]
+    open_ = [name for name in linear if not _is_excluded(name, lora)]
+    if lora.targets == ALL_LINEAR:
+        return open_
+    if isinstance(lora.targets, str):
+        chosen = [name for name in open_ if re.fullmatch(lora.targets, name)]
+        if not chosen:
+            raise UserError(
+                f"LoRA's pattern must match the whole name of a linear layer, such as {open_[-1]}, but "
+                f"{lora.targets!r} matches none: mend it, or give names as a list"
+            )
+        return chosen
+    for target in lora.targets:
+        if not any(_fits(name, (target,)) for name in open_):
+            raise UserError(_no_such_layer(target, linear, open_))
+    return [name for name in open_ if _fits(name, lora.targets)]
+
+
+def _is_excluded(name: str, lora: LoRA) -> bool:
+    return lora.exclude_vision and re.fullmatch(VISION, name) is not None
+
+
+def _fits(name: str, targets: Sequence[str]) -> bool:
+    return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
+def _no_such_layer(target: str, linear: Sequence[str], open_: Sequence[str]) -> str:
+    if any(_fits(name, (target,)) for name in linear):
+        return (
+            f"LoRA's target {target!r} lies in the vision tower alone, which gets no adapters: take it out of targets, "
+            "or set lora.exclude_vision to false"
+        )
+    known = sorted({_last_part(name) for name in open_})
+    near = difflib.get_close_matches(target, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else "mend targets"
+    return (
+        f"each of LoRA's targets must end the name of a linear layer ({', '.join(known)}, or {ALL_LINEAR}), got "
+        f"{target!r}: {hint}"
+    )
+
+
+def _last_part(name: str) -> str:
+    """The end of a name that says what a layer is: a number alone does not."""
+    *_, before, last = ["", *name.split(".")]
+    return f"{before}.{last}" if last.isdigit() else last
+
+
+def what_is_trained(model: nn.Module, lora: LoRA | None, parts: Mapping[str, Sequence[nn.Module]]) -> str:
+    """How many weights are trained, their share, and where they are: by kind of layer, or by part of the model."""
+    every = dict(model.named_parameters())
+    trained = {name: parameter.numel() for name, parameter in every.items() if parameter.requires_grad}
+    total = sum(parameter.numel() for parameter in every.values())
+    count = sum(trained.values())
+    line = f"Trained: {count:,} of {total:,} weights ({count / total:.2%})"
+    if lora is None:
+        shares = {
+            part: sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
+            for part, modules in parts.items()
+        }
+        return f"{line}, {_listed(shares)}."
+    layers = dict.fromkeys(name.partition(".lora_")[0] for name in trained)
+    kinds = Counter(_last_part(name) for name in layers)
+    kind = "DoRA" if lora.dora else "LoRA"
+    return f"{line}, {kind} of rank {lora.rank} times {lora.scale:g} on {len(layers)} layers: {_listed(kinds)}."
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
