@@ -70,7 +70,8 @@ class Backbone(ABC):
     def origin(self) -> dict[str, str]:
         """Where the weights are from: name, path to load them again, revision, digest, licence; empty where unknown.
 
-        `kind` says how to load them where it is not from a folder or hub as transformers has it.
+        `dtype` is the precision they came in. `kind` says how to load them where it is not from a folder or hub as
+        transformers has it.
         """
 
 
@@ -138,7 +139,7 @@ class Pretrained(Backbone):
                 self.path, "README.md", revision=self.revision, _raise_exceptions_for_missing_entries=False
             )
             card = Path(cached) if cached else None
-        return found | {"license": _licence(card)}
+        return found | {"license": _licence(card), "dtype": _precision(self.config())}
 
     @contextmanager
     def _readable(self, what: str) -> Iterator[None]:
@@ -172,6 +173,12 @@ def folder_digest(folder: Path) -> str:
             stream.seek(max(0, size - 2**20))
             digest.update(stream.read())
     return digest.hexdigest()
+
+
+def _precision(config: PretrainedConfig) -> str:
+    """The dtype that a checkpoint was saved in: a Qwen-VL says it of the whole or of its language model."""
+    dtype = config.dtype or config.get_text_config().dtype
+    return str(dtype or torch.float32).removeprefix("torch.")
 
 
 def _licence(card: Path | None) -> str:
@@ -230,7 +237,8 @@ class TinyQwen(Backbone):
         return Processor(self._tokenizer(), Qwen2VLImageProcessorPil(**settings), pixels)
 
     def origin(self) -> dict[str, str]:
-        return {"name": f"tiny random {self.family}", "path": "", "revision": "", "digest": "", "license": "apache-2.0"}
+        name, nowhere = f"tiny random {self.family}", {"path": "", "revision": "", "digest": ""}
+        return {"name": name, **nowhere, "license": "apache-2.0", "dtype": "float32"}
 
     def _texts(self) -> list[str]:
         if not isinstance(self.vocabulary, str):

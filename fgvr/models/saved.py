@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,17 +13,15 @@ from typing import Any, Literal
 import torch
 from peft import PeftModel
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, GenerationConfig
 
 from fgvr.errors import UserError
+from fgvr.models.hub_layout import finish_layout
 from fgvr.models.policy import Policy
 from fgvr.models.processor import Processor
 from fgvr.models.trained import KIND
 from fgvr.types import EncodedPrompt
-
-PROCESSOR_CLASSES = {"qwen2_5_vl": "Qwen2_5_VLProcessor", "qwen3_vl": "Qwen3VLProcessor"}
-VIDEO_PROCESSORS = {"qwen2_5_vl": "Qwen2VLVideoProcessor", "qwen3_vl": "Qwen3VLVideoProcessor"}
 
 
 def policy_card(policy: Policy) -> dict[str, Any]:
@@ -65,12 +62,11 @@ def card_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[st
 def write_hf_folder(policy: Policy, folder: Path, adapter: Literal["merge", "keep"], dtype: torch.dtype) -> None:
     """Weights, configuration, tokenizer, chat template, image processor and generation defaults in the Hub's layout.
 
-    "merge" folds adapters into the weights; "keep" writes only the adapter, for use on its base.
-    The policy must not be used afterwards: it may have been merged and rounded to `dtype`.
+    "merge" folds adapters into the weights; "keep" writes only the adapter, for use on its base. What is written is
+    rounded to `dtype`. The policy must not be used afterwards: it has been merged and rounded too.
     """
-    family = policy.base.config.model_type
+    family, origin = policy.base.config.model_type, policy.config.backbone.origin()
     if adapter == "keep":
-        origin = policy.config.backbone.origin()
         if policy.config.lora is None or not policy.config.backbone.reloadable or origin.get("kind") == KIND:
             raise UserError(
                 "only the adapter of a pretrained model can be kept apart: this run has none; export with "
@@ -78,6 +74,8 @@ def write_hf_folder(policy: Policy, folder: Path, adapter: Literal["merge", "kee
             )
         peft_config = policy.model.peft_config["default"]
         peft_config.base_model_name_or_path, peft_config.revision = origin["path"], origin["revision"] or None
+        for _, parameter in policy.trainable():
+            parameter.data = parameter.data.to(dtype)
         policy.model.save_pretrained(str(folder))
     else:
         model = policy.model.merge_and_unload() if policy.config.lora is not None else policy.model
@@ -88,8 +86,7 @@ def write_hf_folder(policy: Policy, folder: Path, adapter: Literal["merge", "kee
     for file in folder.glob("*.safetensors"):
         file.chmod((folder / "config.json" if adapter == "merge" else folder / "adapter_config.json").stat().st_mode)
     policy.processor.save(folder)
-    _name_processor(folder, PROCESSOR_CLASSES[family])
-    _video_processor(policy, folder, VIDEO_PROCESSORS[family])
+    finish_layout(folder, family, Path(origin["path"] or "nowhere"))
 
 
 def _generation_config(policy: Policy) -> GenerationConfig:
@@ -100,31 +97,6 @@ def _generation_config(policy: Policy) -> GenerationConfig:
         suppress_tokens=processor.vision_token_ids,  # an image token in an answer would ask for an image
         do_sample=False,
         max_new_tokens=512,
-    )
-
-
-def _name_processor(folder: Path, name: str) -> None:
-    """Says which class combines tokenizer and image processor, for AutoProcessor."""
-    for file in (folder / "preprocessor_config.json", folder / "tokenizer_config.json"):
-        values = json.loads(file.read_text(encoding="utf-8")) | {"processor_class": name}
-        file.write_text(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _video_processor(policy: Policy, folder: Path, name: str) -> None:
-    """The combined processor class asks for a video processor too: the base's own where there is one."""
-    target = folder / "video_preprocessor_config.json"
-    base = Path(policy.config.backbone.origin()["path"] or "nowhere") / target.name
-    if base.is_file():
-        shutil.copyfile(base, target)
-        return
-    image = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-    shared = {
-        key: image[key]
-        for key in ("patch_size", "merge_size", "temporal_patch_size", "size", "image_mean", "image_std")
-        if key in image
-    }
-    target.write_text(
-        json.dumps(shared | {"video_processor_type": name}, indent=2, sort_keys=True) + "\n", encoding="utf-8"
     )
 
 
@@ -159,9 +131,11 @@ def compare(
     The folder is asked through its own tokenizer, image processor and pixel budget. `run` is merged on the way.
     """
     trained = [_answer(run.base, run.processor, question, max_new_tokens) for question in questions]
+    if adapter == "keep":
+        _round([parameter for _, parameter in run.trainable()], dtype)
     written = run.model.merge_and_unload() if run.config.lora is not None else run.model
-    for parameter in written.parameters():  # not the buffers: rotary frequencies stay exact
-        parameter.data = parameter.data.to(dtype).float()
+    if adapter == "merge":
+        _round(written.parameters(), dtype)  # not the buffers: rotary frequencies stay exact
     processor, reopened = Processor.from_folder(folder, None), _reopen(run, folder, adapter).eval()
     differs = {"reopened": 0.0, "written": 0.0}
     same = 0
@@ -172,6 +146,11 @@ def compare(
         differs["written"] = max(differs["written"], float((own - logits).abs().max()))
         same += ids == _answer(reopened, processor, question, max_new_tokens)[0]
     return Agreement(**differs, same_answers=same, samples=len(questions))
+
+
+def _round(parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
+    for parameter in parameters:
+        parameter.data = parameter.data.to(dtype).float()
 
 
 def _reopen(run: Policy, folder: Path, adapter: Literal["merge", "keep"]) -> Any:

@@ -13,11 +13,13 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 from rich.console import Console
+from rich.filesize import decimal
 
 from fgvr.checkpoints.format import newest_checkpoint, read_manifest
 from fgvr.data.images import open_image
 from fgvr.data.tasks import OpenWorld, Task
 from fgvr.errors import UserError
+from fgvr.models import Processor
 from fgvr.models.saved import Agreement, Question, compare, write_hf_folder
 from fgvr.models.trained import read_policy, rebuild
 from fgvr.shards.manifest import load_manifest
@@ -34,7 +36,7 @@ def export(
     ckpt: Path,
     out: Path,
     adapter: Literal["merge", "keep"] = "merge",
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     data: Path | None = None,
     samples: int = 8,
     overwrite: bool = False,
@@ -45,7 +47,8 @@ def export(
         ckpt: a checkpoint, or a run's folder, whose newest whole checkpoint is taken.
         out: the folder to write. It must not exist yet.
         adapter: fold LoRA adapters into the weights, or keep them apart from their base.
-        dtype: precision of the weights written.
+        dtype: precision of the weights written. "auto" is that of the model the run began with, bfloat16 for the
+            released ones (a 7B then takes 17 GB, and 33 in float32), and float32 for an adapter kept apart.
         data: a shard set to take the comparison's photos from; by default the one the run was trained on.
         samples: on how many photos the reopened folder is compared with the run's model.
         overwrite: replace `out` if it exists.
@@ -60,26 +63,40 @@ def export(
     run, step = path.parent.parent, read_manifest(path).step
     questions, dataset = comparison(data, read_config(run), samples)
 
+    chosen = precision_of(card, adapter) if dtype == "auto" else dtype
+    precision = torch.bfloat16 if chosen == "bfloat16" else torch.float32
     building = out.with_name(f".{out.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        precision = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        console.print(f"Writing the weights in {chosen}")
         write_hf_folder(rebuild(card, state), building, adapter, precision)
+        size = size_of(building)
         console.print(f"Reopening the folder and asking it and the run's model {len(questions)} questions")
         agreement = compare(rebuild(card, state), building, adapter, precision, questions)
-        refuse_disagreement(agreement, dtype)
-        write_card(
-            building, Card(card, dataset, step, adapter, dtype, figures_of(run, step), agreement, text_of(questions[0]))
-        )
+        refuse_disagreement(agreement, chosen)
+        asked, figures = text_of(questions[0]), figures_of(run, step)
+        opening = Processor.from_folder(building, None).opening
+        write_card(building, Card(card, dataset, step, adapter, chosen, size, figures, agreement, asked, opening))
         put_in_place(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     console.print(
-        f"Wrote {out}: reopened, its logits differ by at most {agreement.reopened:.1e} from the weights written and "
-        f"those by {agreement.written:.1e} from the run's; {agreement.same_answers} of {agreement.samples} greedy "
-        "answers are the same"
+        f"Wrote {out}, {decimal(size)} of weights in {chosen}: reopened, its logits differ by at most "
+        f"{agreement.reopened:.1e} from the weights written and those by {agreement.written:.1e} from the run's; "
+        f"{agreement.same_answers} of {agreement.samples} greedy answers are the same"
     )
+
+
+def precision_of(card: Mapping[str, Any], adapter: str) -> Literal["float32", "bfloat16"]:
+    """Half of it for a whole model whose base came so; an adapter is small, and kept as it was trained."""
+    halved = card["origin"].get("dtype") in ("bfloat16", "float16")  # not said by checkpoints of earlier versions
+    return "bfloat16" if halved and adapter == "merge" else "float32"
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the weights in a folder."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def refuse_to_overwrite(out: Path, overwrite: bool) -> None:

@@ -9,17 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.filesize import decimal
 
 import fgvr
+from fgvr.models import LoRA
+from fgvr.models.hub_layout import OLDEST
 from fgvr.models.saved import Agreement
 
 UNKNOWN_LICENCE = "other"
 # tokenizer and image processor by themselves: AutoProcessor, which combines them, needs torchvision
 USE = """\
-from PIL import Image
+import transformers
+from PIL import Image, ImageOps
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
-folder, photo = "PATH/TO/THIS/FOLDER", Image.open("photo.jpg").convert("RGB")
+folder = "PATH/TO/THIS/FOLDER"
+photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGBA")  # upright, as it was taught
+photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")
 model = AutoModelForImageTextToText.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 images = AutoImageProcessor.from_pretrained(folder, backend="pil")([photo], return_tensors="pt")
@@ -28,15 +34,18 @@ chat = [{{"role": "user", "content": [{{"type": "image"}}, {{"type": "text", "te
 text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
 places = int(images["image_grid_thw"].prod()) // 4  # tokens of the photo: its patches, two by two
 ids = tokenizer(text.replace("<|image_pad|>", "<|image_pad|>" * places), return_tensors="pt")["input_ids"]
-marks = (ids == model.config.image_token_id).int()
-answer = model.generate(input_ids=ids, mm_token_type_ids=marks, **images)
-print(tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True))"""
+inputs = {{"input_ids": ids, **images}}
+if not transformers.__version__.startswith("4."):  # later releases are told which tokens are the photo's
+    inputs["mm_token_type_ids"] = (ids == model.config.image_token_id).int()
+answer = model.generate(**inputs)
+print({opening}tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True))"""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What the card tells. `policy` describes the model, `figures` are those of optimiser step `step`, perhaps none,
-    `prompt` the text of a question as the run asked it.
+    """What the card tells. `policy` describes the model, `size` counts the weights' bytes, `figures` are those of
+    optimiser step `step`, perhaps none, `prompt` is the text of a question as the run asked it, `opening` what the chat
+    template begins every reply with.
     """
 
     policy: Mapping[str, Any]
@@ -44,9 +53,11 @@ class Card:
     step: int
     adapter: str
     dtype: str
+    size: int
     figures: Mapping[str, Any]
     agreement: Agreement
     prompt: str
+    opening: str = ""
 
 
 def write_card(folder: Path, card: Card) -> None:
@@ -85,17 +96,9 @@ def _scores(card: Card) -> dict[str, float]:
 
 def _text(card: Card) -> str:
     origin, lora = card.policy["origin"], card.policy["lora"]
-    name, revision, pixels = origin["name"], origin["revision"], card.policy["pixels"]
-    base = f"`{name}`" + (f" at `{revision}`" if revision else "")
+    base = f"`{origin['name']}`" + (f" at `{origin['revision']}`" if origin["revision"] else "")
     licence = origin["license"] or "not stated by the base: look it up before you use or share this model"
-    trained = "all weights that were not frozen"
-    if lora is not None:
-        trained = f"LoRA, rank {lora['rank']}, alpha {lora['alpha']:g}"
-    rows = [
-        f"| {key} | {value:.4f} |" if isinstance(value, float) else f"| {key} | {value} |"
-        for key, value in sorted(_scores(card).items())
-    ]
-    agreement = card.agreement
+    trained = "all weights that were not frozen" if lora is None else _adapters(LoRA(**lora))
     return "\n".join(
         [
             "# A fine-grained recogniser",
@@ -106,20 +109,11 @@ def _text(card: Card) -> str:
             "",
             "## Results",
             "",
-            *(["| figure | value |", "|---|---|", *rows] if rows else ["The run has no final figures of this step."]),
+            *_results(card),
             "",
             "## Use",
             "",
-            f"Images are resized to between {pixels['min']} and {pixels['max']} pixels, the budget it was trained "
-            f"with;",
-            "the image processor beside this file holds it. Answers stand between `<answer>` and `</answer>`.",
-            "Ask it what it was taught to be asked:",
-            "",
-            *(
-                ["```python", USE.format(prompt=card.prompt), "```"]
-                if card.adapter == "merge"
-                else [f"> {card.prompt}"]
-            ),
+            *_use(card),
             "",
             "## Limits",
             "",
@@ -131,12 +125,55 @@ def _text(card: Card) -> str:
             "",
             "## Check",
             "",
-            f"Reopened by transformers {version('transformers')} (torch {version('torch')}), weights in "
-            f"{card.dtype}, and",
-            f"asked {agreement.samples} of the run's own questions. Largest logit difference from the weights as "
-            f"written:",
-            f"{agreement.reopened:.2e}; of those from the run's model as trained: {agreement.written:.2e}.",
-            f"{agreement.same_answers} of {agreement.samples} greedy answers are the run's.",
+            *_check(card),
             "",
         ]
     )
+
+
+def _adapters(lora: LoRA) -> str:
+    kind = "DoRA" if lora.dora else "LoRA"
+    scaling = " over the rank's root" if lora.rslora else ""
+    on = lora.targets if isinstance(lora.targets, str) else ", ".join(lora.targets)
+    return f"{kind}, rank {lora.rank}, alpha {lora.alpha:g}{scaling}, on `{on}`"
+
+
+def _results(card: Card) -> list[str]:
+    rows = [
+        f"| {key} | {value:.4f} |" if isinstance(value, float) else f"| {key} | {value} |"
+        for key, value in sorted(_scores(card).items())
+    ]
+    return ["| figure | value |", "|---|---|", *rows] if rows else ["The run has no final figures of this step."]
+
+
+def _use(card: Card) -> list[str]:
+    pixels, merged = card.policy["pixels"], card.adapter == "merge"
+    weights = "Weights" if merged else "Adapter weights"
+    opened = [
+        f"The chat template begins every reply with `{card.opening!r}`, which belongs to it: put it before what a",
+        "server returns.",
+    ]
+    opening = f"{card.opening!r} + " if card.opening else ""
+    return [
+        f"{weights} in {card.dtype}, {decimal(card.size)}; transformers {OLDEST} or later opens them.",
+        f"Images are resized to between {pixels['min']} and {pixels['max']} pixels, the budget it was trained with;",
+        "the image processor beside this file holds it. Answers stand between `<answer>` and `</answer>`.",
+        *(opened if card.opening else []),
+        "Ask it what it was taught to be asked:",
+        "",
+        *(
+            ["```python", USE.format(prompt=card.prompt, opening=opening), "```"]
+            if merged
+            else [f"> {line}" for line in card.prompt.splitlines()]
+        ),
+    ]
+
+
+def _check(card: Card) -> list[str]:
+    agreement = card.agreement
+    return [
+        f"Reopened by transformers {version('transformers')} (torch {version('torch')}), weights in {card.dtype}, and",
+        f"asked {agreement.samples} of the run's own questions. Largest logit difference from the weights as written:",
+        f"{agreement.reopened:.2e}; of those from the run's model as trained: {agreement.written:.2e}.",
+        f"{agreement.same_answers} of {agreement.samples} greedy answers are the run's.",
+    ]

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import NAMES, tiny_backbone, tiny_policy
+from templates import THINKS, template_that_opens
 
 from fgvr.errors import UserError
 from fgvr.models import LoRA, PixelBudget, PolicyConfig, Pretrained, TinyQwen
@@ -107,3 +108,19 @@ def test_flash_attention_in_full_precision_is_refused_before_the_model_is_built(
         with pytest.raises(UserError, match="train on a GPU only"):
             module.setup("fit")
     assert module.policy is None
+
+
+def test_another_chat_template_is_refused(folder):
+    checkpoint = saved(built(Pretrained(str(folder))))
+    (folder / "chat_template.jinja").write_text(template_that_opens(THINKS))
+    with pytest.raises(UserError, match="these differ: chat template"):
+        built(Pretrained(str(folder))).on_load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("fn", ["fit", "validate"])
+def test_what_is_trained_is_said_where_a_run_trains(fn: str, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "fgvr")
+    module = SFT(PolicyConfig(tiny_backbone(), PIXELS, lora=LoRA(rank=2, alpha=4.0)))
+    module._trainer = SimpleNamespace(state=SimpleNamespace(fn=fn))  # pyright: ignore[reportAttributeAccessIssue]
+    module.configure_model()
+    assert ("LoRA of rank 2 times 2 on 14 layers: q_proj 2, k_proj 2" in caplog.text) == (fn == "fit")

@@ -1,43 +1,22 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from conftest import NAMES, photo, tiny_policy
+from exported import CHAT, noisy, own_logits, strangers_logits, write_run
+from rich.filesize import decimal
 from safetensors.torch import load_file, save_file
 
-from fgvr.checkpoints.format import write_checkpoint
 from fgvr.errors import UserError
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained, Trained
 from fgvr.models.saved import compare, policy_card
 from fgvr.models.trained import rebuild
 from fgvr.shards.packing import pack
 from fgvr.sources.image_folder import ImageFolder
-from fgvr.tools.export import export
-
-CHAT = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
-# what a stranger runs: transformers alone, from the photo's pixels to logits
-STRANGER = """
-import json, sys, torch
-from PIL import Image
-from transformers import AutoImageProcessor, AutoTokenizer, Qwen2_5_VLForConditionalGeneration
-folder, picture = sys.argv[1:]
-model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-tokenizer = AutoTokenizer.from_pretrained(folder)
-images = AutoImageProcessor.from_pretrained(folder, backend="pil")([Image.open(picture)], return_tensors="pt")
-chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
-text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-count = int(images["image_grid_thw"].prod()) // 4
-ids = tokenizer(text.replace("<|image_pad|>", "<|image_pad|>" * count), return_tensors="pt")["input_ids"]
-marks = (ids == model.config.image_token_id).int()
-with torch.no_grad():
-    logits = model(input_ids=ids, mm_token_type_ids=marks, **images).logits[0]
-assert not any(name.split(".")[0] == "fgvr" for name in sys.modules)
-torch.save(logits, sys.argv[2] + ".logits")
-"""
+from fgvr.tools.export import export, precision_of
 
 
 @pytest.fixture
@@ -51,54 +30,13 @@ def shards(tmp_path: Path) -> Path:
     return tmp_path / "shards"
 
 
-def write_run(policy: Policy, shards: Path, run: Path) -> Path:
-    state = {f"policy.{name}": value for name, value in policy.state_dict().items()}
-    if policy.config.backbone.reloadable:
-        kept = {f"policy.{name}" for name, _ in policy.trainable()}
-        state = {name: value for name, value in state.items() if name in kept}
-    checkpoint = {"state_dict": state, "fgvr_policy": policy_card(policy), "global_step": 3, "epoch": 0}
-    write_checkpoint(checkpoint, run / "checkpoints" / "step=3.ckpt")
-    data = {
-        "train": [{"path": str(shards)}],
-        "task": {"class_path": "fgvr.data.OpenWorld", "init_args": {"question": "What is it?"}},
-    }
-    (run / "config.yaml").write_text(yaml.safe_dump({"data": {"init_args": data}}))
-    (run / "final_metrics.json").write_text(json.dumps({"seen/exact": 0.5, "step": 3, "fgvr": "0"}))
-    return run
-
-
-def noisy(policy: Policy) -> Policy:
-    with torch.no_grad():
-        for _, parameter in policy.trainable():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-    return policy.eval()
-
-
 def test_plain_transformers_gives_the_run_s_logits(tmp_path: Path, shards: Path):
     policy = noisy(tiny_policy())
     export(write_run(policy, shards, tmp_path / "run"), tmp_path / "out")
-    picture = tmp_path / "a.png"
-    photo(120, 64, seed=9).save(picture)
-    subprocess.run([sys.executable, "-c", STRANGER, str(tmp_path / "out"), str(picture)], check=True, cwd=tmp_path)
-    theirs = torch.load(f"{picture}.logits", weights_only=True)
-    prompt = policy.processor.encode_prompt(CHAT, [photo(120, 64, seed=9)])
-    marks = (prompt.input_ids == policy.processor.image_token).int()
-    images = {"pixel_values": policy.processor.pixel_values(prompt.images), "image_grid_thw": prompt.images.grid_thw}
-    with torch.no_grad():
-        ours = policy.base(input_ids=prompt.input_ids[None], mm_token_type_ids=marks[None], **images).logits[0]
-    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
-
-
-def test_the_card_s_own_lines_ask_the_model(tmp_path: Path, shards: Path):
-    export(write_run(noisy(tiny_policy()), shards, tmp_path / "run"), tmp_path / "out", samples=1)
-    lines = (tmp_path / "out" / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    photo(90, 70).save(tmp_path / "photo.jpg")
-    code = (
-        lines.replace("PATH/TO/THIS/FOLDER", str(tmp_path / "out")) + "\nimport sys; assert 'fgvr' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    picture = photo(120, 64, seed=9)
+    picture.save(tmp_path / "a.png")
+    theirs = strangers_logits(tmp_path / "out", tmp_path / "a.png")
+    torch.testing.assert_close(theirs, own_logits(policy, picture), rtol=0, atol=1e-5)
     modes = {path.stat().st_mode for path in (tmp_path / "out").iterdir()}
     assert len(modes) == 1  # nobody is shut out of the weights alone
 
@@ -131,16 +69,21 @@ def test_the_folder_follows_the_hub_s_conventions(tmp_path: Path, shards: Path):
     assert generation["suppress_tokens"]
 
 
-@pytest.mark.parametrize("adapter", ["merge", "keep"])
-def test_adapters_are_merged_or_kept(tmp_path: Path, shards: Path, adapter):
+def adapted(tmp_path: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Policy:
+    """On a base that was released in `dtype`, under the MIT licence."""
     base = tiny_policy()
-    base.base.save_pretrained(tmp_path / "base")
+    base.base.to(dtype).save_pretrained(tmp_path / "base")
     base.processor.save(tmp_path / "base")
     (tmp_path / "base" / "README.md").write_text("---\nlicense: mit\n---\n")
     backbone = Pretrained(str(tmp_path / "base"))
-    config = PolicyConfig(backbone, PixelBudget(784, 7056), lora=LoRA(rank=2, alpha=4.0))
-    policy = noisy(Policy(config, backbone.processor(config.pixels)))
-    run = write_run(policy, shards, tmp_path / "run")
+    config = PolicyConfig(backbone, PixelBudget(784, 7056), lora=LoRA(rank=2, alpha=4.0, **options))
+    return noisy(Policy(config, backbone.processor(config.pixels)))
+
+
+@pytest.mark.parametrize("adapter", ["merge", "keep"])
+@pytest.mark.parametrize("options", [{}, {"dora": True, "rslora": True, "targets": r".*layers\.1\..*_proj"}])
+def test_adapters_are_merged_or_kept(tmp_path: Path, shards: Path, adapter, options):
+    run = write_run(adapted(tmp_path, **options), shards, tmp_path / "run")
     export(run, tmp_path / "out", adapter=adapter, samples=2)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert ("adapter_model.safetensors" in names) == (adapter == "keep")
@@ -164,10 +107,47 @@ def test_a_run_that_began_where_another_ended_is_exported_like_any(tmp_path: Pat
         export(run, tmp_path / "kept", adapter="keep", samples=2)
 
 
-def test_bfloat16_weights_agree_with_the_run_s_rounded_alike(tmp_path: Path, shards: Path):
-    export(write_run(noisy(tiny_policy()), shards, tmp_path / "run"), tmp_path / "out", dtype="bfloat16", samples=2)
-    weights = load_file(tmp_path / "out" / "model.safetensors")
-    assert {value.dtype for value in weights.values()} == {torch.bfloat16}
+def dtypes(folder: Path) -> set[torch.dtype]:
+    return {value.dtype for file in folder.glob("*.safetensors") for value in load_file(file).values()}
+
+
+@pytest.mark.parametrize(
+    ("base", "adapter", "dtype", "written"),
+    [
+        (torch.bfloat16, "merge", "auto", torch.bfloat16),  # as the base was released
+        (torch.float32, "merge", "auto", torch.float32),
+        (torch.bfloat16, "merge", "float32", torch.float32),
+        (torch.float32, "merge", "bfloat16", torch.bfloat16),
+        (torch.bfloat16, "keep", "auto", torch.float32),  # a small file, exact
+        (torch.bfloat16, "keep", "bfloat16", torch.bfloat16),
+    ],
+)
+def test_the_precision_written_is_the_base_s_or_the_one_asked_for(
+    tmp_path: Path, shards: Path, capsys: pytest.CaptureFixture[str], base, adapter, dtype, written
+):
+    run = write_run(adapted(tmp_path, base), shards, tmp_path / "run")
+    export(run, tmp_path / "out", adapter=adapter, dtype=dtype, samples=1)
+    assert dtypes(tmp_path / "out") == {written}
+    name = str(written).removeprefix("torch.")
+    said = " ".join(capsys.readouterr().out.split())
+    (weights,) = (tmp_path / "out").glob("*.safetensors")
+    size = decimal(weights.stat().st_size)
+    assert f"Writing the weights in {name}" in said
+    assert f"{size} of weights in {name}: reopened" in said
+    assert f"in {name}, {size}; transformers 4.57 or later opens" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_checkpoint_that_does_not_say_its_base_s_precision_is_written_in_float32(tmp_path: Path):
+    card = policy_card(tiny_policy())
+    assert precision_of(card | {"origin": {"name": "x"}}, "merge") == "float32"
+
+
+def test_random_weights_stay_in_float32_and_can_be_halved(tmp_path: Path, shards: Path):
+    run = write_run(noisy(tiny_policy()), shards, tmp_path / "run")
+    export(run, tmp_path / "out", samples=1)
+    assert dtypes(tmp_path / "out") == {torch.float32}
+    export(run, tmp_path / "half", dtype="bfloat16", samples=2)
+    assert dtypes(tmp_path / "half") == {torch.bfloat16}
 
 
 def test_a_folder_that_answers_differently_is_noticed(tmp_path: Path, shards: Path):
@@ -188,7 +168,7 @@ def test_another_pixel_budget_in_the_folder_is_noticed(tmp_path: Path, shards: P
     export(write_run(policy, shards, tmp_path / "run"), tmp_path / "out", samples=2)
     file = tmp_path / "out" / "preprocessor_config.json"
     values = json.loads(file.read_text())
-    values["size"] = {"shortest_edge": 784, "longest_edge": 784}
+    values |= {"size": {"shortest_edge": 784, "longest_edge": 784}, "max_pixels": 784}
     file.write_text(json.dumps(values))
     run = rebuild(policy_card(policy), policy.state_dict())
     with pytest.raises(RuntimeError):  # another number of image tokens: the logits are not even of one shape
