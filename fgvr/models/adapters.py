@@ -174,7 +174,7 @@ def what_is_trained(model: nn.Module, lora: LoRA | None, parts: Mapping[str, Seq
     layers = dict.fromkeys(name.partition(".lora_")[0] for name in trained)
     kinds = Counter(_last_part(name) for name in layers)
     kind = "DoRA" if lora.dora else "LoRA"
-    return f"{line}, {kind} of rank {lora.rank} times {lora.scale:g} on {len(layers)} layers: {_listed(kinds)}."
+    return f"{line}, {kind} of rank {lora.rank}, scale {lora.scale:g}, on {len(layers)} layers: {_listed(kinds)}."
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -147,10 +147,10 @@ def test_what_is_trained_is_said_with_names_counts_and_share():
     share = f"{added / (base + added):.2%}"
     assert (
         lines[0]
-        == f"Trained: {added:,} of {base + added:,} weights ({share}), LoRA of rank 2 times 2 on 2 layers: q_proj 2."
+        == f"Trained: {added:,} of {base + added:,} weights ({share}), LoRA of rank 2, scale 2, on 2 layers: q_proj 2."
     )
     assert "on 14 layers: q_proj 2, k_proj 2, v_proj 2, o_proj 2, gate_proj 2, up_proj 2, down_proj 2." in lines[1]
-    assert "DoRA of rank 2 times 16" in tiny_policy(lora=LoRA(rank=2, alpha=32.0, dora=True)).what_is_trained()
+    assert "DoRA of rank 2, scale 16," in tiny_policy(lora=LoRA(rank=2, alpha=32.0, dora=True)).what_is_trained()
     assert policy.what_is_trained().startswith(f"Trained: {base:,} of {base:,} weights (100.00%), vision ")
     frozen = tiny_policy(freeze=("vision", "projector")).what_is_trained()
     assert "vision 0, projector 0, language " in frozen
