@@ -50,7 +50,7 @@ def test_a_thought_that_the_template_opens_is_not_opened_twice(opening: str, thi
     processor = processor_that_opens(opening)
     asked = OpenWorld(think=think).bind(Taxonomy.flat(NAMES)).opened(processor.opening)
     item = SFTEncode(processor, asked, 500, Augment())(example(), random.Random(0))
-    turn = processor.tokenizer.decode(item.input_ids.tolist()).rpartition("<|im_start|>assistant\n")[2]
+    turn = str(processor.tokenizer.decode(item.input_ids.tolist())).rpartition("<|im_start|>assistant\n")[2]
     assert [turn.count(tag) for tag in ("<think>", "</think>", "<answer>", "</answer>")] == [1, 1, 1, 1]
     assert turn.startswith(opening)
     reply = processor.decode(item.input_ids[-item.targets :].tolist())

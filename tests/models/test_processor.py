@@ -91,7 +91,7 @@ def test_what_the_template_opens_belongs_to_the_reply_and_is_not_taught_again(op
     chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
     prompt = processor.encode_prompt(chat, [photo()]).input_ids.tolist()
     target = processor.encode_target(reply)
-    whole = processor.tokenizer.decode([*prompt, *target])
+    whole = str(processor.tokenizer.decode([*prompt, *target]))
     turn = whole.rpartition("<|im_start|>assistant\n")[2]
     assert turn.replace("\n", "") == reply + "<|im_end|>"
     assert processor.decode(target).replace("\n", "") == reply

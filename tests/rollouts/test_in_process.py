@@ -101,7 +101,7 @@ def test_a_sampled_reply_begins_with_what_the_template_has_opened():
     policy.processor = processor_that_opens(THINKS)
     (group, *_) = InProcess().sample(policy, prompt_batch(policy), Sampling(group_size=4, max_new_tokens=6), SEEDS)
     for completion in group.completions:
-        own = policy.processor.tokenizer.decode(completion.ids.tolist(), skip_special_tokens=True)
+        own = str(policy.processor.tokenizer.decode(completion.ids.tolist(), skip_special_tokens=True))
         assert completion.text == THINKS + own  # and the ids, whose log-probs are learned from, are the model's alone
 
 
