@@ -33,7 +33,7 @@ DOORS = {
     "webdataset": ("shards/reading.py",),
     "aiohttp": ("judges/served/chat.py",),
     "redis": ("judges/caches/redis.py",),
-    "rapidfuzz": ("judges/taxonomy.py",),
+    "rapidfuzz": ("taxonomy/misspelling.py",),
     "lightning": ("modules/", "datamodules/", "callbacks/", "strategies/", "cli.py", "__main__.py"),
 }
 SECRETS = {"chat.py", "redis.py"}  # read addresses and keys when they connect, as they belong in no yaml

@@ -21,7 +21,8 @@ from fgvr.aviary.names import RANKS, ROOT, Genus, Species, catalogue, genera
 from fgvr.aviary.scene import Scene
 from fgvr.errors import UserError
 from fgvr.sources.base import Record, Refusal, Source
-from fgvr.taxonomy.tree import Taxonomy, normalise
+from fgvr.taxonomy.spelling import normalise
+from fgvr.taxonomy.tree import Taxonomy
 
 DRAWING = 1  # goes up whenever the same settings would give other pictures
 FEWEST, MOST = 48, 120

@@ -21,7 +21,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from fgvr.errors import SampleError, UserError
-from fgvr.taxonomy.names import Names, spelling
+from fgvr.taxonomy.names import Names
+from fgvr.taxonomy.spelling import spelling
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Answer, Example
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fgvr.taxonomy.names import Written
+from fgvr.taxonomy.lexicon import Written
 
 
 def _words(text: str) -> frozenset[str]:
@@ -43,7 +43,6 @@ _PHRASE = rf"""(?:
 ABSTENTION = re.compile(rf"(?>{_PHRASE}\b)(?:\ (?>{_PHRASE}\b))*+", re.VERBOSE)
 NO_WORD = re.compile(r"[\s?\-‐‑‒–—]*")  # a blank, a dash, a question mark
 
-ASIDE = re.compile(r"([^()]+)\(([^()]+)\)[\s.!,]*")
 WITHIN_ASIDE = re.compile(r"([^()]*[^()\s])\s*\(([^()]+)\)([^()]*)")  # "Yellow-rumped (Myrtle) Warbler" as well
 # "Cardinalis cardinalis", "C. cardinalis", a subspecies; and the names of families and orders.
 SCIENTIFIC = re.compile(

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
 from itertools import pairwise
 
 from fgvr.judges.base import Judgement
 from fgvr.judges.phrases import (
     ABSTENTION,
-    ASIDE,
     CODED,
     CORE,
     FILLERS,
@@ -29,7 +27,7 @@ from fgvr.judges.phrases import (
 from fgvr.judges.several import Reading, names_label, several
 from fgvr.judges.several import gives_several as gives_several
 from fgvr.taxonomy.names import MAX_CHARACTERS, Names
-from fgvr.taxonomy.tree import Taxonomy, normalise
+from fgvr.taxonomy.spelling import normalise
 from fgvr.types import Verdict
 
 MAX_WORDS = 12  # or three times the label's
@@ -64,7 +62,7 @@ def screen(label: str, answer: str, known: Names | None = None) -> Judgement | N
     if names_label(label, answer):
         return Judgement(Verdict.SPECIFIC, label)
     if known is not None:
-        node = known.find(answer) or finer_of_aside(answer, known.find, known.taxonomy)
+        node = known.find(answer)
         if node is not None:
             return Judgement(Verdict.SPECIFIC, node) if node == known.find(label) else None
     if abstains(answer, known.taxonomy.root if known is not None else ""):
@@ -84,17 +82,6 @@ def abstains(answer: str, root: str = "") -> bool:
     if whole:
         text = re.sub(rf"\b{re.escape(whole)}\b", "thing", text)
     return not answer.strip() or ABSTENTION.fullmatch(text) is not None
-
-
-def finer_of_aside(answer: str, find: Callable[[str], str | None], taxonomy: Taxonomy) -> str | None:
-    """The node of "Common name (Scientific name)": both must be names of one node, or the finer one's ancestor's."""
-    parts = ASIDE.fullmatch(unicodedata.normalize("NFKC", answer).strip())
-    outer, inner = (find(parts[1]), find(parts[2])) if parts else (None, None)
-    if outer is None or inner is None:
-        return None
-    if outer == inner or taxonomy.is_ancestor(inner, outer):
-        return outer
-    return inner if taxonomy.is_ancestor(outer, inner) else None
 
 
 def _is_name(reading: Reading) -> bool:

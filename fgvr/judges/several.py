@@ -30,9 +30,12 @@ from fgvr.judges.phrases import (
     WITHIN_ASIDE,
     YEAR,
 )
-from fgvr.taxonomy.names import SEPARATORS, Lexicon, Names, Spot, Written, bare, spelling
-from fgvr.taxonomy.tree import normalise
+from fgvr.taxonomy.lexicon import Lexicon, Spot, Written
+from fgvr.taxonomy.names import Names
+from fgvr.taxonomy.spelling import SEPARATORS, bare, normalise, spelling
+from fgvr.taxonomy.vehicles import year_last
 
+PASSING = FILLERS | ASIDES
 HYPHEN = re.compile("[-‐‑‒–−]")
 
 
@@ -95,12 +98,12 @@ def _unrelated(reading: Reading) -> bool:
     What stands in parentheses is held against the rest only where both are such names whole: "Gyoza (Japanese
     dumplings)" is one dish.
     """
-    if reading.known is None:
-        return False
+    if reading.known is None or reading.known.lexicon.holds(year_last(_without_article(reading.text.words))):
+        return False  # one name may be made of others': the Hummer of AM General
     text, aside = reading.text, _aside(reading)
     nodes = {spot.node for spot in reading.spots if spot.start not in aside}
     within = {spot.node for spot in reading.spots if spot.start in aside}
-    loose = {place for place in range(len(text.words)) if text.words[place] not in FILLERS | ASIDES} - reading.inside
+    loose = {place for place, word in enumerate(text.words) if word not in PASSING} - reading.inside
     groups = [nodes, within] if loose else [nodes | within]
     groups.append(set(reading.known.lexicon.run_together(text)))
     return any(
@@ -108,6 +111,10 @@ def _unrelated(reading: Reading) -> bool:
         for group in groups
         for first, second in combinations(group & reading.known.taxonomy.lineage.keys(), 2)
     )
+
+
+def _without_article(words: tuple[str, ...]) -> tuple[str, ...]:
+    return words[1:] if words[:1] in (("a",), ("an",), ("the",)) else words
 
 
 def _aside(reading: Reading) -> range:

@@ -1,64 +1,156 @@
-"""Which node of the taxonomy an answer names, without being taken in by a list of names; and the names in a text."""
+"""Which node of the taxonomy an answer names, without being taken in by a list of names."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
-from fgvr.taxonomy.tree import Taxonomy, normalise
+from fgvr.taxonomy.forms import Forms, mostly_numbered
+from fgvr.taxonomy.lexicon import Lexicon
+from fgvr.taxonomy.misspelling import Misspellings
+from fgvr.taxonomy.phrasing import aside, kind_length, kinds, one_of, said, same_species, scientific, surely_scientific
+from fgvr.taxonomy.spelling import PART, UNUSUAL, bare, cut, singular, spelling
+from fgvr.taxonomy.tree import Taxonomy
 
 MAX_CHARACTERS = 512  # of an answer that is read: normalising long runs of accents takes quadratic time
 
-# The marks that part one name from the next in a list, and what looks like them or like nothing at all. Normalising
-# drops them (it keeps the words "and", "or", "vs"), which would turn the list "red, finch" into the name "red finch".
-SEPARATORS = re.compile(
-    "["
-    + r",;/\\|&+\t\n\r\v\f\x1c-\x1f\x85\u2028\u2029"
-    + "•·・‧∙⋅●○◦▪▫■□‣⁃⁌⁍、،؛؍‚⸲⸴⸵⸝꘍⁄∕⧸⧵⟋⟍╱╲¦‖∣∥│┃║ǀǁǂǃ→⇒➜⟶←↔"
-    + r"\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
-    + "]+"
-)
-ARTICLE = re.compile(r"(?:a|an|the)\s+", re.IGNORECASE)
-CLICKS = str.maketrans("ǀǁǂǃ", "||||")  # letters by their category, lines by their looks
-PLAIN = re.compile(r"[ \u00a0_'’‘‐‑‒–-]*")
-WORD = re.compile(r"[^\W_]+(?:['’`]+[^\W_]+)*|&")
+REMEMBERED = 65536  # texts whose node is kept
 
-
-def spelling(name: str) -> tuple[str, ...]:
-    """The normalised pieces of a name between list separators: one for a plain name, none for mere punctuation."""
-    pieces = (normalise(piece) for piece in SEPARATORS.split(unicodedata.normalize("NFKC", name)))
-    return tuple(piece for piece in pieces if piece)
-
-
-def bare(text: str) -> tuple[str, ...]:
-    """The text without outer white space, and where it begins with an article, the text after that too."""
-    stripped = text.strip()
-    article = ARTICLE.match(stripped)
-    return (stripped, stripped[article.end() :]) if article else (stripped,)
+Find = Callable[[str], str | None]
 
 
 class Names:
-    """All names and synonyms of a taxonomy, each to be matched whole."""
+    """All names and synonyms of a taxonomy, each to be matched whole.
 
-    def __init__(self, taxonomy: Taxonomy) -> None:
-        self.taxonomy = taxonomy
+    This is the one matcher of judges, rewards and tasks: what `find` finds is right for all of them. `similarity`,
+    from 0.5 to 1, is how much of a name must stay in `find_misspelt`; at 1 that finds nothing more.
+    """
+
+    def __init__(self, taxonomy: Taxonomy, similarity: float = 0.9) -> None:
+        self.taxonomy, self.similarity = taxonomy, similarity
         synonyms = {spelling(other): node for node, others in taxonomy.synonyms.items() for other in others}
         self._nodes = synonyms | {spelling(node): node for node in taxonomy.lineage}
+        self._nodes.pop((), None)  # a name of mere punctuation would be every answer of mere punctuation
         longest = max(len(name) for names in ((*taxonomy.lineage,), *taxonomy.synonyms.values()) for name in names)
         self._limit = max(MAX_CHARACTERS, longest)
-        self._nodes.pop((), None)  # a name of mere punctuation would be every answer of mere punctuation
+        self._found: dict[str, str | None] = {}
+        self._guessed: dict[str, str | None] = {}
+        self._kinds = kinds(taxonomy.root)
+        self._root_words = frozenset(map(one_of, cut(taxonomy.root)))
 
     def find(self, text: str) -> str | None:
-        """The node that the whole text names, or None. A leading article and closing punctuation are passed over.
+        """The node that the whole text names, or None where it names none, several, or could be either of two.
 
-        Text with list separators matches only a name that has them in the same places. Text of more than 512 characters
-        is no name, unless the taxonomy has one as long.
+        A name or synonym as it is written counts before all else, past case, punctuation and a leading article. Then
+        come the ways in which names are said:
+
+        - by another spelling: a possessive with or without its "s" ("Brandt's" for "Brandt"), accents of Latin
+          letters, "&", a plural of any word, "grey" for "gray", other spaces ("F16", "Yellow Throat"), a year in front
+        - in a sentence ("It is a X.", "I think it's an X", "The bird in the photo is a X")
+        - with what it is ("Bengal cat", "Boxer (dog breed)")
+        - "Common name (Scientific name)", of which the finer counts where one stands above the other; a scientific
+          name that the taxonomy lacks is passed over, unless the node has another one
+        - vehicles without their maker or body type, where what is left is one class alone ("737-800")
+
+        Text with list separators matches only a name that has them in the same places. Nothing is guessed: a misspelt
+        name is none (see `find_misspelt`). Text of more than 512 characters is no name, unless the taxonomy has one as
+        long.
         """
         if len(text) > self._limit:
             return None
+        return self._remember(self._found, text, lambda: self._said(text) or self.of_aside(text, self._said))
+
+    def find_misspelt(self, text: str) -> str | None:
+        """The node that the text names by `find`, else the one whose name it misspells (see `Misspellings`)."""
+        if len(text) > self._limit:
+            return None
+        return self.find(text) or self._remember(
+            self._guessed, text, lambda: self._misspelt(text) or self.of_aside(text, self.find_misspelt)
+        )
+
+    def of_aside(self, text: str, find: Find) -> str | None:
+        """The node of "Name (other name)", each by `find`; None for other text, and where the two contradict."""
+        parts = aside(text)
+        if parts is None:
+            return None
+        outer, inner = find(parts[0]), find(parts[1])
+        if outer is None or inner is None:
+            node, other = (inner, parts[0]) if outer is None else (outer, parts[1])
+            return node if node is not None and (self._is_kind(other, node) or self._may_be(other, node)) else None
+        if outer == inner or self.taxonomy.is_ancestor(inner, outer):
+            return outer
+        return inner if self.taxonomy.is_ancestor(outer, inner) else None
+
+    def readings(self, text: str) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """The words that may be the name in a text, in the form of `Forms.regular`, with those that say its kind."""
+        if UNUSUAL.search(text):
+            return
+        name = said(text, self._root_words)
+        for reading in (text, name) if name is not None else (text,):
+            for bared in bare(reading):
+                words = self.forms.regular(cut(bared))
+                yield words, ()
+                if length := kind_length(words, self._kinds):
+                    yield words[:-length], words[-length:]
+
+    def fits(self, kind: tuple[str, ...], node: str) -> bool:
+        """Whether the words for a kind are not the name of a node that does not stand above this one."""
+        named = (self._nodes.get((" ".join(kind[:count]),)) for count in range(1, len(kind) + 1))
+        return all(other is None or self.taxonomy.is_ancestor(other, node) for other in named)
+
+    @cached_property
+    def forms(self) -> Forms:
+        """The names and synonyms as they may be spelt by rule."""
+        makers = {cut(node) for path in self.taxonomy.paths.values() for node in path[:-1]}
+        return Forms(self._owners, makers, mostly_numbered(self.taxonomy.paths))
+
+    @cached_property
+    def misspellings(self) -> Misspellings:
+        return Misspellings(self.forms.words, self.similarity)
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """The names and synonyms as they are to be found within longer text."""
+        return Lexicon(self._owners)
+
+    @cached_property
+    def _owners(self) -> dict[str, str]:
+        synonyms = {other: node for node, others in self.taxonomy.synonyms.items() for other in others}
+        return synonyms | {node: node for node in self.taxonomy.lineage}
+
+    @staticmethod
+    def _remember(found: dict[str, str | None], text: str, look: Callable[[], str | None]) -> str | None:
+        if text not in found:
+            if len(found) >= REMEMBERED:
+                found.clear()
+            found[text] = look()
+        return found[text]
+
+    def _said(self, text: str) -> str | None:
+        if (node := self._written(text)) is not None:
+            return node
+        readings = list(self.readings(text))
+        for find in (self.forms.find, self.forms.find_shortened):
+            for words, kind in readings:
+                node = find(words)
+                if node is not None and self.fits(kind, node):
+                    return node
+        return None
+
+    def _misspelt(self, text: str) -> str | None:
+        if self.similarity >= 1:
+            return None
+        for words, kind in self.readings(text):
+            if PART in words or not words:
+                continue
+            for last in (singular(words[-1]), words[-1]):  # what ends in "s" may be a slip of the pen and no plural
+                node = self.misspellings.find((*words[:-1], last))
+                if node is not None and self.fits(kind, node):
+                    return node
+        return None
+
+    def _written(self, text: str) -> str | None:
+        """The node whose name or synonym this is as it stands, past a leading article and closing punctuation."""
         for candidate in bare(text):
             pieces = spelling(candidate)
             node = self._nodes.get(pieces) or (self.taxonomy.find(pieces[0]) if len(pieces) == 1 else None)
@@ -66,121 +158,18 @@ class Names:
                 return node
         return None
 
-    @cached_property
-    def lexicon(self) -> Lexicon:
-        """The names and synonyms as they are to be found within longer text."""
-        synonyms = {other: node for node, others in self.taxonomy.synonyms.items() for other in others}
-        return Lexicon(synonyms | {node: node for node in self.taxonomy.lineage})
+    def _is_kind(self, text: str, node: str) -> bool:
+        words = tuple(map(one_of, cut(bare(text)[-1])))
+        return 0 < len(words) == kind_length(words, self._kinds) and self.fits(words, node)
 
-
-@dataclass(frozen=True)
-class Written:
-    """A text cut into words, with what stands around them as it was written: `gaps[k]` stands before `words[k]`.
-
-    Words are in lower case, without apostrophes or accents that stand apart from their letter; "&" is the word "and".
-    `raw` are the same words as written. There is one gap more than there are words.
-    """
-
-    words: tuple[str, ...]
-    raw: tuple[str, ...]
-    gaps: tuple[str, ...]
-
-    @classmethod
-    def of(cls, text: str) -> Written:
-        plain = unicodedata.normalize("NFKC", text).translate(CLICKS)
-        whole = "".join(c for c in plain if unicodedata.category(c)[0] != "M")
-        found = list(WORD.finditer(whole))
-        ends = [0, *(match.end() for match in found)]
-        starts = [*(match.start() for match in found), len(whole)]
-        raw = tuple(match.group() for match in found)
-        words = tuple("and" if word == "&" else re.sub("['’`]", "", word).casefold() for word in raw)
-        return cls(words, raw, tuple(whole[end:start] for end, start in zip(ends, starts, strict=True)))
-
-
-@dataclass(frozen=True)
-class Spot:
-    """The words from `start` up to `end` (exclusive) of a text are a name of `node`."""
-
-    start: int
-    end: int
-    node: str
-
-
-class Lexicon:
-    """What a set of names is made of, `names` mapping each name to its node.
-
-    `words` and `characters` are all that occur in them, `pairs` the words that stand side by side, and `joins` those
-    of them with more than spaces, hyphens and apostrophes between.
-    """
-
-    def __init__(self, names: Mapping[str, str]) -> None:
-        written = {name: Written.of(name) for name in names}
-        self.words = frozenset(word for entry in written.values() for word in entry.words)
-        self.characters = frozenset(c for name in names for c in unicodedata.normalize("NFKC", name) + name)
-        beside = [
-            (before, after, gap)
-            for entry in written.values()
-            for before, after, gap in zip(entry.words, entry.words[1:], entry.gaps[1:-1], strict=False)
-        ]
-        self.pairs = frozenset((before, after) for before, after, _ in beside)
-        self.joins = frozenset((before, after) for before, after, gap in beside if not PLAIN.fullmatch(gap))
-        self._nodes: dict[tuple[str, ...], tuple[str, Written]] = {
-            entry.words: (names[name], entry) for name, entry in written.items() if entry.words
-        }
-        self._longest = max(map(len, self._nodes), default=0)
-        self._squeezed = {"".join(words): node for words, (node, _) in self._nodes.items() if len("".join(words)) > 2}
-        self._lengths = sorted(set(map(len, self._squeezed)), reverse=True)
-
-    def spots(self, text: Written) -> list[Spot]:
-        """The names in the text from left to right, the longest first where several begin at one word.
-
-        A name with list separators between its words is found only where the name itself has them.
-        """
-        found: list[Spot] = []
-        start = 0
-        while start < len(text.words):
-            spot = self._longest_from(text, start)
-            if spot is not None:
-                found.append(spot)
-            start = spot.end if spot else start + 1
-        return found
-
-    def run_together(self, text: Written) -> list[str]:
-        """The nodes of the names that make up the whole text without spaces between, in order; empty where none do.
-
-        Names of at least three letters and digits, the longest first where several begin at one place.
-        """
-        whole = "".join(text.words)
-        nodes: list[str] = []
-        ends, dead = [0], set[int]()  # where the names found so far end, and the places from which no name leads on
-        while ends[-1] < len(whole):
-            place = ends[-1]
-            step = next(
-                (
-                    length
-                    for length in self._lengths
-                    if place + length <= len(whole)
-                    and place + length not in dead
-                    and whole[place : place + length] in self._squeezed
-                ),
-                None,
-            )
-            if step is not None:
-                nodes.append(self._squeezed[whole[place : place + step]])
-                ends.append(place + step)
-            elif not nodes:
-                return []
-            else:
-                dead.add(ends.pop())
-                nodes.pop()
-        return nodes
-
-    def _longest_from(self, text: Written, start: int) -> Spot | None:
-        for end in range(min(start + self._longest, len(text.words)), start, -1):
-            node, name = self._nodes.get(text.words[start:end], ("", None))
-            if name is None:
-                continue
-            gaps = zip(text.gaps[start + 1 : end], name.gaps[1:], strict=False)
-            if all(not SEPARATORS.search(gap) or SEPARATORS.search(own) for gap, own in gaps):
-                return Spot(start, end, node)
-        return None
+    def _may_be(self, text: str, node: str) -> bool:
+        """Whether the text is a scientific name that the node may have, as none of its own says otherwise."""
+        latin = scientific(text)
+        if not latin:
+            return False
+        genus = self._nodes.get((latin[0],))
+        if genus not in (None, node) and not self.taxonomy.is_ancestor(genus, node):
+            return False
+        names = (node, *self.taxonomy.synonyms.get(node, ()))
+        own = [words for words in map(surely_scientific, names) if words]
+        return not own or any(same_species(latin, words) for words in own)

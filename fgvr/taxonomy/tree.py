@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from fgvr.errors import UserError
-
-
-def normalise(name: str) -> str:
-    """The form in which names are compared: NFKC, lower case, apostrophes dropped, other punctuation to one space."""
-    text = unicodedata.normalize("NFKC", name).casefold()
-    text = re.sub(r"['’`]", "", text)
-    return " ".join(re.findall(r"\w+", text.replace("_", " ")))
+from fgvr.taxonomy.spelling import normalise
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from fgvr.aviary.names import (
     genera,
     ground,
 )
-from fgvr.taxonomy.tree import Taxonomy, normalise
+from fgvr.taxonomy.spelling import normalise
+from fgvr.taxonomy.tree import Taxonomy
 
 BIRDS = [bird for members in catalogue().values() for bird in members]
 

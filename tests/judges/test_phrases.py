@@ -1,7 +1,7 @@
 from class_names import DATA_SETS, RIGHT_ANSWERS
 
 from fgvr.judges.phrases import CORE, EITHER, FILLERS, TALK, TALK_WHOLE, TALK_WITHIN
-from fgvr.taxonomy.names import Written
+from fgvr.taxonomy.lexicon import Written
 
 NAMES = [name for names in DATA_SETS.values() for name in names]
 NAMES += [answer for pairs in RIGHT_ANSWERS.values() for _, answer in pairs]

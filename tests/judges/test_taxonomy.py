@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fgvr.errors import UserError
 from fgvr.judges.base import Judgement
 from fgvr.judges.taxonomy import TaxonomyJudge
-from fgvr.taxonomy.tree import Taxonomy, normalise
+from fgvr.taxonomy.spelling import normalise
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
 
 PATHS = {

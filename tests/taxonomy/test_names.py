@@ -1,6 +1,8 @@
 import pytest
 
-from fgvr.taxonomy.names import Names, Written, spelling
+from fgvr.taxonomy.lexicon import Written
+from fgvr.taxonomy.names import Names
+from fgvr.taxonomy.spelling import spelling
 from fgvr.taxonomy.tree import Taxonomy
 
 BIRDS = Taxonomy(

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from fgvr.aviary.source import FEWEST, MOST, Aviary
 from fgvr.errors import UserError
-from fgvr.taxonomy.tree import Taxonomy, normalise
+from fgvr.taxonomy.spelling import normalise
+from fgvr.taxonomy.tree import Taxonomy
 
 RANKS = ("order", "family", "genus", "species")
 BIRDS = Taxonomy(

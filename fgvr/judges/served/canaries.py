@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from fgvr.errors import UserError
-from fgvr.taxonomy.tree import normalise
+from fgvr.taxonomy.spelling import normalise
 from fgvr.types import Verdict
 
 WINDOW = 100  # canaries that are remembered

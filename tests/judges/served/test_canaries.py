@@ -5,7 +5,7 @@ import pytest
 
 from fgvr.errors import UserError
 from fgvr.judges.served.canaries import LABELS, THINGS, Watch, unrelated
-from fgvr.taxonomy.tree import normalise
+from fgvr.taxonomy.spelling import normalise
 from fgvr.types import Verdict
 
 W, A, G, S = Verdict.WRONG, Verdict.ABSTAIN, Verdict.GENERIC, Verdict.SPECIFIC

@@ -1,0 +1,104 @@
+"""The names of a taxonomy in a form in which their regular spellings are one, and what each such form names."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from functools import cached_property
+
+from fgvr.taxonomy.spelling import PART, cut, normalise, singular, singulars, unaccented
+from fgvr.taxonomy.vehicles import has_digit, shortened, year_last
+
+MIN_LETTERS = 6  # of a name without digits that may be written with other spaces, or misspelt
+
+Key = tuple[str, tuple[str, ...]]
+
+
+def key(words: tuple[str, ...]) -> Key:
+    """Words without their spaces, the year last; and the numbers in them, each apart.
+
+    Fewer than `MIN_LETTERS` letters without a digit keep their spaces.
+    """
+    ordered = year_last(words)
+    spaced = " ".join(ordered)
+    digits = tuple(re.findall(r"\d+", spaced))
+    text = "".join(ordered)
+    return (text if digits or len(text) >= MIN_LETTERS else spaced), digits
+
+
+class Forms:
+    """Names, each with the node it belongs to, as they may be spelt by rule.
+
+    `find` sees past possessives, Latin accents, "&", plurals of any word, "grey", spaces and hyphens, and a year that
+    stands elsewhere; `find_shortened` past a maker or a body type left out as well. Both know separators: a text that
+    has some is only a name that has them in the same places. `makers` are the leading words by which the taxonomy's
+    own makers are known, `numbered` says that most of its names hold digits.
+    """
+
+    def __init__(
+        self, names: Mapping[str, str], makers: Collection[tuple[str, ...]] = (), numbered: bool = False
+    ) -> None:
+        self._cut = {name: cut(name) for name in names}
+        self._owners = dict(names)
+        self._makers, self._numbered = frozenset(makers), numbered
+        self._singular = {word: singular(word) for words in self._cut.values() for word in words}
+        self._known = frozenset(self._singular.values())
+        self.words: dict[tuple[str, ...], set[str]] = defaultdict(set)  # of every name, to its nodes
+        self._nodes: dict[Key, set[str]] = defaultdict(set)
+        for name, node in names.items():
+            words = self.regular(self._cut[name])
+            together = _together(name)
+            for form in {words, _joined(words), together} - {()}:
+                self._nodes[key(form)].add(node)
+            for form in {_joined(words), (*together[:-1], *map(singular, together[-1:]))} - {()}:
+                self.words[form].add(node)
+
+    def regular(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        """Each word (by `cut`) in the singular where the names have it so; a word they lack is left alone."""
+        return tuple(self._regular(word) for word in words)
+
+    def find(self, words: tuple[str, ...]) -> str | None:
+        """The one node whose name, in the form of `regular`, this is; None where it could be two."""
+        return self._look_up(self._nodes, words)
+
+    def find_shortened(self, words: tuple[str, ...]) -> str | None:
+        """The one node that these words name with its maker or its body type left out."""
+        return self._look_up(self._shortened, words)
+
+    def _look_up(self, nodes: Mapping[Key, set[str]], words: tuple[str, ...]) -> str | None:
+        if not words:
+            return None
+        for last in (words[-1], *singulars(words[-1])):  # of words run together too: "Shihtzus"
+            if found := nodes.get(key((*words[:-1], last))):
+                return next(iter(found)) if len(found) == 1 else None
+        return None
+
+    def _regular(self, word: str) -> str:
+        if word in self._singular:
+            return self._singular[word]
+        return next((one for one in singulars(word) if one in self._known), word)
+
+    @cached_property
+    def _shortened(self) -> dict[Key, set[str]]:
+        nodes: dict[Key, set[str]] = defaultdict(set)
+        for name, node in self._owners.items():
+            for rest in shortened(self._cut[name], self._makers, self._numbered):
+                words = self.regular(rest)
+                for form in {words, _joined(words)} - {()}:
+                    nodes[key(form)].add(node)
+        return nodes
+
+
+def _together(name: str) -> tuple[str, ...]:
+    """The words with their possessive "s" and as they are spelt, for who runs them together: "coltsfoot"."""
+    return () if "&" in name else tuple(map(unaccented, normalise(name).split()))
+
+
+def _joined(words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word for word in words if word != PART)
+
+
+def mostly_numbered(names: Collection[str]) -> bool:
+    """Whether at least half of the names hold a digit, as those of vehicles do."""
+    return 2 * sum(has_digit((name,)) for name in names) >= len(names)
