@@ -135,5 +135,5 @@ ASIDES = [
     "probably", "maybe", "not sure", "Not sure", "Best guess", "I think", "possibly", "or similar", "Maybe not",
     "uncertain", "could be wrong", "Other options", "Maybe others", "just a guess", "if adult", "male?", "not certain",
     "not this", "Unless mistaken", "Some other", "not really", "or not", "Golden retriever", "Irish setter", "unsure",
-    "Perhaps younger", "No idea", "wrong", "likely", "Please accept", "the label", "specific", "correct answer", "as labelled",
+    "Perhaps younger", "No idea", "wrong", "Please accept", "the label", "specific", "correct answer", "as labelled",
 ]  # fmt: skip

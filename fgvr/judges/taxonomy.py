@@ -6,12 +6,11 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judgement
 from fgvr.judges.screen import abstains, gives_several
 from fgvr.taxonomy.names import MAX_CHARACTERS, Names
+from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
 
@@ -36,7 +35,7 @@ class TaxonomyJudge(Judge):
         if not 0.5 <= similarity <= 1:
             raise UserError(f"similarity must lie between 0.5 and 1 (which accepts no misspelling), got {similarity}")
         self.close, self.file, self.similarity = close, taxonomy, similarity
-        self._names = Names(_read(taxonomy), similarity) if taxonomy is not None else None
+        self._names = Names(read_taxonomy(Path(taxonomy)), similarity) if taxonomy is not None else None
 
     def bind(self, taxonomy: Taxonomy) -> TaxonomyJudge:
         bound = copy.copy(self)
@@ -75,15 +74,3 @@ class TaxonomyJudge(Judge):
             near = node != taxonomy.root and taxonomy.distance_up(node, label) <= self.close
             return Judgement(Verdict.LESS_SPECIFIC if near else Verdict.GENERIC, node)
         return Judgement(Verdict.WRONG, node)
-
-
-def _read(file: Path) -> Taxonomy:
-    try:
-        data = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"a judge's taxonomy must be a readable yaml or json file, {file} is not: {error}") from error
-    if not isinstance(data, dict) or not isinstance(data.get("paths"), dict):
-        raise UserError(
-            f"a judge's taxonomy must have the key paths (class: [names from coarse to fine]), {file} has not"
-        )
-    return Taxonomy.from_dict(data)

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fgvr.errors import SampleError, UserError
 from fgvr.taxonomy.tree import Taxonomy
 
@@ -79,19 +77,6 @@ class Source(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What the manifest says of the source: JSON that tells two apart, with nothing of the machine in it."""
-
-
-def read_taxonomy(file: Path) -> Taxonomy:
-    """A hand-written taxonomy: root, ranks, paths {label: [coarse, ..., label]} and synonyms. Raises UserError."""
-    try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{file} must be a readable yaml file, but it is not: {error}") from error
-    if not isinstance(data, dict) or not isinstance(data.get("paths"), dict):
-        raise UserError(
-            f"{file} must have the keys root, ranks and paths, with a list of names for each label under paths"
-        )
-    return Taxonomy.from_dict(data)
 
 
 def read_picture(file: Path, name: str) -> bytes:

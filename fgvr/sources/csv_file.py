@@ -20,10 +20,10 @@ from fgvr.sources.base import (
     known_label,
     printable,
     read_picture,
-    read_taxonomy,
     stamp_of,
     unfit,
 )
+from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
 
 

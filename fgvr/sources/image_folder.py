@@ -19,9 +19,9 @@ from fgvr.sources.base import (
     known_label,
     printable,
     read_picture,
-    read_taxonomy,
     unfit,
 )
+from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}

@@ -73,16 +73,22 @@ class Taxonomy:
         return cls({label: (label,) for label in labels}, (rank,), root)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Taxonomy:
-        """The inverse of `to_dict`; also reads a hand-written yaml of the same shape."""
-        unknown = set(data) - {"root", "ranks", "paths", "synonyms"}
-        if unknown or "paths" not in data:
-            raise UserError(f"a taxonomy has the keys root, ranks, paths and synonyms, got {sorted(map(str, data))}")
+    def from_dict(cls, data: Any) -> Taxonomy:
+        """The inverse of `to_dict`; ranks and synonyms may be left out or None, and a name be a whole number.
+
+        Raises UserError for anything else that is not what it must be.
+        """
+        if not isinstance(data, Mapping) or not {"paths"} <= {*data} <= {"root", "ranks", "paths", "synonyms"}:
+            found = sorted(map(str, data)) if isinstance(data, Mapping) else data
+            raise UserError(f"a taxonomy has the keys root, ranks, paths and synonyms, got {found!r:.200}")
+        ranks = _names_in(data.get("ranks") or (), "ranks", "[family, species]")
+        if len(set(ranks)) < len(ranks):
+            raise UserError(f"every rank must have its own name, got {list(ranks)}: rename one")
         return cls(
-            {str(label): tuple(map(str, path)) for label, path in data["paths"].items()},
-            tuple(map(str, data.get("ranks") or ())),
-            str(data.get("root", "thing")),
-            {str(name): tuple(map(str, others)) for name, others in (data.get("synonyms") or {}).items()},
+            _lists_by_name(data["paths"], "paths", "[coarse, ..., class]"),
+            ranks,
+            _name(data.get("root", "thing"), "root"),
+            _lists_by_name(data.get("synonyms") or {}, "synonyms", "[other name]"),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,3 +157,28 @@ class Taxonomy:
             for name, more in other.synonyms.items():
                 synonyms[name] = tuple(dict.fromkeys((*synonyms.get(name, ()), *more)))
         return Taxonomy(paths, self.ranks, self.root, synonyms)
+
+
+def _lists_by_name(entries: Any, where: str, such_as: str) -> dict[str, tuple[str, ...]]:
+    if not isinstance(entries, Mapping):
+        raise UserError(f"{where} must give each name a list, as in `name: {such_as}`, got {entries!r:.200}")
+    read = {
+        _name(name, where): _names_in(names, f"{where} of {name!r:.80}", such_as) for name, names in entries.items()
+    }
+    if len(read) < len(entries):
+        raise UserError(f"every name must stand once under {where}, but a number and a text are one name: mend them")
+    return read
+
+
+def _names_in(names: Any, where: str, such_as: str) -> tuple[str, ...]:
+    if not isinstance(names, list | tuple):
+        raise UserError(f"{where} must be a list of names, such as {such_as}, got {names!r:.200}: put it in brackets")
+    return tuple(_name(name, where) for name in names)
+
+
+def _name(name: Any, where: str) -> str:
+    if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
+        raise UserError(
+            f"{where} must hold names that are text, got {name!r:.200}: write it in quotes, or leave it out"
+        )
+    return str(name)

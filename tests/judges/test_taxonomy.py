@@ -216,7 +216,7 @@ def test_a_taxonomy_file_takes_the_place_of_the_datas(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", "ranks: [a]", "paths: 3"])
 def test_an_unusable_taxonomy_file_is_one_sentence(text: str, tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match="a judge's taxonomy must"):
+    with pytest.raises(UserError, match=r"t\.yaml"):
         TaxonomyJudge(taxonomy=tmp_path / "t.yaml")
     with pytest.raises(UserError, match=r"readable.*absent"):
         TaxonomyJudge(taxonomy=tmp_path / "absent.yaml")
