@@ -28,13 +28,14 @@ _RANKS = frozenset({"breed", "species", "variety", "cultivar"})
 _SUBJECTS = frozenset({"animal", "object", "subject", "pet", "thing"}).union(*_KINDS, _RANKS)
 
 _PHOTO = r"(?:photo|photograph|picture|image)"
+_SHOWN = r"(?:shown|seen|pictured|depicted)"
 _SENTENCE = re.compile(
     rf"""(?:i\s+(?:think|believe)\s+(?:that\s+)?)?
-    (?: (?:it|this|that)(?:'s|\s+is)
-      | (?:the|this|that)\s+(?P<subject>[^\W\d_]+(?:\s+[^\W\d_]+)?)
-        (?:\s+(?:shown|seen|pictured|depicted))? (?:\s+(?:in|of)\s+(?:the|this)\s+{_PHOTO})? (?:'s|\s+is)
-      | (?:the|this)\s+{_PHOTO}\s+(?:shows|is\s+of)
+    (?: (?:the|this)\s+{_PHOTO}\s+(?:shows|is\s+of)
       | (?:a|an|the|this\s+is\s+an?)\s+{_PHOTO}\s+of
+      | (?:it|this|that)(?:'s|\s+is)
+      | (?:the|this|that)\s+(?P<subject>[^\W\d_]+(?:\s+(?!{_SHOWN}|in\s|of\s)[^\W\d_]+)?)
+        (?:\s+{_SHOWN})? (?:\s+(?:in|of)\s+(?:the|this)\s+{_PHOTO})? (?:'s|\s+is)
     )\s+(?P<name>\S.*)""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )

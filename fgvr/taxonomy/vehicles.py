@@ -74,7 +74,7 @@ def shortened(words: tuple[str, ...], makers: Collection[tuple[str, ...]], numbe
         for dropped in _some_of(_body_places(words, start)):
             rest = tuple(word for place, word in enumerate(words) if place >= start and place not in dropped)
             known = start == 0 or (named and numbered) or has_digit(rest)
-            if len(rest) < len(words) and known and _tells(rest):
+            if len(rest) < len(words) and known and _tells(rest[maker if start == 0 else 0 :]):
                 found.add(rest)
     return found
 

@@ -351,7 +351,7 @@ def test_similarity_is_how_much_of_a_name_must_stay() -> None:
         for similarity in (1.0, 0.95, 0.9, 0.8)
     }
     assert {similarity: sum(entry is not None for entry in nodes) for similarity, nodes in found.items()} == {
-        1.0: 1,
+        1.0: 3,
         0.95: 3,
         0.9: 4,
         0.8: 5,

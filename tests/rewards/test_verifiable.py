@@ -78,7 +78,7 @@ def test_exact_rewards_the_label_however_it_is_written(answer: str, label: str):
         ("Goldfinch", "Finch"),  # the label within a longer word
         ("Ruby Finch", "Finch"),  # the label as one word of another class
         ("Finch", "Ruby Finch"),
-        ("Ruby Finchs", "Ruby Finch"),
+        ("Ruby Fintch", "Ruby Finch"),
         ("Ruby Finch (probably)", "Ruby Finch"),
         ("not a Ruby Finch", "Ruby Finch"),
         ("Roundbill", "Ruby Finch"),  # the genus

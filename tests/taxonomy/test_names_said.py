@@ -1,0 +1,175 @@
+"""The bar for the matcher: what people say for a class is that class and never another, whatever is named."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+import name_variants as say
+import pytest
+from class_names import DATA_SETS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from more_class_names import ASIDES, BENCHMARKS, MAKERS, NAMES, NOUNS, SCIENTIFIC_NAMES
+
+from fgvr.taxonomy.names import Names
+from fgvr.taxonomy.tree import Taxonomy
+
+ALL = BENCHMARKS | NAMES
+KNOWN = {kind: Names(Taxonomy.flat(listed)) for kind, listed in ALL.items()}
+CHANGES = (
+    say.dropped_possessives,
+    say.plurals,
+    say.accents,
+    say.spaces,
+    say.ampersands,
+    say.slashes,
+    say.years_in_front,
+    say.cases,
+)
+LEAST = 0.98  # of each kind of change that must be found
+
+
+def variants(kind: str, names: list[str]) -> Iterator[tuple[str, str, str]]:
+    """A kind of change, the label, and what is said for it."""
+    changes = CHANGES if kind in NAMES else (*CHANGES, say.possessives)
+    for name in names:
+        yield from ((change.__name__, name, text) for change in changes for text in change(name))
+        yield from (("accented", name, text) for text in say.accented(name) if kind in NAMES)
+        for noun in NOUNS[kind]:
+            yield from (("sentences", name, text) for text in say.sentences(name, noun))
+            for text in (f"{name} {noun}", f"{name} ({noun})", f"a {name} {noun}.", f"It is a {name.lower()} {noun}."):
+                yield "kinds", name, text
+        for scientific in random.Random(name).sample(SCIENTIFIC_NAMES, 4):
+            if scientific.split()[0].lower() not in {other.lower() for other in names}:  # no hibiscus is a cactus
+                yield "scientific names", name, f"{name} ({scientific})"
+    for change, title in ((say.without_body, "bodies"), (say.without_maker(MAKERS), "makers")):
+        yield from ((title, name, text) for name, text in say.unique(change, names).items())
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("root", ["thing", "own"])
+def test_what_people_say_for_a_class_is_that_class_and_never_another(kind: str, root: str) -> None:
+    names, found = Names(Taxonomy.flat(ALL[kind], root=kind if root == "own" else root)), defaultdict[str, list](list)
+    assert [name for name in ALL[kind] if names.find(name) != name] == []
+    for change, label, text in variants(kind, ALL[kind]):
+        found[change].append((names.find(text), label, text))
+    for change, triples in found.items():
+        assert [triple for triple in triples if triple[0] not in (None, triple[1])] == [], change
+        missed = [triple for triple in triples if triple[0] is None]
+        assert len(missed) <= (1 - LEAST) * len(triples), (change, missed[:9])
+
+
+def test_every_name_of_one_world_is_foreign_in_another() -> None:
+    """Apart from names that two of them share but for their spelling or a maker."""
+    for kind, own in ALL.items():
+        names = Names(Taxonomy.flat(own))
+        foreign = {name for other, listed in ALL.items() if other != kind for name in listed} - {*own}
+        for name in foreign:
+            node = names.find_misspelt(name)
+            assert node is None or letters_of(name) == letters_of(node) or node.endswith(f" {name}"), (name, node)
+
+
+def letters_of(name: str) -> str:
+    return re.sub(r"['’]s\b|s\b|\W|\band\b", "", name.lower())
+
+
+@pytest.mark.parametrize(
+    ("own", "other"), [(0, 1), (1, 0)], ids=["the first half is known", "the second half is known"]
+)
+def test_what_is_said_for_unknown_classes_is_no_known_class(own: int, other: int) -> None:
+    for kind, listed in BENCHMARKS.items():
+        halves = [sorted(listed)[::2], sorted(listed)[1::2]]
+        names = Names(Taxonomy.flat(halves[own]))
+        said = [(label, text) for change, label, text in variants(kind, halves[other]) if change != "bodies"]
+        assert [(label, text) for label, text in said if names.find(text) is not None] == []
+
+
+@pytest.mark.parametrize("kind", ["aircraft", "bird", "car", "dog", "aircraft without makers", "cars of other makers"])
+def test_a_slip_of_the_pen_never_makes_a_name_its_neighbour(kind: str) -> None:
+    """Unless what is written is the neighbour's name, letter by letter: DHC-6 without its H is DC-6."""
+    names = Names(Taxonomy.flat(ALL[kind]))
+    letters = {re.sub(r"[\W_]", "", name).lower() for name in ALL[kind]}
+    for place, label in enumerate(ALL[kind]):
+        for slip in itertools.islice(dict.fromkeys(say.slips(label)), place % 5, None, 5):
+            node = names.find_misspelt(slip)
+            assert node in (None, label) or re.sub(r"[\W_]", "", slip).lower() in letters, (label, slip, node)
+
+
+HEDGES = """
+not a {n}|It is not a {n}.|This isn't a {n}|{n} or {m}|a {n} or a {m}|{n}, {m}|{n} and {m}|{n} & {m}|{n}/{m}|
+{n} (or {m})|{n} (not {m})|{n} ({m})|maybe a {n}|It might be a {n}|probably {n}|It looks like a {n}|
+either {n} or {m}|I think it's a {n} or a {m}|It is a {n}, not a {m}|The bird is a {n}, possibly|{n} {m}|{n}{m}|
+{n}-{m}|{n}; {m}|{n} + {m}|anything but a {n}|{n} dog or cat|{n} dog cat|{n} (cat) (dog)|It is a {n} and a {m}|
+I don't think it is a {n}|{n} mix|I think it's not a {n}|neither {n} nor {m}|{n} × {m}|{m} {n} bird|
+The answer is {n}|{n} {n}|Similar to {n}|this is no {n}|{n} (Passer domesticus, {m})|{n} (Passer domesticus) ({m})|
+{m} (Passer domesticus)|It is a {m}.|{m} cat|a {m} dog breed
+"""
+
+
+@pytest.mark.parametrize("kind", [*ALL, *DATA_SETS])
+def test_hedges_negations_and_lists_name_nothing(kind: str) -> None:
+    listed, rng = (ALL | DATA_SETS)[kind], random.Random(0)
+    names = Names(Taxonomy.flat(listed))
+    hedges = [hedge.strip("\n") for hedge in HEDGES.replace("\n", "").split("|")]
+    for label in listed:
+        for hedge, aside in zip(rng.sample(hedges, 12), rng.sample(ASIDES, 12), strict=True):
+            other = rng.choice([name for name in listed if name != label])
+            for text in (hedge.format(n=label, m=other), f"{label} ({aside})"):
+                assert names.find(text) != label, text
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.data(), kind=st.sampled_from(sorted(ALL)))
+def test_changes_together_are_no_other_class(data: st.DataObject, kind: str) -> None:
+    """A change of a change is the class or nothing."""
+    names = KNOWN[kind]
+    label = data.draw(st.sampled_from(ALL[kind]))
+    text = label
+    for change in data.draw(st.lists(st.sampled_from(CHANGES), max_size=3)):
+        text = data.draw(st.sampled_from([*change(text), text]))
+    assert names.find(text) in (label, None)
+
+
+def test_a_tree_of_makes_models_and_years() -> None:
+    """A model is a node of its own above the years in which it was built; makes are parts of models' names."""
+    tree = Taxonomy(
+        {
+            label: (
+                next(maker for maker in sorted(MAKERS, key=len)[::-1] if label.startswith(maker)),
+                label[:-5],
+                label,
+            )
+            for label in BENCHMARKS["car"]
+        },
+        ("make", "model", "year"),
+        "car",
+    )
+    names = Names(tree)
+    for path in tree.paths.values():
+        assert [names.find(node) for node in path] == [*path]
+    for said, node in (
+        ("Dodge Ram 3500 Crew Cab", "Dodge Ram Pickup 3500 Crew Cab"),
+        ("2010 Dodge Ram 3500 Crew Cab", "Dodge Ram Pickup 3500 Crew Cab 2010"),
+        ("Ram 3500 Crew Cab", "Dodge Ram Pickup 3500 Crew Cab"),
+        ("AM General Hummer", "AM General Hummer SUV"),
+        ("a Hummer", "HUMMER"),
+        ("Dodge", "Dodge"),
+        ("BMW M3", "BMW M3 Coupe"),
+        ("Audi S5", None),
+        ("AM General or Hummer", None),
+    ):
+        assert names.find(said) == node
+
+
+def test_an_answer_takes_a_fraction_of_a_millisecond() -> None:
+    names = Names(Taxonomy.flat(sorted({name for listed in BENCHMARKS.values() for name in listed})))
+    names.find("warm up")
+    texts = [f"It is a {word} of {number}" for word in ("robin", "wren") for number in range(1000)]
+    start = time.process_time()
+    assert not any(map(names.find, [*texts, *("a " * 240 + str(number) for number in range(100))]))
+    assert time.process_time() - start < 2
