@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import fgvr
-from fgvr.errors import UserError
+from fgvr.errors import UserError, shown
 
 
 class Tool(NamedTuple):
@@ -142,7 +142,7 @@ def _overview() -> str:
 def _refuse(message: str) -> int:
     from fgvr.cli_help import one_line
 
-    print(f"fgvr: {one_line(message)}", file=sys.stderr)
+    print(f"fgvr: {shown(one_line(message))}", file=sys.stderr)
     return 2
 
 

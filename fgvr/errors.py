@@ -1,9 +1,46 @@
-"""The two errors a user meets. Each message is a sentence: what must hold, what was given, what to change."""
+"""The two errors a user meets, each a sentence: what must hold, what was given, what to change. And what may be shown.
+
+A sentence holds names from data, and a name can hold what a terminal obeys. So whatever is printed or logged goes
+through `shown`; the errors do it themselves.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+UNSEEN = frozenset(("Cc", "Cs", "Co", "Zl", "Zp"))
 
 
-class UserError(ValueError):
+def unseen(letter: str) -> bool:
+    """True for what is not seen but obeyed or guessed at: control characters, direction marks, lone surrogates."""
+    return letter in BIDI or unicodedata.category(letter) in UNSEEN
+
+
+def shown(text: str, keep: str = "") -> str:
+    """Text that came from data, fit for a terminal and a log: what is `unseen` stands as an escape, save `keep`.
+
+    A byte of a file name that is not UTF-8 stands as that byte (\\xff).
+    """
+    if text.isprintable():
+        return text
+    return "".join(_escape(letter) if unseen(letter) and letter not in keep else letter for letter in text)
+
+
+def _escape(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode("ascii")
+
+
+class _Sentence(ValueError):
+    def __str__(self) -> str:
+        return shown(super().__str__(), keep="\n\t")
+
+
+class UserError(_Sentence):
     """Something the user can mend: a setting, a path, a file. Shown without a traceback by the command line."""
 
 
-class SampleError(ValueError):
+class SampleError(_Sentence):
     """One sample cannot be used. It is counted, named and quarantined; past the stated share the run stops."""

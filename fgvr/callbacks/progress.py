@@ -16,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
+from fgvr.errors import shown
+
 # figure: what it is called on the bar, and its format
 LEARNING = {
     "loss": ("loss", ".4f"),
@@ -46,6 +48,9 @@ class BesideBar(logging.StreamHandler[Any]):
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
         super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record), keep="\n\t")  # names and answers come from data and models
 
 
 class Progress(ProgressBar):

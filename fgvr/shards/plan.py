@@ -94,13 +94,18 @@ class Plan:
 
 
 def make_plan(source: Source, options: PackOptions) -> Plan:
-    """Raises UserError when the source has no usable record, or when its own cohorts and the options disagree."""
+    """Raises UserError when the source has no usable record or a single class, or its cohorts and options disagree."""
     taxonomy = source.taxonomy()
     records, refused = _sift(source, taxonomy)
     if not records:
         first = f" (the first: {refused[0]})" if refused else ""
         raise UserError(
             f"{source.dataset} must hold at least one labelled picture, but {len(refused)} were refused{first}"
+        )
+    if len(taxonomy.paths) == 1:
+        raise UserError(
+            f"{source.dataset} must have at least two classes to tell apart, but it has {next(iter(taxonomy.paths))!r} "
+            "alone: name the folder or the table that holds all classes, or list all of them in a taxonomy.yaml"
         )
     cohorts = class_cohorts(records, options)
     splits = picture_splits(records, cohorts, options)

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fgvr.errors import SampleError, UserError
+from fgvr.errors import SampleError, UserError, shown, unseen
 from fgvr.taxonomy.tree import Taxonomy
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 COHORTS = ("seen", "unseen", "base", "novel")
 MAX_BYTES = 256 * 2**20  # no photo is larger; a disk image renamed to .jpg is
-BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class SourceGone(UserError):
@@ -54,7 +53,7 @@ class Refusal:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.sample or self.file}: {self.reason}"
+        return shown(f"{self.sample or self.file}: {self.reason}")
 
 
 class Source(ABC):
@@ -77,6 +76,10 @@ class Source(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What the manifest says of the source: JSON that tells two apart, with nothing of the machine in it."""
+
+    def remarks(self) -> list[str]:
+        """Sentences for whoever is about to pack it: what is there and was not taken as it might have been meant."""
+        return []
 
 
 def read_picture(file: Path, name: str) -> bytes:
@@ -114,15 +117,14 @@ def clean(text: str) -> str:
 
 
 def printable(name: str) -> str:
-    """A file name as it can be shown and stored: bytes that are not UTF-8 are written as escapes."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", text)
+    """A file name as it can be shown and stored: NFC, and what is not seen or no UTF-8 is written as escapes."""
+    return unicodedata.normalize("NFC", shown(name))
 
 
 def unfit(label: str) -> str | None:
     """Why a name cannot be a label, or None: it is empty, too long, or holds line breaks or direction marks."""
     if not label or len(label) > 200:
         return f"a label must have 1 to 200 characters, but it has {len(label)}"
-    if any(unicodedata.category(letter) in ("Cc", "Cs", "Co", "Zl", "Zp") or letter in BIDI for letter in label):
+    if any(map(unseen, label)):
         return f"a label must hold no control characters, but it is {label!a}"
     return None

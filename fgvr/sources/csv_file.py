@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,6 +24,8 @@ from fgvr.sources.base import (
     stamp_of,
     unfit,
 )
+from fgvr.sources.rank_columns import rank_columns
+from fgvr.sources.walking import without_links
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
 
@@ -30,13 +33,14 @@ from fgvr.taxonomy.tree import Taxonomy
 class CSV(Source):
     """Pictures listed in a comma-separated file with the columns file and label, and if wanted split and cohort.
 
-    Every other column is a taxonomy rank, coarse to fine in the order of the header, unless `ranks` names those that
-    are; the rest then goes into the sample's json. `file` is relative to `root` (default: the csv's folder). UTF-8,
-    quoted as RFC 4180 says; a row that cannot be used is refused by its line number. Labels stay strings, so "None" and
-    "1e5" are labels.
+    `ranks` names the columns that are taxonomy ranks, coarse to fine; by default those are that form a tree above the
+    labels. The others go into the sample's json: a `response` (<think>…</think><answer>…</answer>) is what fine-tuning
+    teaches to say. `file` is relative to `root` (default: the csv's folder). UTF-8, quoted as RFC 4180 says; a row that
+    cannot be used is refused by its line number. Labels stay strings, so "None" and "1e5" are labels.
     """
 
     OWN = ("file", "label", "split", "cohort")
+    TEXT = ("response", "options")  # what a task reads; never a rank unless `ranks` names it
 
     def __init__(
         self,
@@ -58,8 +62,18 @@ class CSV(Source):
     def taxonomy(self) -> Taxonomy:
         return self._taxonomy
 
+    def remarks(self) -> list[str]:
+        others = [name for name in self._columns if name not in (*self._rank_columns, *self.OWN)]
+        if self.ranks is not None or self.taxonomy_file is not None or not others:
+            return []
+        texts = [name for name in others if name in self.TEXT]
+        return [
+            f"columns of {self.file} that go into the samples and are no ranks: {', '.join(others)}"
+            + ("" if texts == others else "; name those that are ranks, coarse to fine, with ranks")
+        ]
+
     def records(self) -> Iterator[Record | Refusal]:
-        base = self.root.resolve()
+        base = without_links(self.root)
         found = [self._record(line, row, base) for line, row in self._rows]
         yield from sorted(found, key=lambda item: item.name if isinstance(item, Record) else item.sample)
 
@@ -102,7 +116,23 @@ class CSV(Source):
         missing = sorted(set(self.ranks or ()) - set(self._columns))
         if missing:
             raise UserError(f"ranks must be columns of {self.file}, but {missing} are not among {list(self._columns)}")
-        return list(self.ranks) if self.ranks is not None else [name for name in self._columns if name not in self.OWN]
+        if self.ranks is not None:
+            if strange := [name for name in self.ranks if unfit(name)]:
+                raise UserError(
+                    f"the name of a rank must be fit for a label, but {strange[0]!a} is not: rename the column"
+                )
+            return list(self.ranks)
+        names = [name for name in self._columns if name not in (*self.OWN, *self.TEXT) and unfit(name) is None]
+        labels = [clean(row[self._columns["label"]]) for row in self._whole_rows]
+        return rank_columns(
+            labels, {name: [clean(row[self._columns[name]]) for row in self._whole_rows] for name in names}
+        )
+
+    @cached_property
+    def _whole_rows(self) -> list[list[str]]:
+        """The rows that have every field, and a label."""
+        rows = [row for _, row in self._rows if len(row) == len(self._columns)]
+        return [row for row in rows if unfit(clean(row[self._columns["label"]])) is None]
 
     @cached_property
     def _finest_is_label(self) -> bool:
@@ -110,18 +140,19 @@ class CSV(Source):
         if not self._rank_columns:
             return False
         last, label = self._columns[self._rank_columns[-1]], self._columns["label"]
-        return all(row[last] == row[label] for _, row in self._rows if len(row) == len(self._columns))
+        return all(clean(row[last]) == clean(row[label]) for row in self._whole_rows)
 
     @cached_property
     def _taxonomy(self) -> Taxonomy:
         if self.taxonomy_file is not None:
             return read_taxonomy(self.taxonomy_file)
-        paths: dict[str, tuple[str, ...]] = {}
-        for _, row in self._rows:
-            if len(row) == len(self._columns) and all(unfit(name) is None for name in self._path(row)):
-                paths.setdefault(self._path(row)[-1], self._path(row))
+        said: dict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
+        for row in self._whole_rows:
+            path = self._path(row)
+            if all(unfit(name) is None for name in path):
+                said[path[-1]][path] += 1
         names = self._rank_columns if self._finest_is_label else [*self._rank_columns, "class"]
-        return Taxonomy(dict(sorted(paths.items())), tuple(names))
+        return Taxonomy({label: paths.most_common(1)[0][0] for label, paths in sorted(said.items())}, tuple(names))
 
     def _path(self, row: list[str]) -> tuple[str, ...]:
         ranks = self._rank_columns[:-1] if self._finest_is_label else self._rank_columns
@@ -143,6 +174,8 @@ class CSV(Source):
         if complaint is not None or known is None:
             return Refusal(where, name or where, f"{where}: {complaint}")
         extra = {column: cell for column, cell in cells.items() if column not in (*self._rank_columns, *self.OWN)}
+        if not extra.get("response", True):
+            del extra["response"]  # an empty cell is no response
         split = SPLITS[split.casefold()] if split is not None else None
         load, path = partial(read_picture, file, name), self._taxonomy.paths[known]
         return Record(name, known, path, split, cohort, load, extra, stamp_of(file))
@@ -156,7 +189,7 @@ class CSV(Source):
             return f"its label {path[-1]!r} is not a class of the taxonomy"
         before = self._taxonomy.paths[known]
         if self.taxonomy_file is None and before != path:
-            return f"{known!r} stands under {list(path[:-1])} here and under {list(before[:-1])} before"
+            return f"{known!r} stands under {list(path[:-1])} here and under {list(before[:-1])} elsewhere"
         return None
 
 
@@ -166,7 +199,7 @@ def _inside(root: Path, name: str, base: Path) -> tuple[Path, str | None]:
         return root, "file must name a picture, but it is empty or holds a NUL"
     try:
         file = root / name
-        outside = not file.resolve().is_relative_to(base)
-    except (OSError, RuntimeError, ValueError) as error:
+        outside = not without_links(file).is_relative_to(base)
+    except (OSError, ValueError) as error:
         return root, f"file must be a usable path, but {error}"
     return file, f"its file climbs out of {root.name or 'the root'}" if outside else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,27 +20,36 @@ from fgvr.sources.base import (
     known_label,
     printable,
     read_picture,
+    stamp_of,
     unfit,
 )
+from fgvr.sources.downloads import (
+    refuse_bare_splits,
+    refuse_numbers,
+    refuse_strange_tops,
+    refuse_wrapping,
+    without_number,
+)
+from fgvr.sources.walking import EMPTY, UNREADABLE, walk, without_links
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-NOT_DATA = {".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml"}
-NOT_DATA_NAMES = {"thumbs.db", "desktop.ini"}
-UNREADABLE = "the folder must be readable"
+NEARLY_ALL = 0.9  # of the pictures: at the depth at which so many lie, the others are out of place
+NAMED = 5  # folders in a sentence
 
 
 class ImageFolder(Source):
     """Pictures in folders named after their classes: root/class/x.jpg or root/split/class/x.jpg.
 
-    Folders between are taxonomy ranks, coarse to fine, when all pictures lie equally deep (root/family/genus/class);
-    else the last folder alone is the class. `taxonomy` is a yaml file with root, ranks, paths and synonyms (default:
+    Folders between are taxonomy ranks, coarse to fine (root/family/genus/class): as many as nine of ten pictures lie
+    under, or as `ranks` names, and a picture that lies elsewhere is refused; where the depth varies more than that, the
+    last folder alone is the class. `taxonomy` is a yaml file with root, ranks, paths and synonyms (default:
     root/taxonomy.yaml where there is one); a folder may then go by any spelling or synonym of a class in it. `ranks`
     names the folder levels, the class level last. `splits` says whether the top folders are splits; by default they are
-    when all of them are called so. Hidden files and text files are passed over; any other file that is not an image is
-    refused, and so are links out of the root. Nothing is looked for before it is asked for: a run on shards that are
-    there already needs no pictures.
+    when all of them are called so. `drop_numbers` says whether 001.Laysan_Albatross means "Laysan Albatross"; by
+    default such folders are refused. `leave_out` names folders of root that are not looked into. Hidden files and text
+    files are passed over; any other file that is not an image is refused, and so are links out of the root. Nothing is
+    looked for before it is asked for: a run on shards that are there already needs no pictures.
     """
 
     def __init__(
@@ -49,6 +59,8 @@ class ImageFolder(Source):
         ranks: list[str] | None = None,
         splits: bool | None = None,
         dataset: str | None = None,
+        drop_numbers: bool | None = None,
+        leave_out: list[str] | None = None,
     ) -> None:
         self.root = Path(root)
         self.walked = self.root
@@ -56,10 +68,15 @@ class ImageFolder(Source):
         self.taxonomy_file = Path(taxonomy) if taxonomy is not None else beside if beside.is_file() else None
         self.ranks = ranks
         self.splits = splits
-        self.dataset = dataset or self.root.resolve().name or "pictures"
+        self.dataset = dataset or without_links(self.root).name or "pictures"
+        self.drop_numbers, self.leave_out = drop_numbers, list(leave_out or [])
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "ImageFolder", "dataset": self.dataset, "splits": self._has_splits, "ranks": self.ranks}
+        asked = {"drop_numbers": self.drop_numbers, "leave_out": self.leave_out}  # unasked, what a set says stays
+        return {
+            **{"kind": "ImageFolder", "dataset": self.dataset, "splits": self._has_splits, "ranks": self.ranks},
+            **{name: value for name, value in asked.items() if value},
+        }
 
     def taxonomy(self) -> Taxonomy:
         return self._taxonomy
@@ -68,26 +85,59 @@ class ImageFolder(Source):
         for name, found in self._files:
             yield found if isinstance(found, Refusal) else self._record(name, found)
 
+    def remarks(self) -> list[str]:
+        said: list[str] = []
+        if self._empty:
+            said.append(f"folders of {self.root} without a picture, so none is a class: {_listed(self._empty)}")
+        if self.taxonomy_file is None and self._ragged:
+            counts = ", ".join(f"{count:,} under {depth}" for depth, count in sorted(self._depths.items()))
+            said.append(
+                f"the pictures of {self.root} lie under different numbers of folders ({counts}), so the last folder "
+                "alone is the class and there are no ranks above it: move them to one depth, or write a taxonomy.yaml"
+            )
+        return said
+
+    @cached_property
+    def _walked(self) -> list[tuple[Path, str | None]]:
+        """What lies in the root but for `leave_out`, folders without pictures included."""
+        if not self.root.is_dir():
+            raise SourceGone(f"root must be a folder of pictures, but {self.root} is not a folder: give its path")
+        missing = [name for name in self.leave_out if not (self.root / name).exists()]
+        if missing:
+            raise UserError(f"leave_out must name folders of {self.root}, but there is no {missing[0]!r}: mend it")
+        kept: list[tuple[Path, str | None]] = []
+        for path, reason in walk(self.root, without_links(self.root)):
+            if not {*path.relative_to(self.root).parts[:1]}.isdisjoint(self.leave_out):
+                continue
+            if reason is not None and reason.startswith(UNREADABLE):  # nobody knows how many pictures lie in it
+                complaint = f"{path}: {reason}: change its permissions or move it out of {self.root}"
+                raise SourceGone(complaint) if path == self.root else UserError(complaint)
+            kept.append((path, reason))
+        return kept
+
     @cached_property
     def _files(self) -> list[tuple[str, Path | Refusal]]:
         """Every file that counts, by its name relative to the root, sorted; NFC, so that all systems agree."""
-        if not self.root.is_dir():
-            raise SourceGone(f"root must be a folder of pictures, but {self.root} is not a folder: give its path")
         found: list[tuple[str, Path | Refusal]] = []
-        for path, reason in walk(self.root, self.root.resolve()):
+        for path, reason in self._walked:
             name = printable(path.relative_to(self.root).as_posix())
-            if reason is not None and reason.startswith(UNREADABLE):  # nobody knows how many pictures lie in it
-                complaint = f"{printable(str(path))}: {reason}: change its permissions or move it out of {self.root}"
-                raise SourceGone(complaint) if path == self.root else UserError(complaint)
-            found.append((name, path if reason is None else Refusal(name, name, reason)))
+            if reason != EMPTY:
+                found.append((name, path if reason is None else Refusal(name, name, reason)))
         if not found:
             raise SourceGone(f"root must hold pictures in class folders, but {self.root} holds none: check the path")
         return sorted(found, key=lambda item: item[0])
 
     @cached_property
+    def _empty(self) -> list[str]:
+        return [printable(path.relative_to(self.root).as_posix()) for path, why in self._walked if why == EMPTY]
+
+    @cached_property
     def _places(self) -> dict[str, tuple[str, ...]]:
         """The folders above each picture, by its name."""
-        return {name: tuple(name.split("/")[:-1]) for name, found in self._files if isinstance(found, Path)}
+        return {name: self._place(found) for name, found in self._files if isinstance(found, Path)}
+
+    def _place(self, path: Path) -> tuple[str, ...]:
+        return tuple(unicodedata.normalize("NFC", part) for part in path.relative_to(self.root).parts[:-1])
 
     @cached_property
     def _has_splits(self) -> bool:
@@ -100,27 +150,49 @@ class ImageFolder(Source):
         if named and others:
             raise UserError(
                 f"either all top folders of {self.root} are splits or none is, but {sorted(named)} are named like "
-                f"splits and {others[:5]} are not: move them, or set splits to true or false"
+                f"splits and {others[:NAMED]} are not: move these, name them in leave_out, or set splits to true or "
+                "false"
             )
         return bool(named)
 
     @cached_property
+    def _depths(self) -> Counter[int]:
+        """How many pictures lie under how many folders, the split aside."""
+        depths = Counter(len(place) - self._has_splits for place in self._places.values())
+        return Counter({depth: count for depth, count in depths.items() if depth > 0})
+
+    @cached_property
     def _depth(self) -> int:
-        """How many folders name the class: the depth of all pictures, or 1 when it varies."""
-        depths = {len(place) - self._has_splits for place in self._places.values()} - {0, -1}
-        return depths.pop() if len(depths) == 1 else 1
+        """How many folders name the class: as many as nearly all pictures lie under, or as `ranks` names; else 1."""
+        named = len(self.ranks or ())
+        if len(self._depths) > 1 and named:
+            return named if named in self._depths else 1
+        return self._commonest if self._depths[self._commonest] >= NEARLY_ALL * self._depths.total() else 1
+
+    @cached_property
+    def _commonest(self) -> int:
+        return max(self._depths, key=lambda depth: self._depths[depth], default=1)
+
+    @cached_property
+    def _ragged(self) -> bool:
+        """True when the depth varies so much that no picture is out of place."""
+        return len(self._depths) > 1 and (self._depth == 1 and self._depths[1] < NEARLY_ALL * self._depths.total())
 
     @cached_property
     def _taxonomy(self) -> Taxonomy:
+        self._refuse_downloads()
         if self.taxonomy_file is not None:
             return read_taxonomy(self.taxonomy_file)
         paths: dict[str, tuple[str, ...]] = {}
         whole: dict[str, tuple[str, ...]] = {}
         for place in sorted(set(self._places.values())):
             folders = place[int(self._has_splits) :]
-            if not folders or unfit(clean(folders[-1])):
+            if not folders or self._misplaced(folders):
                 continue
-            label, path = clean(folders[-1]), tuple(map(clean, folders[-self._depth :]))
+            path = self._path(folders)
+            label = path[-1]
+            if any(unfit(name) for name in path):
+                continue
             if whole.setdefault(label, folders) != folders:
                 raise UserError(
                     f"a class must have one folder in each split, but {label!r} lies under {'/'.join(whole[label])} "
@@ -129,8 +201,32 @@ class ImageFolder(Source):
             paths[label] = path
         return Taxonomy(paths, _rank_names(self.ranks, self._depth, "folder levels"))
 
+    def _refuse_downloads(self) -> None:
+        """Raises UserError for a layout that would be read otherwise than it is meant, with what to do."""
+        places = set(self._places.values())
+        refused = [found for _, found in self._files if isinstance(found, Refusal)]
+        refuse_strange_tops(self.root, places, refused)
+        if self.splits is None:
+            refuse_bare_splits(self.root, places)
+        if self.ranks is None and self.taxonomy_file is None:
+            even = [place for place in places if len(place) - self._has_splits == self._commonest]
+            refuse_wrapping(self.root, even, self._has_splits)
+        if self.drop_numbers is None:
+            known = read_taxonomy(self.taxonomy_file) if self.taxonomy_file is not None else None
+            classes = {clean(place[-1]): None for place in sorted(places) if len(place) > self._has_splits}
+            refuse_numbers(self.root, [name for name in classes if known is None or known_label(known, name) is None])
+
+    def _path(self, folders: tuple[str, ...]) -> tuple[str, ...]:
+        """The names that the folders stand for, from the coarsest rank to the class."""
+        return tuple(
+            without_number(clean(name)) if self.drop_numbers else clean(name) for name in folders[-self._depth :]
+        )
+
+    def _misplaced(self, folders: tuple[str, ...]) -> bool:
+        return self.taxonomy_file is None and not self._ragged and len(folders) != self._depth
+
     def _record(self, name: str, path: Path) -> Record | Refusal:
-        place = self._places[name]
+        place = self._place(path)
         split = None
         if self._has_splits:
             split = SPLITS.get(place[0].casefold()) if place else None
@@ -139,42 +235,24 @@ class ImageFolder(Source):
         folders = place[int(self._has_splits) :]
         if not folders:
             return Refusal(name, name, "it must lie in a class folder, but it lies above them")
-        label = clean(folders[-1])
-        if (complaint := unfit(label)) is not None:
-            return Refusal(name, name, complaint)
-        known = known_label(self._taxonomy, label)
+        if self._misplaced(folders):
+            reason = (
+                f"it must lie under {self._depth} folders as nearly all do, but it lies under {len(folders)}: move it"
+            )
+            return Refusal(name, name, reason)
+        names = self._path(folders)
+        for text in names if self.taxonomy_file is None else names[-1:]:
+            if (complaint := unfit(text)) is not None:
+                return Refusal(name, name, complaint)
+        known = known_label(self._taxonomy, names[-1])
         if known is None:
-            return Refusal(name, name, f"its folder {label!r} is not a class of the taxonomy")
-        stamp = str(path.stat().st_size)
-        return Record(
-            name, known, self._taxonomy.paths[known], split, None, partial(read_picture, path, name), {}, stamp
-        )
+            return Refusal(name, name, f"its folder {names[-1]!r} is not a class of the taxonomy")
+        load = partial(read_picture, path, name)
+        return Record(name, known, self._taxonomy.paths[known], split, None, load, {}, stamp_of(path))
 
 
-def walk(folder: Path, base: Path) -> Iterator[tuple[Path, str | None]]:
-    """Files below a folder with the reason to refuse each, or None. Linked folders are not entered."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        os.stat(f"{folder}/.")  # a folder may be listed without the right to open what is in it
-    except OSError as error:
-        yield folder, f"{UNREADABLE}, but {error.strerror}"
-        return
-    for entry in entries:
-        path = Path(entry.path)
-        if entry.name.startswith(".") or entry.name.casefold() in NOT_DATA_NAMES:
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from walk(path, base)
-        elif entry.is_symlink() and not path.resolve().is_relative_to(base):
-            yield path, "it is a link that climbs out of the root"
-        elif entry.is_dir():
-            yield path, "linked folders are not followed: link or copy the files"
-        elif path.suffix.casefold() in NOT_DATA:
-            continue
-        elif path.suffix.casefold() not in IMAGE_SUFFIXES:
-            yield path, f"it must be an image file, but its suffix is {printable(path.suffix)!r}"
-        else:
-            yield path, None if entry.is_file() else "it must be a regular file, but it is not"
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
 
 
 def _rank_names(given: list[str] | None, depth: int, what: str) -> tuple[str, ...]:

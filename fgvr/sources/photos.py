@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from fgvr.errors import SampleError, UserError
+from fgvr.errors import SampleError, UserError, shown
 from fgvr.sources.base import read_picture
-from fgvr.sources.image_folder import walk
+from fgvr.sources.walking import EMPTY, walk, without_links
 from fgvr.types import Example
 
 
@@ -28,7 +28,7 @@ class Photos:
         return len(self.names)
 
     def uid(self, number: int) -> str:
-        """The file's path relative to the root, unique; bytes that are not UTF-8 are written as escapes."""
+        """The file's path relative to the root, unique; what cannot be shown stands in it as escapes."""
         return self.names[number]
 
     def read(self, number: int) -> Example:
@@ -48,9 +48,10 @@ def find_photos(root: Path) -> Photos:
     """
     root = Path(root)
     if root.is_file():
-        found: list[tuple[str, Path, str | None]] = [(_shown(root.name), root, None)]
+        found: list[tuple[str, Path, str | None]] = [(shown(root.name), root, None)]
     elif root.is_dir():
-        found = [(_shown(path.relative_to(root).as_posix()), path, why) for path, why in walk(root, root.resolve())]
+        there = [(path, why) for path, why in walk(root, without_links(root)) if why != EMPTY]
+        found = [(shown(path.relative_to(root).as_posix()), path, why) for path, why in there]
     else:
         raise UserError(f"data.predict must be a folder of photos or one photo, but {root} is neither: give its path")
     if not found:
@@ -62,8 +63,3 @@ def find_photos(root: Path) -> Photos:
     if twice:
         raise UserError(f"files must differ in the names that can be shown, but two are {twice[0]!r}: rename one")
     return Photos(root, names, files, reasons)
-
-
-def _shown(name: str) -> str:
-    """Unlike `printable` not normalised: two files may differ in nothing else, and the name must lead back to one."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

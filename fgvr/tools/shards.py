@@ -15,6 +15,7 @@ from rich.table import Table
 
 # So that --source accepts these by their short names.
 from fgvr.aviary.source import Aviary  # noqa: F401
+from fgvr.errors import shown
 from fgvr.shards.manifest import MANIFEST, Manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import ClassSplit, PackOptions
@@ -64,7 +65,7 @@ def shards(
             max_bad_share=max_bad_share,
             overwrite=overwrite,
             progress=progress,
-            say=lambda sentence: console.print(sentence, markup=False, highlight=False, soft_wrap=True),
+            say=lambda sentence: _say(console, sentence),
         )
     _print_summary(console, manifest, out)
 
@@ -104,16 +105,14 @@ def _print_summary(console: Console, manifest: Manifest, out: Path) -> None:
         if counts:
             counted = Table("pictures", title)
             for what, count in counts.most_common():
-                counted.add_row(f"{count:,}", escape(what))
+                counted.add_row(f"{count:,}", escape(shown(what)))
             console.print(counted)
     _print_refused(console, manifest, out)
     total = sum(shard.samples for shard in manifest.shards)
-    console.print(
+    _say(
+        console,
         f"{manifest.dataset}: {total:,} pictures of {len(manifest.cohorts):,} classes in {len(manifest.shards):,} "
         f"shards, {len(manifest.refused):,} refused. The shard set is {out}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -122,7 +121,11 @@ def _print_refused(console: Console, manifest: Manifest, out: Path) -> None:
     if lines:
         lines.append(f"all {len(manifest.refused):,} are named in {out / MANIFEST}")
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        _say(console, line)
+
+
+def _say(console: Console, sentence: str) -> None:
+    console.print(shown(sentence), markup=False, highlight=False, soft_wrap=True)
 
 
 def _classes(manifest: Manifest, cohort: str) -> str:

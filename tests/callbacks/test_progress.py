@@ -1,3 +1,4 @@
+import logging
 import os
 import pty
 import re
@@ -11,7 +12,7 @@ import torch
 from lightning.pytorch import Trainer
 from toy_run import ToyData, ToyModel, UnevenToy
 
-from fgvr.callbacks.progress import Progress, clock, fitting
+from fgvr.callbacks.progress import BesideBar, Progress, clock, fitting
 
 
 def train(tmp_path: Path, progress: Progress, module: ToyModel | None = None, **settings: Any) -> None:
@@ -150,3 +151,10 @@ def test_steps_and_time_left_are_there_at_any_width(
     line = next(line for line in re.split(r"[\r\n]+", plain) if "21/21" in line)
     assert re.search(r"step +21/21 .*0:00:\d\d left.*reward [\d.]+", line), line
     assert len(line) <= width
+
+
+def test_what_a_terminal_would_obey_is_logged_as_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = BesideBar()
+    record = logging.LogRecord("fgvr", logging.WARNING, "", 0, "not used: %s\n(why)", ("a\x1b[2J\u202e.jpg",), None)
+    handler.emit(record)
+    assert capsys.readouterr().err == "not used: a\\x1b[2J\\u202e.jpg\n(why)\n"

@@ -3,12 +3,15 @@ from typing import Any
 
 import pytest
 import yaml
+from hostile import jpeg
 
 from fgvr.aviary.source import Aviary
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules import SFTData, ShardSource
 from fgvr.models import PixelBudget, TinyQwen
 from fgvr.shards.packing import pack
+from fgvr.shards.plan import PackOptions
+from fgvr.sources import CSV
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "configs" / "quickstart.yaml").read_text())
 
@@ -82,3 +85,30 @@ def test_a_mixture_of_depths_teaches_names_of_several_ranks(shards: Path):
                 taught.add(answer.text)
     depths = {len(data.taxonomy.lineage[name]) for name in taught}
     assert depths == {2, 4}
+
+
+def test_a_response_in_a_column_is_what_is_taught(tmp_path: Path):
+    rows, responses = ["file,label,family,photographer,response"], set[str]()
+    birds = {"blue tit": "tits", "great tit": "tits", "raven": "crows", "rook": "crows"}
+    for number, label in enumerate(list(birds) * 4):
+        (tmp_path / f"{number}.jpg").write_bytes(jpeg(number, (40 + number, 40)))
+        response = f"<think>Photo {number}: a beak,\na tail.</think><answer>{label}</answer>"
+        rows.append(f'{number}.jpg,{label},{birds[label]},Ann,"{response if number % 4 else ""}"')
+        responses.add(
+            response if number % 4 else f"<think>Family: tits. Class: {label}.</think><answer>{label}</answer>"
+        )
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    pack(CSV(tmp_path / "list.csv"), tmp_path / "out", PackOptions(val=0, test=0))
+    data = SFTData([ShardSource(tmp_path / "out")], OpenWorld(think=True), batch_size=4, workers=0)
+    pixels = PixelBudget(28 * 28, 56 * 56)
+    data.processor = TinyQwen(str(tmp_path / "out/manifest.json")).processor(pixels)
+    data.setup("fit")
+    taught: set[str] = set()
+    for batch in data.train_dataloader():
+        assert not batch.record.quarantined
+        for rows_of in batch.micro_batches:
+            spelt: dict[int, list[int]] = {}
+            for sequence, token in zip(rows_of.target_sequence.tolist(), rows_of.target_ids.tolist(), strict=True):
+                spelt.setdefault(sequence, []).append(token)
+            taught |= {data.processor.decode(ids) for ids in spelt.values()}
+    assert taught == responses

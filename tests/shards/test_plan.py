@@ -161,7 +161,7 @@ def test_the_hash_follows_whatever_changes_the_shards():
 
 def test_twins_and_strangers_are_refused_by_name():
     many = [record("a", "x"), record("a", "x"), record("b", "y"), record("c", "x", split="dev")]
-    plan = make_plan(Listed(many, ["x"]), PackOptions())
+    plan = make_plan(Listed(many, ["x", "z"]), PackOptions())
     assert plan.pictures == 1
     assert [(one.sample, one.reason) for one in plan.refused] == [
         ("a", "two pictures must not have one name, but this one came before"),
@@ -170,6 +170,12 @@ def test_twins_and_strangers_are_refused_by_name():
     ]
     with pytest.raises(UserError, match="at least one labelled picture, but 1 were refused"):
         make_plan(Listed([record("b", "y")], ["x"]), PackOptions())
+
+
+def test_a_single_class_is_refused():
+    with pytest.raises(UserError, match="at least two classes to tell apart, but it has 'x' alone: name the folder"):
+        make_plan(Listed([record("a", "x")], ["x"]), PackOptions())
+    assert make_plan(Listed([record("a", "x")], ["x", "not pictured"]), PackOptions()).pictures == 1
 
 
 @pytest.mark.parametrize(

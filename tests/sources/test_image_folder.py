@@ -75,10 +75,53 @@ def test_folders_between_are_ranks(tmp_path):
         ImageFolder(root, ranks=["family"]).taxonomy()
 
 
-def test_uneven_depth_leaves_the_last_folder_as_the_class(tmp_path):
+def test_uneven_depth_leaves_the_last_folder_as_the_class_and_says_so(tmp_path):
     source = ImageFolder(touch(tmp_path, "a/b/wren/1.jpg", "crow/1.jpg"))
-    good, _ = parted(source)
+    good, bad = parted(source)
     assert {record.path for record in good.values()} == {("wren",), ("crow",)}
+    assert bad == {}
+    (said,) = source.remarks()
+    assert "(1 under 1, 1 under 3), so the last folder alone is the class and there are no ranks above it" in said
+
+
+TREE = [f"train/{family}/{family} {n}/{p}.jpg" for family in ("tits", "crows") for n in range(2) for p in range(6)]
+
+
+@pytest.mark.parametrize("stray", ["train/wren/1.jpg", "train/tits/1.jpg", "train/tits/blue/tits 0/1.jpg"])
+def test_one_stray_picture_is_refused_by_name_and_leaves_the_ranks_alone(tmp_path, stray):
+    source = ImageFolder(touch(tmp_path / "in", *TREE, stray), ranks=["family", "species"])
+    good, bad = parted(source)
+    assert len(good) == len(TREE)
+    depth = stray.count("/") - 1
+    assert bad == {stray: f"it must lie under 2 folders as nearly all do, but it lies under {depth}: move it"}
+    assert source.taxonomy() == ImageFolder(touch(tmp_path / "twin", *TREE), ranks=["family", "species"]).taxonomy()
+    assert ImageFolder(tmp_path / "in").taxonomy().ranks == ("level 1", "class")
+    assert source.remarks() == []
+
+
+def test_one_stray_picture_deeper_than_flat_classes_is_no_class(tmp_path):
+    root = touch(
+        tmp_path, *(f"{label}/{number}.jpg" for label in ("wren", "crow") for number in range(6)), "wren/x/1.jpg"
+    )
+    good, bad = parted(ImageFolder(root))
+    assert {record.label for record in good.values()} == {"wren", "crow"}
+    assert list(bad) == ["wren/x/1.jpg"]
+
+
+def test_named_ranks_say_how_deep_the_classes_lie(tmp_path):
+    root = touch(tmp_path, "tits/blue tit/1.jpg", "crows/raven/1.jpg", "wren/1.jpg")
+    source = ImageFolder(root, ranks=["family", "species"])
+    assert list(parted(source)[1]) == ["wren/1.jpg"]
+    assert source.taxonomy().paths["raven"] == ("crows", "raven")
+
+
+def test_empty_class_folders_are_named(tmp_path):
+    root = touch(tmp_path, "wren/1.jpg", "crow/1.jpg")
+    for number in range(7):
+        (root / f"empty {number}").mkdir()
+    (said,) = ImageFolder(root).remarks()
+    assert said.endswith("empty 0, empty 1, empty 2, empty 3, empty 4 and 2 more")
+    assert set(ImageFolder(root).taxonomy().paths) == {"wren", "crow"}
 
 
 def test_one_class_name_in_two_places_is_refused(tmp_path):
@@ -103,10 +146,10 @@ def test_other_files_are_passed_over_or_refused(tmp_path):
     touch(root, "wren/film.mp4", "wren/page.html", "loose.jpg", "bad\nname/1.jpg")
     good, bad = parted(ImageFolder(root))
     assert list(good) == ["wren/1.jpg"]
-    assert set(bad) == {"wren/film.mp4", "wren/page.html", "loose.jpg", "bad\nname/1.jpg"}
+    assert set(bad) == {"wren/film.mp4", "wren/page.html", "loose.jpg", "bad\\nname/1.jpg"}
     assert "suffix is '.mp4'" in bad["wren/film.mp4"]
     assert "class folder" in bad["loose.jpg"]
-    assert "control characters" in bad["bad\nname/1.jpg"]
+    assert "control characters" in bad["bad\\nname/1.jpg"]
 
 
 def test_links_and_pipes_are_not_followed_out(tmp_path):
@@ -132,6 +175,25 @@ def test_names_that_are_not_utf8_are_shown_with_escapes(tmp_path):
     Path(os.fsdecode(folder + b"/\xff.jpg")).write_bytes(jpeg())
     good, _ = parted(ImageFolder(tmp_path))
     assert good["wren/\\xff.jpg"].load() == jpeg()
+    os.mkdir(folder + b"\xe9")
+    Path(os.fsdecode(folder + b"\xe9/1.jpg")).write_bytes(jpeg())
+    assert parted(ImageFolder(tmp_path))[1] == {
+        "wren\\xe9/1.jpg": "a label must hold no control characters, but it is 'wren\\udce9'"
+    }
+
+
+def test_control_characters_stay_out_of_names_and_ranks(tmp_path):
+    root = touch(tmp_path, "tits\x1b[31m/blue tit/1.jpg", "crows/raven/2\x1b[2J.jpg", "crows/rook/1.jpg")
+    good, bad = parted(ImageFolder(root))
+    assert list(good) == ["crows/raven/2\\x1b[2J.jpg", "crows/rook/1.jpg"]
+    assert good["crows/raven/2\\x1b[2J.jpg"].load() == jpeg()
+    assert bad == {"tits\\x1b[31m/blue tit/1.jpg": "a label must hold no control characters, but it is 'tits\\x1b[31m'"}
+
+
+def test_a_root_that_is_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match="loop is not a folder"):
+        ImageFolder(tmp_path / "loop").taxonomy()
 
 
 def test_a_taxonomy_file_gives_paths_and_spellings(tmp_path):

@@ -72,6 +72,26 @@ def test_a_place_without_photos_is_refused(tmp_path: Path):
         find_photos(tmp_path)
 
 
+def test_links_in_a_circle_and_empty_folders(tmp_path: Path):
+    write(tmp_path, "a.jpg")
+    (tmp_path / "self.jpg").symlink_to("self.jpg")
+    (tmp_path / "empty").mkdir()
+    photos = find_photos(tmp_path)
+    assert photos.names == ("a.jpg", "self.jpg")
+    with pytest.raises(SampleError, match=r"^self\.jpg: it must be a regular file, but its link leads nowhere"):
+        photos.read(1)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match="loop is neither"):
+        find_photos(tmp_path / "loop")
+
+
+def test_what_a_terminal_would_obey_is_no_part_of_a_name(tmp_path: Path):
+    write(tmp_path, "a\x1b[2J\n.jpg", "b.jpg")
+    photos = find_photos(tmp_path)
+    assert photos.names == ("a\\x1b[2J\\n.jpg", "b.jpg")
+    assert photos.read(0).images[0] == (tmp_path / "a\x1b[2J\n.jpg").read_bytes()
+
+
 def loader(photos: Photos, rank: int, world: int, workers: int = 0) -> StepLoader:
     processor = tiny_policy().processor
     encode, order = PromptEncode(processor, OpenWorld()), FixedOrder(tuple((0, n) for n in range(len(photos))))

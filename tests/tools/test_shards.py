@@ -1,12 +1,15 @@
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from inspect import signature
 
 import pytest
 from hostile import png, turned, write_folder
 from jsonargparse import ArgumentParser, auto_cli
+from sourced import touch
 
-from fgvr.errors import UserError
+from fgvr.errors import UserError, unseen
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import PackOptions
@@ -62,6 +65,58 @@ def test_the_options_are_those_of_pack(tmp_path):
     options = parser.instantiate(parser.parse_args([*line, "--class_split", "seen-unseen", "--k_shot", "4"]))
     assert isinstance(options.source, CSV)
     assert (options.unseen, options.k_shot, options.max_bad_share) == (0.25, 4, 0.001)
+
+
+def test_ranks_and_names_are_printed_before_anything_is_packed(tmp_path, capsys):
+    root = touch(tmp_path / "in", *(f"{n}.jpg" for n in range(16)))
+    families = {"blue tit": "tits", "great tit": "tits", "raven": "crows", "rook": "crows"}
+    rows = [f"{n}.jpg,{label},{families[label]},Ann" for n, label in enumerate(list(families) * 4)]
+    (root / "list.csv").write_text("\n".join(["file,label,family,photographer", *rows]))
+    shards(CSV(root / "list.csv"), tmp_path / "out")
+    printed = capsys.readouterr().out
+    overview, packing = printed.split("packed 2 of 16")[0], printed.index("packed 2 of 16")
+    assert "list: 16 pictures of 4 classes to pack; ranks, coarse to fine: family > class\n" in overview
+    assert "names such as tits > blue tit; tits > great tit; crows > raven; crows > rook\n" in overview
+    assert "that go into the samples and are no ranks: photographer; name those that are ranks" in overview
+    assert packing < printed.index("The shard set is")
+
+
+HOSTILE = "\x1b[2J\x07\x9b31m\u202egpj"
+
+
+@pytest.mark.parametrize("bad_share", [0.9, 0.001])
+def test_refused_names_reach_the_terminal_without_what_it_would_obey(tmp_path, bad_share):
+    root = write_folder(tmp_path / "birds", 2, 4)
+    (root / f"class 0/empty{HOSTILE}.jpg").write_bytes(b"")
+    (root / f"class 0/film{HOSTILE}.mp4").write_bytes(b"x")
+    (root / f"class{HOSTILE}").mkdir()
+    (root / f"class{HOSTILE}/1.jpg").write_bytes(png(9, 9, 9))
+    (root / f"empty{HOSTILE}").mkdir()
+    (root / "class 1/a\nb.jpg").write_bytes(b"")
+    line = ["shards", "--source", "ImageFolder", "--source.root", str(root), "--out", str(tmp_path / "out")]
+    line += ["--max_bad_share", str(bad_share)]
+    run = subprocess.run([sys.executable, "-m", "fgvr", *line], capture_output=True, cwd=tmp_path)
+    assert run.returncode == (0 if bad_share == 0.9 else 2)
+    said = run.stdout.decode() + run.stderr.decode()
+    assert "Traceback" not in said
+    assert not [letter for letter in said if unseen(letter) and letter != "\n"]
+    for name in ("class 0/empty", "class 0/film", "class", "class 1/a", "empty"):
+        assert f"{name}\\x1b[2J\\x07\\x9b31m\\u202egpj" in said or f"{name}\\nb.jpg" in said
+
+
+def test_links_in_a_circle_are_refused_by_name(tmp_path, capsys):
+    root = write_folder(tmp_path / "birds", 2, 4)
+    (root / "class 0/self.jpg").symlink_to("self.jpg")
+    (root / "class 1/a.jpg").symlink_to("../class 1/b.jpg")
+    (root / "class 1/b.jpg").symlink_to("a.jpg")
+    shards(ImageFolder(root), tmp_path / "out", max_bad_share=0.5)
+    printed = capsys.readouterr().out
+    for name in ("class 0/self.jpg", "class 1/a.jpg", "class 1/b.jpg"):
+        assert f"{name}: it must be a regular file, but its link leads nowhere (Too many levels of" in printed
+    (tmp_path / "loop").symlink_to("loop")
+    for out in (tmp_path / "loop", tmp_path / "loop/out"):
+        with pytest.raises(UserError, match="out must be a folder that can be written"):
+            shards(ImageFolder(root), out)
 
 
 def test_a_refused_set_ends_in_one_sentence(tmp_path, capsys):
