@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,35 +12,18 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from fgvr.data.tasks import Task
+from fgvr.datamodules.photos import photos_for
+from fgvr.datamodules.shard_source import TRAINED_COHORTS, ShardSource, refuse_leaks
 from fgvr.errors import UserError
 from fgvr.shards.loading import Collate, Encode, LoaderLinks, SampleSet, StepLoader
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.order import WINDOW, FixedOrder, ShuffledOrder, each_once, key_of, spread_over_classes
 from fgvr.shards.packed import pack_or_compare
 from fgvr.shards.part import PartOfSet, part_of
-from fgvr.shards.plan import PackOptions
 from fgvr.shards.reading import ShardSet
-from fgvr.sources.base import COHORTS, Source
-from fgvr.sources.photos import Photos, find_photos
+from fgvr.sources.base import COHORTS
+from fgvr.sources.photos import Photos
 from fgvr.taxonomy.tree import Taxonomy
-
-TRAINED_COHORTS = ("seen", "base")
-
-
-@dataclass(frozen=True)
-class ShardSource:
-    """A shard set to train on, its weight in the mixture, and how to pack it when the folder holds none yet.
-
-    A set that is there must be the one that `source` and `pack` ask for. Without `pack` any options will do for it; a
-    new set is packed with the default ones and the data module's seed. `examples` are to be learned from, spread over
-    the classes; None takes all.
-    """
-
-    path: Path
-    weight: float = 1.0
-    source: Source | None = None
-    pack: PackOptions | None = None
-    examples: int | None = None
 
 
 class ShardDataModule(LightningDataModule, ABC):
@@ -52,7 +34,9 @@ class ShardDataModule(LightningDataModule, ABC):
     optimiser step over all ranks, `eval_batch_size` examples per rank and step. `eval_examples` caps each cohort,
     evenly over its classes. `epoch_length` and the weights are those of `ShuffledOrder`. The order depends on `seed`
     and these, never on `workers` or the number of ranks. `predict` is what to name: a folder of photos without labels,
-    or one photo. Raises UserError when the sets' taxonomies disagree, or when there is nothing to predict.
+    or one photo. `allow_leaks` lets a set be validated or tested on pictures that another set trains on; the log then
+    names them. Raises UserError for such pictures, when the sets' taxonomies disagree, or when there is nothing to
+    predict.
     """
 
     def __init__(
@@ -69,6 +53,7 @@ class ShardDataModule(LightningDataModule, ABC):
         max_bad_share: float = 0.001,
         window: int = WINDOW,
         predict: Path | None = None,
+        allow_leaks: bool = False,
     ) -> None:
         super().__init__()
         # a shard set lies where every node sees it, so one process of the whole job packs it
@@ -79,6 +64,7 @@ class ShardDataModule(LightningDataModule, ABC):
         self.batch_size, self.eval_batch_size, self.eval_examples = batch_size, eval_batch_size, eval_examples
         self.workers, self.seed, self.epoch_length = workers, seed, epoch_length
         self.max_bad_share, self.window, self.predict = max_bad_share, window, predict
+        self.allow_leaks = allow_leaks
         self.cohorts: list[str] = []
         self.stream: StepLoader[Any] | None = None
         self._eval_loaders: dict[str, list[StepLoader[Any]]] = {}
@@ -126,6 +112,7 @@ class ShardDataModule(LightningDataModule, ABC):
             return
         split = "test" if stage == "test" else "val"
         self.cohorts = [cohort for cohort in sorted(COHORTS) if self._eval_folders(split, cohort)]
+        refuse_leaks(self.train, self._tested_folders(), self.seed, self.allow_leaks)
         if stage == "fit":
             self.train_sets  # noqa: B018  (damaged sets are refused before the model is built)
             promised = self.epoch_length is None and all(entry.weight == 1 for entry in self.train)
@@ -251,8 +238,10 @@ class ShardDataModule(LightningDataModule, ABC):
         return list(dict.fromkeys(Path(folder) for folder in folders))
 
     def _eval_folders(self, split: str, cohort: str) -> list[Path]:
-        folders = [entry.path for entry in self.train] if self.val is None else self.val
-        return [Path(folder) for folder in folders if load_manifest(Path(folder)).samples(split, (cohort,))]
+        return [folder for folder in self._tested_folders() if load_manifest(folder).samples(split, (cohort,))]
+
+    def _tested_folders(self) -> list[Path]:
+        return [Path(folder) for folder in ([entry.path for entry in self.train] if self.val is None else self.val)]
 
     def _eval(self, split: str) -> list[StepLoader[Any]]:
         if split not in self._eval_loaders:
@@ -323,15 +312,3 @@ class ShardDataModule(LightningDataModule, ABC):
         summed = strategy.reduce(torch.tensor(counts, device=strategy.root_device), reduce_op="sum")
         assert isinstance(summed, torch.Tensor)
         return summed.tolist()
-
-
-def photos_for(task: Task, root: Path | None) -> Photos:
-    """What to predict. Raises UserError when nothing was given, or when the task cannot ask without a label."""
-    if root is None:
-        raise UserError("predicting needs photos: give a folder of them, or one, with --data.init_args.predict PATH")
-    if task.needs_label:
-        raise UserError(
-            f"photos without labels need a task that can ask without one, but {type(task).__name__} draws its options "
-            "around the label: give --data.init_args.task fgvr.data.OpenWorld"
-        )
-    return find_photos(root)

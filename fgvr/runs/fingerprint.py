@@ -24,6 +24,7 @@ WITHOUT_EFFECT = frozenset(
         "persistent_workers",
         "eval_batch_size",
         "predict",
+        "allow_leaks",  # whether it is evaluated at all, not what is learned
         "server",  # where a judge is asked, and how patiently; what it is asked and which model it is do count
         "cache",
         "offline",

@@ -58,4 +58,9 @@ def part_of(whole: ShardSet, examples: int, seed: int) -> PartOfSet:
             f"{whole.folder} has {len(whole)} {whole.split} samples, so examples must lie between 1 and that, got "
             f"{examples}"
         )
-    return PartOfSet(whole, spread_over_classes(whole.labels(), examples, key_of(seed, "part")))
+    return PartOfSet(whole, part_numbers(whole.labels(), examples, seed))
+
+
+def part_numbers(labels: Sequence[str], examples: int, seed: int) -> list[int]:
+    """The numbers of the samples that `part_of` takes, by the labels of all."""
+    return spread_over_classes(labels, examples, key_of(seed, "part"))

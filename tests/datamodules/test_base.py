@@ -18,8 +18,8 @@ from toy_stream import LABELS, TAXONOMY, ToyLearner, ToyStream, main, picture, t
 
 from fgvr.aviary.source import Aviary
 from fgvr.callbacks.sample_log import read_log
-from fgvr.data.tasks import ClosedWorld, OpenWorld
-from fgvr.datamodules.base import ShardSource, photos_for
+from fgvr.data.tasks import OpenWorld
+from fgvr.datamodules.base import ShardSource
 from fgvr.errors import UserError
 from fgvr.shards.plan import PackOptions
 from fgvr.sources.base import Record, Source
@@ -298,11 +298,6 @@ def test_begun_on_two_ranks_and_resumed_on_one(data, tmp_path, uninterrupted):
     lines = [(tmp_path / f"samples.rank{rank}.jsonl").read_text().splitlines() for rank in range(2)]
     assert [len(rows) for rows in lines] == [9, 9]
     fit(tmp_path, data, resume=True)  # drops the ninth step of both, then goes on alone
-    assert read_log(tmp_path) == [json.loads(line) for line in uninterrupted[0].splitlines()]
-
-
-def test_predicting_needs_photos_and_a_task_that_asks_without_a_label(tmp_path: Path):
-    with pytest.raises(UserError, match=r"--data\.init_args\.predict"):
-        photos_for(OpenWorld(), None)
-    with pytest.raises(UserError, match=r"ClosedWorld draws its options around the label: give .*OpenWorld"):
-        photos_for(ClosedWorld(), tmp_path)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole/samples.jsonl").write_text(uninterrupted[0])
+    assert read_log(tmp_path) == read_log(tmp_path / "whole")

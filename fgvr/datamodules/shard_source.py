@@ -1,0 +1,45 @@
+"""A shard set as a data module is given it, and what it must not share with those that are evaluated on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fgvr.errors import UserError
+from fgvr.shards.leaks import Part, shared_pictures, told
+from fgvr.shards.plan import PackOptions
+from fgvr.sources.base import COHORTS, Source
+
+TRAINED_COHORTS = ("seen", "base")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ShardSource:
+    """A shard set to train on, its weight in the mixture, and how to pack it when the folder holds none yet.
+
+    A set that is there must be the one that `source` and `pack` ask for. Without `pack` any options will do for it; a
+    new set is packed with the default ones and the data module's seed. `examples` are to be learned from, spread over
+    the classes; None takes all.
+    """
+
+    path: Path
+    weight: float = 1.0
+    source: Source | None = None
+    pack: PackOptions | None = None
+    examples: int | None = None
+
+
+def refuse_leaks(train: Sequence[ShardSource], evaluated: Sequence[Path], seed: int, allow: bool) -> None:
+    """Raises UserError when a set trains on pictures that another one has in val or test; only says so with `allow`."""
+    trained = [Part(Path(entry.path), ("train",), TRAINED_COHORTS, entry.examples, seed) for entry in train]
+    shared = shared_pictures(trained, [Part(folder, ("val", "test"), COHORTS) for folder in evaluated])
+    if shared and not allow:
+        raise UserError(
+            f"no picture of val or test may be trained on, but {told(shared)}. Take them out of one of the sets and "
+            "pack it again, or set data.init_args.allow_leaks to true to evaluate on them all the same"
+        )
+    if shared:
+        log.warning("of the pictures of val and test in other sets' train split: %s", told(shared))

@@ -1,0 +1,77 @@
+"""Pictures that one shard set trains on and another is evaluated with: found by their hashes, no picture is read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fgvr.errors import UserError
+from fgvr.shards.manifest import SampleEntry, load_index, load_manifest
+from fgvr.shards.part import part_numbers
+
+NAMED = 5
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SharedPicture:
+    """One picture, byte for byte, in two sets: SPLIT/KEY of the sample trained on and of the one evaluated."""
+
+    trained_in: Path
+    trained: str
+    evaluated_in: Path
+    evaluated: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some splits and cohorts of the shard set in `folder`; `examples` of them as `part_of` takes them, or all."""
+
+    folder: Path
+    splits: tuple[str, ...]
+    cohorts: tuple[str, ...]
+    examples: int | None = None
+    seed: int = 0
+
+    def pictures(self) -> list[tuple[str, str]]:
+        """SPLIT/KEY and the picture's hash of each sample; the log names a shard whose index cannot be read."""
+        manifest, entries, whole = load_manifest(self.folder), list[tuple[str, SampleEntry]](), True
+        for shard in (shard for split in self.splits for shard in manifest.select(split, self.cohorts)):
+            try:
+                entries += [(shard.split, entry) for entry in load_index(self.folder, shard)]
+            except UserError as error:
+                whole = False
+                log.warning("the pictures of %s are not compared with those of other sets: %s", shard.file, error)
+        if self.examples is not None and whole:
+            numbers = part_numbers([entry.label for _, entry in entries], self.examples, self.seed)
+            entries = [entries[number] for number in numbers]
+        return [(f"{split}/{entry.key}", entry.picture) for split, entry in entries if entry.picture]
+
+
+def shared_pictures(trained: Sequence[Part], evaluated: Collection[Part]) -> list[SharedPicture]:
+    """What two different folders share, sorted; within one folder packing has looked, and its manifest names it."""
+    folders = {part.folder.resolve() for part in (*trained, *evaluated)}
+    if len(folders) < 2:
+        return []
+    places: dict[str, list[tuple[Part, str]]] = {}
+    for part in trained:
+        for name, picture in part.pictures():
+            places.setdefault(picture, []).append((part, name))
+    found = [
+        SharedPicture(other.folder, place, part.folder, name)
+        for part in evaluated
+        for name, picture in part.pictures()
+        for other, place in places.get(picture, ())
+        if other.folder.resolve() != part.folder.resolve()
+    ]
+    return sorted(found, key=lambda one: (str(one.evaluated_in), one.evaluated, str(one.trained_in), one.trained))
+
+
+def told(shared: Sequence[SharedPicture]) -> str:
+    """How many pictures are in two sets, and the first of them by name."""
+    named = [f"{one.evaluated} of {one.evaluated_in} is {one.trained} of {one.trained_in}" for one in shared[:NAMED]]
+    more = f"; and {len(shared) - NAMED:,} more" if len(shared) > NAMED else ""
+    count = len({(one.evaluated_in, one.evaluated) for one in shared})
+    return f"{count:,} {'is' if count == 1 else 'are'}, byte for byte: {'; '.join(named)}{more}"
