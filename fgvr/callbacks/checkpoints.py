@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -20,7 +19,7 @@ from fgvr.checkpoints.format import SUFFIX, checkpoints_in, read_manifest
 from fgvr.errors import UserError
 from fgvr.runs.fingerprint import refuse_changes
 from fgvr.runs.folder import RunFolder
-from fgvr.whole_files import write_whole
+from fgvr.whole_files import sealed, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +140,7 @@ class RunCheckpoints(Checkpoint):
         if self.best_step is not None:
             record = {"figure": self.run.best, "value": self.best_value, "step": self.best_step}
             record["checkpoint"] = self._path(self.best_step).name
-            write_whole(self.run.checkpoints / "best.json", json.dumps(record, indent=1).encode())
+            write_whole(self.run.checkpoints / "best.json", sealed(record, indent=1))
         self._prune(trainer)
 
     def _prune(self, trainer: Trainer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -11,14 +10,16 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import fgvr
 from fgvr.checkpoints.format import read_object
+from fgvr.errors import shown
 from fgvr.runs.folder import RunFolder, Start
 from fgvr.sources.base import COHORTS
 from fgvr.types import Verdict
-from fgvr.whole_files import write_whole
+from fgvr.whole_files import sealed, write_whole
 
 FIRST = ("exact", "order", "family", "genus", "species")
 SUMMARY = (
@@ -94,10 +95,10 @@ def score_start(
 
 
 def write_figures(path: Path, figures: Mapping[str, float], **facts: float | int | None) -> None:
-    """One flat JSON object, whole or not at all; what is not a finite number is written as null."""
+    """One flat JSON object with its digest, whole or not at all; what is not a finite number is written as null."""
     content: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in figures.items()}
     content |= {**facts, "fgvr": fgvr.__version__}
-    write_whole(path, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+    write_whole(path, sealed(content, indent=1))
 
 
 def print_figures(figures: Mapping[str, float | None], title: str, console: Console | None = None) -> None:
@@ -126,15 +127,15 @@ def print_figures(figures: Mapping[str, float | None], title: str, console: Cons
 def _table(rows: Mapping[str, Mapping[Column, float]], title: str, intervals: bool) -> Table:
     folded = {end for row in rows for end in _ends(row) if end in rows}
     said = {row for row, cells in rows.items() if any(value and not math.isnan(value) for value in cells.values())}
-    shown = [row for row in rows if row not in folded and (row in FIRST or row in said)]
-    shown.sort(key=lambda row: _rank(row, any(column for column, _ in rows[row])))
-    columns = sorted({column for row in shown for column in rows[row]})
+    listed = [row for row in rows if row not in folded and (row in FIRST or row in said)]
+    listed.sort(key=lambda row: _rank(row, any(column for column, _ in rows[row])))
+    columns = sorted({column for row in listed for column in rows[row]})
     table = Table(title=title)
     table.add_column("figure", no_wrap=True)
     for cohort, after in columns:
         table.add_column(cohort or "value" if after else f"{cohort} start", justify="right")
-    for row in shown:
-        table.add_row(row, *(_cell(rows, row, column, intervals) for column in columns))
+    for row in listed:
+        table.add_row(escape(shown(row)), *(_cell(rows, row, column, intervals) for column in columns))
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
@@ -13,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from fgvr.errors import UserError
 from fgvr.shards.loading import StepLoader
 from fgvr.types import ReadRecord
+from fgvr.whole_files import sealed_line, unsealed_line
 
 KEYS = frozenset({"epoch", "step", "positions", "uids", "quarantined"})
 log = logging.getLogger(__name__)
@@ -77,13 +77,14 @@ class SampleLog(Callback):
 class RowLog:
     """JSON lines about training steps in the run's folder: STEM.jsonl, or STEM.rankN.jsonl for each of several ranks.
 
-    A row has at least `keys`, epoch and step (the batch within the epoch) among them. Opening it drops the rows of
-    steps that the run does again. Raises UserError without a data module that streams shards.
+    A row has at least `keys`, epoch and step (the batch within the epoch) among them, and ends in its own checksum.
+    Opening it drops the rows of steps that the run does again. Raises UserError without a data module that streams
+    shards.
     """
 
     def __init__(self, stem: str, keys: Set[str]) -> None:
         self.stem, self.keys = stem, keys
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
 
     def open(self, trainer: Trainer) -> None:
         """Opens this rank's file for more rows. A collective call."""
@@ -99,11 +100,11 @@ class RowLog:
                     )  # fmt: skip
         trainer.strategy.barrier(f"{self.stem} log cut")
         rank = "" if trainer.world_size == 1 else f".rank{trainer.global_rank}"
-        self._file = (folder / f"{self.stem}{rank}.jsonl").open("a", encoding="utf-8")
+        self._file = (folder / f"{self.stem}{rank}.jsonl").open("ab")
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         assert self._file is not None
-        self._file.writelines(json.dumps(row, separators=(",", ":"), allow_nan=False) + "\n" for row in rows)
+        self._file.writelines(map(sealed_line, rows))
         self._file.flush()
 
     def close(self) -> None:
@@ -113,18 +114,25 @@ class RowLog:
 
 
 def drop_rows(path: Path, epoch: int, step: int, keys: Set[str] = KEYS) -> int:
-    """Cuts a log before the first line at or after this step, or that is torn; returns how many lines went."""
-    kept = dropped = 0
+    """Cuts a log before the first line at or after this step, or a torn end; returns how many lines went.
+
+    A damaged line with whole ones after it stays where it is, and the program's log names it.
+    """
+    places: list[tuple[int, int] | None] = []
+    ends = [0]
     with path.open("r+b") as file:
         for line in file:
-            row = None if dropped else _row(line, keys)
-            if row is None or (row["epoch"], row["step"]) >= (epoch, step):
-                dropped += 1
-            else:
-                kept += len(line)
-        if dropped:
-            file.truncate(kept)
-    return dropped
+            row = _row(line, keys)
+            places.append(None if row is None else (row["epoch"], row["step"]))
+            ends.append(ends[-1] + len(line))
+        cut = next((n for n, place in enumerate(places) if place is not None and place >= (epoch, step)), len(places))
+        while cut and places[cut - 1] is None:
+            cut -= 1
+        if cut < len(places):
+            file.truncate(ends[cut])
+    if damaged := [n for n, place in enumerate(places[:cut], start=1) if place is None]:
+        log.warning("%s is damaged: its lines %s are not as they were written", path, damaged)
+    return len(places) - cut
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -138,7 +146,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
         for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
             row = _row(line)
             if row is None:
-                raise UserError(f"{path} must hold one JSON object per line, but line {number} is not whole")
+                raise UserError(f"{path} must hold its lines as they were written, but line {number} is not whole")
             key = row["epoch"], row["step"]
             steps.setdefault(key, []).extend(zip(row["positions"], row["uids"], strict=True))
             quarantined.setdefault(key, []).extend(row["quarantined"])
@@ -153,13 +161,11 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def _row(line: bytes, keys: Set[str] = KEYS) -> Mapping[str, Any] | None:
-    if not line.endswith(b"\n"):
-        return None
     try:
-        row = json.loads(line)
-    except ValueError:
+        row = unsealed_line(line)
+    except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and keys <= set(row) else None
+    return row if keys <= set(row) else None
 
 
 def _stream(trainer: Trainer) -> StepLoader[Any]:

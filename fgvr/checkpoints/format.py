@@ -24,6 +24,7 @@ import torch
 
 from fgvr.checkpoints.plain_data import plain
 from fgvr.errors import UserError
+from fgvr.whole_files import unsealed
 
 FORMAT = 1
 SUFFIX = ".ckpt"
@@ -182,12 +183,17 @@ def best_checkpoint(folder: Path, remedy: str) -> Path:
 
 
 def read_object(file: Path, key: str, kind: type, remedy: str) -> dict[str, Any]:
-    """A JSON object of which `key` at least is there and of the type it must be; raises UserError with `remedy`."""
+    """A JSON object of which `key` at least is there and of the type it must be; raises UserError with `remedy`.
+
+    A digest in it must be its own; an object without one comes from an older version, and the log says so.
+    """
     try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
+        content, vouched = unsealed(file.read_bytes())
+    except ValueError as error:
         raise UserError(f"{file} must be readable JSON, but it is damaged ({error}): {remedy}.") from error
-    if not isinstance(content, dict) or not isinstance(content.get(key), kind):
+    if not vouched:
+        log.info("%s was written by an older version and has no digest: damage to it would pass unnoticed.", file)
+    if not isinstance(content.get(key), kind):
         raise UserError(f"{file} must hold an object with a {key}, but it does not: {remedy}.")
     return content
 

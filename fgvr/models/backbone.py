@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from transformers.utils.hub import cached_file
 
 from fgvr.errors import UserError
 from fgvr.models.processor import VISION_TOKENS, PixelBudget, Processor
+from fgvr.whole_files import unsealed
 
 Family = Literal["qwen2_5_vl", "qwen3_vl"]
 FAMILIES: tuple[str, ...] = ("qwen2_5_vl", "qwen3_vl")
@@ -248,7 +248,12 @@ class TinyQwen(Backbone):
             raise UserError(
                 f"vocabulary must be a file of names, such as a shard set's manifest.json, got {self.vocabulary!r}"
             )
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"vocabulary must be UTF-8 text, but byte {error.start} of {path} is not: mend it"
+            ) from error
         if path.suffix != ".json":
             return text.splitlines()
         return names_in_manifest(text)
@@ -323,7 +328,7 @@ class TinyQwen(Backbone):
 def names_in_manifest(text: str) -> list[str]:
     """The names of a manifest's taxonomy, as training text for a tokenizer. Raises UserError when it holds none."""
     try:
-        taxonomy = json.loads(text)["taxonomy"]
+        taxonomy = unsealed(text.encode())[0]["taxonomy"]
         names = sorted({name for path in taxonomy["paths"].values() for name in path})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(

@@ -1,28 +1,34 @@
 """What a folder of shards says about itself: the manifest, and for every shard an index of its members.
 
-The manifest is written last, so its presence means that the set is whole. Both files are canonical JSON.
+The manifest is written last, so its presence means that the set is whole. Both files are canonical JSON and carry a
+digest of themselves, so that one flipped bit in them is noticed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError
 from fgvr.sources.base import Refusal
-from fgvr.whole_files import write_whole
+from fgvr.whole_files import sealed, unsealed, write_whole
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 SHARD_STEM = r"(?:train|val|test)-(?:seen|unseen|base|novel)-\d{6}"
 SHARD_NAME = re.compile(SHARD_STEM + r"\.tar")
 SHOWN = 5  # refusals named in a message; the manifest names them all
+MAPPINGS = ("source", "options", "taxonomy", "cohorts", "counts", "notes", "image_pixels")
+AGAIN = "copy it again, or run the same `python -m fgvr shards` line, which packs what is damaged"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,10 @@ class Leak:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Everything about one shard that can be known without its tar. `plan` is the hash of the packing it belongs to."""
+    """Everything about one shard that can be known without its tar. `plan` is the hash of the packing it belongs to.
+
+    `vouched` is False when it was read from a file without a digest of its own, as older versions wrote them.
+    """
 
     plan: str
     file: str
@@ -80,6 +89,7 @@ class ShardIndex:
     samples: tuple[SampleEntry, ...]
     refused: tuple[Refusal, ...] = ()
     notes: Mapping[str, int] = field(default_factory=dict)
+    vouched: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
@@ -139,17 +149,18 @@ def read_manifest(folder: Path) -> Manifest:
             f"a whole shard set has a {MANIFEST}, but {folder} has none: its packing was not finished, "
             "so run the same `python -m fgvr shards` line again"
         )
-    data = _read_json(file, "pack the set again with overwrite")
-    if data.get("format") != FORMAT:
-        raise UserError(f"{file} has format {data.get('format')!r} but this version reads {FORMAT}: pack the set again")
+    data, vouched = _read(file)
+    if not vouched:
+        _warn_of_old(file)
+    return _parse(file, data)
+
+
+def vouched_for(folder: Path) -> bool:
+    """Whether the manifest in a folder can be read and has the digest that it states."""
     try:
-        manifest = Manifest(**{**data, "shards": _shards(data), "refused": _refusals(data), "leaks": _leaks(data)})
-    except (TypeError, KeyError) as error:
-        raise UserError(f"{file} lacks or misnames a field ({error}): pack the set again with overwrite") from error
-    for shard in manifest.shards:
-        if not SHARD_NAME.fullmatch(shard.file) or shard.index_file != index_name(shard.file):
-            raise UserError(f"{file} names a shard {shard.file!r}, but a shard is called like train-seen-000000.tar")
-    return manifest
+        return _read(Path(folder) / MANIFEST)[1]
+    except UserError:
+        return False
 
 
 def refusal_message(manifest: Manifest, folder: Path) -> str:
@@ -167,7 +178,7 @@ def refusal_message(manifest: Manifest, folder: Path) -> str:
 
 def save_manifest(manifest: Manifest, folder: Path) -> None:
     """Writes manifest.json whole or not at all."""
-    write_whole(Path(folder) / MANIFEST, canonical_json(asdict(manifest)))
+    write_whole(Path(folder) / MANIFEST, sealed(asdict(manifest)))
 
 
 def load_index(folder: Path, shard: ShardInfo) -> tuple[SampleEntry, ...]:
@@ -185,7 +196,7 @@ def load_index(folder: Path, shard: ShardInfo) -> tuple[SampleEntry, ...]:
 def parse_index(file: Path, data: bytes) -> ShardIndex:
     """Raises UserError when `data` is not an index; `file` is only named."""
     try:
-        raw = json.loads(data)
+        raw, vouched = unsealed(data)
         samples = tuple(
             SampleEntry(
                 sample["key"],
@@ -197,17 +208,21 @@ def parse_index(file: Path, data: bytes) -> ShardIndex:
             )
             for sample in raw["samples"]
         )
-        return ShardIndex(raw["plan"], raw["file"], raw["size"], raw["sha256"], samples, _refusals(raw), raw["notes"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{file} must be the index of a shard, but it is none: pack the set again") from error
+        whole = ShardIndex(
+            raw["plan"], raw["file"], raw["size"], raw["sha256"], samples, _refusals(raw), raw["notes"], vouched
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} must be the index of a shard, but it is none: pack the set again ({error})") from error
+    return whole
 
 
 def dump_index(index: ShardIndex) -> bytes:
     """The inverse of `parse_index`; members are lists [name, offset, size, crc32] to keep large indexes small."""
     raw = asdict(index)
+    del raw["vouched"]
     for sample in raw["samples"]:
         sample["members"] = [list(member.values()) for member in sample["members"]]
-    return canonical_json(raw)
+    return sealed(raw)
 
 
 def index_name(shard: str) -> str:
@@ -219,14 +234,45 @@ def canonical_json(value: Any) -> bytes:
     return (json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n").encode()
 
 
-def _read_json(file: Path, remedy: str) -> dict[str, Any]:
+def _read(file: Path) -> tuple[dict[str, Any], bool]:
     try:
-        data = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} must be readable JSON, but it is not ({error}): {remedy}") from error
-    if not isinstance(data, dict):
-        raise UserError(f"{file} must hold an object, but it holds {type(data).__name__}: {remedy}")
-    return data
+        return unsealed(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} must be JSON as it was written, but {error}: {AGAIN}") from error
+
+
+@cache  # a set is opened many times in a run
+def _warn_of_old(file: Path) -> None:
+    logger.warning(
+        "%s was written by an older version and has no digest of itself, so damage to it would pass unnoticed: the "
+        "same `python -m fgvr shards` line packs the set again and adds one",
+        file,
+    )
+
+
+def _parse(file: Path, data: dict[str, Any]) -> Manifest:
+    if data.get("format") != FORMAT:
+        raise UserError(f"{file} has format {data.get('format')!r} but this version reads {FORMAT}: pack the set again")
+    try:
+        manifest = Manifest(**{**data, "shards": _shards(data), "refused": _refusals(data), "leaks": _leaks(data)})
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{file} lacks or misnames a field ({error}): {AGAIN}") from error
+    for name in MAPPINGS:
+        if not isinstance(getattr(manifest, name), dict):
+            raise UserError(f"{file} must hold an object under {name}: {AGAIN}")
+    for shard in manifest.shards:
+        if not SHARD_NAME.fullmatch(shard.file) or shard.index_file != index_name(shard.file):
+            raise UserError(f"{file} names a shard {shard.file!r}, but a shard is called like train-seen-000000.tar")
+        if not shard.file.startswith(f"{shard.split}-{shard.cohort}-") or not _is_count(shard.samples):
+            raise UserError(
+                f"{file} says of {shard.file} that it is {shard.split}-{shard.cohort} with {shard.samples} samples, "
+                f"which cannot be: {AGAIN}"
+            )
+    return manifest
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _shards(data: Mapping[str, Any]) -> tuple[ShardInfo, ...]:

@@ -33,13 +33,16 @@ from fgvr.shards.manifest import (
     read_manifest,
     refusal_message,
     save_manifest,
+    vouched_for,
 )
 from fgvr.shards.plan import Item, PackOptions, Plan, PlannedShard, make_plan
 from fgvr.shards.reading import open_shard_writer
 from fgvr.sources.base import Source
+from fgvr.sources.walking import without_links
 from fgvr.whole_files import write_whole
 
 INFO = "_info.json"
+SAMPLES = 4  # classes that are named before a packing
 PART = re.compile(rf"\.?(?:manifest\.json|_info\.json|{SHARD_STEM}(?:\.tar|\.index\.json))(?:\.\d+)?\.part")
 Progress = Callable[[int, int], None]
 logger = logging.getLogger(__name__)
@@ -65,7 +68,7 @@ def pack(
     if not 0 <= max_bad_share <= 1:
         raise UserError(f"max_bad_share must be a share between 0 and 1, got {max_bad_share}")
     out = Path(out)
-    if source.walked is not None and out.resolve().is_relative_to(source.walked.resolve()):
+    if source.walked is not None and without_links(out).is_relative_to(without_links(source.walked)):
         raise UserError(
             f"the shards must not lie among the pictures, but {out} is in {source.walked}: choose another out"
         )
@@ -75,8 +78,12 @@ def pack(
         before = None if overwrite else _packed_before(out, plan)
         damaged = _damaged(out, before) if before is not None else []
         if before is not None and not damaged and _acceptable(before, max_bad_share):
+            _mend_info(out, before, say)
             say(f"{out} holds this shard set already, whole: nothing to do")
             return before
+        if before is None:
+            for sentence in (*overview(source.dataset, plan), *source.remarks()):
+                say(sentence)
         _clear(out, plan, overwrite, damaged)
         if damaged:
             say(f"damaged or missing, so packed again: {', '.join(shard.file for shard in damaged)}")
@@ -90,6 +97,18 @@ def pack(
     if not manifest.accepted:
         raise UserError(refusal_message(manifest, out))
     return manifest
+
+
+def overview(dataset: str, plan: Plan) -> list[str]:
+    """What is about to be packed, in words: how many pictures and classes, the ranks, and names to look at."""
+    taxonomy, labels = plan.taxonomy, sorted(plan.cohorts)
+    sample = [labels[place * (len(labels) - 1) // max(1, SAMPLES - 1)] for place in range(SAMPLES)]
+    names = "; ".join(" > ".join(taxonomy.paths[label]) for label in dict.fromkeys(sample))
+    ranks = " > ".join(taxonomy.ranks) or "none"
+    return [
+        f"{dataset}: {plan.pictures:,} pictures of {len(labels):,} classes to pack; ranks, coarse to fine: {ranks}",
+        f"names such as {names}",
+    ]
 
 
 def _make_folder(out: Path) -> None:
@@ -176,14 +195,19 @@ def _finished(out: Path, shard: PlannedShard, plan: Plan) -> ShardIndex | None:
         index = parse_index(index_file, index_file.read_bytes())
     except UserError:
         return None
-    if index.plan != plan.hash or index.size != file.stat().st_size or index.sha256 != _file_hash(file):
+    if (
+        not index.vouched
+        or index.plan != plan.hash
+        or index.size != file.stat().st_size
+        or index.sha256 != _file_hash(file)
+    ):
         return None
     return index
 
 
 def _packed_before(out: Path, plan: Plan) -> Manifest | None:
-    """The manifest of a finished packing of this plan, accepted or not."""
-    if not (out / MANIFEST).is_file():
+    """The manifest of a finished packing of this plan, accepted or not; None too for one that nothing vouches for."""
+    if not (out / MANIFEST).is_file() or not vouched_for(out):
         return None
     try:
         manifest = read_manifest(out)
@@ -203,6 +227,14 @@ def _damaged(out: Path, manifest: Manifest) -> list[ShardInfo]:
 
 def _has_hash(file: Path, digest: str) -> bool:
     return file.is_file() and _file_hash(file) == digest
+
+
+def _mend_info(out: Path, manifest: Manifest, say: Callable[[str], None]) -> None:
+    """Writes what timm reads once more where it is not what the manifest makes it."""
+    file, data = out / INFO, canonical_json(timm_info(manifest))
+    if not file.is_file() or file.read_bytes() != data:
+        write_whole(file, data)
+        say(f"damaged or missing, so written again: {INFO}")
 
 
 def _acceptable(manifest: Manifest, max_bad_share: float) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from collections.abc import Mapping
@@ -24,9 +23,11 @@ from fgvr.models.saved import Agreement, Question, compare, write_hf_folder
 from fgvr.models.trained import read_policy, rebuild
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.reading import ShardSet
+from fgvr.sources.walking import without_links
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.model_card import Card, write_card
 from fgvr.types import Example
+from fgvr.whole_files import unsealed
 
 TOLERANCE = 1e-5  # largest logit difference between the folder as reopened and the weights as written
 MERGING = 1e-3  # the same between the weights written in float32 and the run's, which merging adapters may change
@@ -54,7 +55,7 @@ def export(
         overwrite: replace `out` if it exists.
     """
     console = Console()
-    path, out = resolve(ckpt), out.resolve()
+    path, out = resolve(ckpt), without_links(out)
     refuse_to_overwrite(out, overwrite)
     if samples < 1:
         raise UserError(f"samples must be at least 1, got {samples}: the folder is never written without a comparison")
@@ -146,10 +147,13 @@ def figures_of(run: Path, step: int) -> dict[str, Any]:
     """The run's final figures, if they are of this very step."""
     file = run / "final_metrics.json"
     try:
-        figures = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        figures = unsealed(file.read_bytes())[0] if file.is_file() else {}
     except ValueError as error:
-        raise UserError(f"{file} must be the run's figures in json, but it cannot be read: {error}") from error
-    return figures if isinstance(figures, dict) and figures.get("step") == step else {}
+        raise UserError(
+            f"{file} must be the run's figures as they were written, but it cannot be read ({error}): remove it, and "
+            "the run's own command evaluates the final weights again"
+        ) from error
+    return figures if figures.get("step") == step else {}
 
 
 def comparison(data: Path | None, config: Mapping[str, Any], samples: int) -> tuple[list[Question], str]:

@@ -15,7 +15,8 @@ from fgvr.runs.folder import RunFolder, Start
 def test_the_file_is_flat_and_has_no_nan(tmp_path: Path) -> None:
     write_figures(tmp_path / "m.json", {"seen/exact": 0.5, "unseen/exact": math.nan}, step=7, seconds=None)
     read = json.loads((tmp_path / "m.json").read_text(), parse_constant=lambda name: name)
-    assert read == {"seen/exact": 0.5, "unseen/exact": None, "step": 7, "seconds": None, "fgvr": read["fgvr"]}
+    own = {"fgvr": read["fgvr"], "digest": read["digest"]}
+    assert read == {"seen/exact": 0.5, "unseen/exact": None, "step": 7, "seconds": None, **own}
 
 
 def test_the_table_has_a_column_per_cohort() -> None:

@@ -1,5 +1,6 @@
 import json
 import logging
+import random
 
 import pytest
 from lightning.pytorch import Callback
@@ -12,6 +13,7 @@ from fgvr.datamodules.base import ShardSource
 from fgvr.errors import UserError
 from fgvr.shards.loading import StepLoader
 from fgvr.shards.manifest import load_index, load_manifest
+from fgvr.whole_files import sealed_line
 
 
 @pytest.fixture
@@ -52,6 +54,23 @@ def test_read_log_refuses_a_torn_line(tmp_path):
     (tmp_path / "samples.jsonl").write_text(rows((0, 0)) + '{"epoch"')
     with pytest.raises(UserError, match="line 2 is not whole"):
         read_log(tmp_path)
+
+
+def test_no_flipped_bit_in_a_log_is_believed(tmp_path, caplog):
+    fields = {"positions": [0, 1], "uids": ["a", "b"], "quarantined": [["b", "it is empty"]]}
+    whole = [sealed_line({"epoch": 0, "step": step, **fields}) for step in range(6)]
+    path = tmp_path / "samples.jsonl"
+    for bit in random.Random(0).sample(range(8 * len(whole[2])), 240):
+        line = bytearray(whole[2])
+        line[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(b"".join([*whole[:2], line, *whole[3:]]))
+        with pytest.raises(UserError, match="line 3 is not whole"):
+            read_log(tmp_path)
+        before = path.read_bytes()
+        assert drop_rows(path, 0, 5) == 1  # the damaged line is no reason to drop the ones after it
+        assert path.read_bytes() == before[: -len(whole[5])]
+        assert "samples.jsonl is damaged: its lines [3" in caplog.text
+        caplog.clear()
 
 
 def test_quarantined_samples_are_logged_named_and_accounted(data, tmp_path, caplog):

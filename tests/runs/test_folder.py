@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from refusals import FLOCK, refusing, seccomp
 
+from fgvr.callbacks.final_metrics import write_figures
 from fgvr.checkpoints.format import STATE, write_checkpoint
 from fgvr.errors import UserError
 from fgvr.runs.folder import (
@@ -20,6 +22,7 @@ from fgvr.runs.folder import (
     how_to_go_on,
     set_later_aside,
 )
+from fgvr.whole_files import sealed
 
 MADE_OF = {"config": {"trainer.max_steps": 9}, "code": {"version": "1"}}
 
@@ -96,6 +99,38 @@ def test_damaged_figures_of_a_complete_run_are_one_sentence(run: RunFolder, text
     run.metrics_file.write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=r"final_metrics\.json must .*: remove it"):
         choose_start(run, MADE_OF)
+
+
+def flipped(data: bytes) -> list[bytes]:
+    bits = random.Random(0).sample(range(8 * len(data)), 240)
+    return [data[: bit // 8] + bytes([data[bit // 8] ^ (1 << bit % 8)]) + data[bit // 8 + 1 :] for bit in bits]
+
+
+def test_no_flipped_bit_in_the_figures_makes_a_run_complete_or_incomplete(run: RunFolder) -> None:
+    save(run, 9)
+    write_figures(run.metrics_file, {"seen/exact": 0.5}, step=9)
+    assert choose_start(run, MADE_OF).complete
+    for data in flipped(run.metrics_file.read_bytes()):
+        run.metrics_file.write_bytes(data)
+        with pytest.raises(
+            UserError, match=r"final_metrics\.json must be readable JSON, but it is damaged .*: remove it"
+        ):
+            choose_start(run, MADE_OF)
+
+
+def test_no_flipped_bit_in_the_record_of_the_best_leads_to_another_checkpoint(run: RunFolder) -> None:
+    for step in (1, 3):  # one bit apart
+        save(run, step)
+    best = run.checkpoints / "best.json"
+    record = {"figure": "seen/exact", "value": 0.5, "step": 1, "checkpoint": f"step-{1:08d}.ckpt"}
+    best.write_bytes(sealed(record, indent=1))
+    assert str(evaluation_checkpoint(run, "best")).endswith("1.ckpt")
+    for data in flipped(best.read_bytes()):
+        best.write_bytes(data)
+        with pytest.raises(
+            UserError, match=r"best\.json must be readable JSON, but it is damaged .*: give --ckpt_path"
+        ):
+            evaluation_checkpoint(run, "best")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"checkpoint": 1}'])

@@ -1,5 +1,6 @@
 import hashlib
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -75,9 +76,9 @@ def test_a_set_that_was_not_accepted_is_refused_with_names_and_the_option(tmp_pa
     ("text", "words"),
     [
         (None, "has none: its packing was not finished"),
-        ("", "must be readable JSON"),
-        ("[" * 100_000, "must be readable JSON"),
-        ("[]", "must hold an object"),
+        ("", "must be JSON as it was written, but Expecting value"),
+        ("[" * 100_000, "must be JSON as it was written, but it is nested too deeply"),
+        ("[]", "must be JSON as it was written, but it holds list, not an object"),
         ('{"format": 99}', "has format 99"),
         ('{"format": 1}', "lacks or misnames a field"),
     ],
@@ -119,6 +120,42 @@ def test_one_flipped_bit_in_an_index_is_found(tmp_path):
 def test_what_is_no_index_is_refused(tmp_path, data):
     with pytest.raises(UserError, match="must be the index of a shard"):
         parse_index(tmp_path / "x", data)
+
+
+def test_every_flipped_bit_of_a_manifest_is_noticed(tmp_path):
+    save_manifest(MANIFEST, tmp_path)
+    file = tmp_path / "manifest.json"
+    data = file.read_bytes()
+    for bit in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(changed)
+        with pytest.raises(
+            UserError, match=r"manifest\.json must be JSON as it was written, but .*: copy it again, or"
+        ):
+            load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"split": "trcin"}, "trcin-seen with 3 samples, which cannot be"),
+        ({"cohort": "unseen"}, "train-unseen with 3 samples, which cannot be"),
+        ({"samples": -3}, "with -3 samples, which cannot be"),
+        ({"file": "trcin-seen-000000.tar"}, "a shard is called like"),
+    ],
+)
+def test_a_manifest_without_a_digest_is_checked_against_its_schema(tmp_path, change, words):
+    older = json.loads(canonical_json(asdict(MANIFEST)))
+    (tmp_path / "manifest.json").write_bytes(canonical_json(older))
+    assert load_manifest(tmp_path) == MANIFEST
+    older["shards"][0] |= change
+    (tmp_path / "manifest.json").write_bytes(canonical_json(older))
+    with pytest.raises(UserError, match=words):
+        load_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_bytes(canonical_json(older | {"shards": [], "taxonomy": "bird"}))
+    with pytest.raises(UserError, match="must hold an object under taxonomy"):
+        load_manifest(tmp_path)
 
 
 def test_canonical_json_has_one_spelling():

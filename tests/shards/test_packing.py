@@ -1,6 +1,9 @@
+import hashlib
 import io
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +15,10 @@ from pathlib import Path
 import pytest
 from hostile import REFUSED, animated, jpeg, photo, turned, write_folder
 from PIL import Image
+from sourced import touch
 
 from fgvr.errors import SampleError, UserError
-from fgvr.shards.manifest import load_index, load_manifest, read_manifest
+from fgvr.shards.manifest import canonical_json, load_index, load_manifest, read_manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import PackOptions
 from fgvr.shards.reading import ShardSet
@@ -244,7 +248,7 @@ def test_hostile_pictures_are_refused_by_name_and_counted(tmp_path):
 
 
 def test_a_shard_of_which_nothing_is_left_is_an_empty_shard(tmp_path):
-    root = write_folder(tmp_path / "birds", 1, 4)
+    root = write_folder(tmp_path / "birds", 2, 2)
     for file in root.glob("*/*.jpg"):
         file.write_bytes(b"")
     with pytest.raises(UserError, match="4 of 4 were"):
@@ -284,13 +288,78 @@ def test_a_list_packs_like_a_folder(tmp_path):
     root = write_folder(tmp_path / "birds", 2, 5)
     rows = [f"{file.relative_to(root)},{file.parent.name},bird" for file in sorted(root.glob("*/*.jpg"))]
     (root / "list.csv").write_text("\n".join(["file,label,group", *rows, "nowhere.jpg,class 1,bird"]))
-    manifest = pack(CSV(root / "list.csv"), tmp_path / "out", max_bad_share=0.1)
+    manifest = pack(CSV(root / "list.csv", ranks=["group"]), tmp_path / "out", max_bad_share=0.1)
     assert manifest.taxonomy["paths"]["class 1"] == ["bird", "class 1"]
     assert [str(one) for one in manifest.refused] == [
         "nowhere.jpg: must be a file of at most 256 MiB, but it is none or larger"
     ]
     example = ShardSet(tmp_path / "out", "train", ("seen",)).read(0)
     assert example.path == ("bird", example.label)
+
+
+def test_what_is_about_to_be_packed_is_said_first(tmp_path):
+    root = touch(tmp_path / "cars", *(f"{make}/{make} {n}/{p}.jpg" for make in "ab" for n in range(3) for p in (1, 2)))
+    (root / "a/a 9").mkdir()
+    said: list[str] = []
+    pack(ImageFolder(root, ranks=["make", "model"]), tmp_path / "out", say=said.append)
+    assert said[:3] == [
+        "cars: 12 pictures of 6 classes to pack; ranks, coarse to fine: make > model",
+        "names such as a > a 0; a > a 1; b > b 0; b > b 2",
+        f"folders of {root} without a picture, so none is a class: a/a 9",
+    ]
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_no_flipped_bit_in_what_a_killed_packing_left_is_believed(tmp_path):
+    source, options = ImageFolder(write_folder(tmp_path / "birds", 2, 8)), PackOptions(samples_per_shard=9)
+    pack(source, tmp_path / "whole", options)
+    whole = contents(tmp_path / "whole")
+    index = next(name for name in whole if name.endswith(".index.json"))
+    bits = random.Random(0).sample(range(8 * len(whole[index])), 24)
+    for bit in bits:
+        out = tmp_path / f"bit{bit}"
+        shutil.copytree(tmp_path / "whole", out)
+        (out / "manifest.json").unlink()
+        (out / index).write_bytes(flipped(whole[index], bit))
+        pack(source, out, options)
+        assert contents(out) == whole
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "_info.json"])
+def test_the_same_line_mends_what_is_damaged(tmp_path, name):
+    source, out, said = ImageFolder(write_folder(tmp_path / "birds", 2, 8)), tmp_path / "out", list[str]()
+    pack(source, out)
+    whole = contents(out)
+    for bit in random.Random(1).sample(range(8 * len(whole[name])), 12):
+        (out / name).write_bytes(flipped(whole[name], bit))
+        pack(source, out, say=said.append)
+        assert contents(out) == whole
+    if name == "_info.json":
+        assert said.count("damaged or missing, so written again: _info.json") == 12
+
+
+def test_a_set_of_an_older_version_is_read_with_a_sentence_and_gets_its_digests_from_the_same_line(tmp_path, caplog):
+    source, out = ImageFolder(write_folder(tmp_path / "birds", 2, 8)), tmp_path / "out"
+    manifest = pack(source, out)
+    whole = contents(out)
+    older = json.loads(whole["manifest.json"])
+    for shard in older["shards"]:
+        index = {key: value for key, value in json.loads(whole[shard["index_file"]]).items() if key != "digest"}
+        (out / shard["index_file"]).write_bytes(canonical_json(index))
+        shard["index_sha256"] = hashlib.sha256(canonical_json(index)).hexdigest()
+    del older["digest"]
+    (out / "manifest.json").write_bytes(canonical_json(older))
+    assert load_manifest(out).fingerprint() == manifest.fingerprint()
+    assert len(ShardSet(out, "train", ("seen",)).labels()) == manifest.samples("train", ("seen",))
+    (record,) = caplog.records
+    assert "was written by an older version and has no digest of itself" in record.getMessage()
+    pack(source, out)
+    assert contents(out) == whole
 
 
 class Sketches(Source):
