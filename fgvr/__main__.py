@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import fgvr
-from fgvr.errors import UserError, shown
+from fgvr.errors import Unfinished, UserError, shown
 
 
 class Tool(NamedTuple):
@@ -35,7 +35,9 @@ TOOLS = {
 
 
 def main(args: list[str] | None = None) -> int:
-    """Returns 0, 2 for an error the user can mend, 130 for Ctrl-C, 143 for SIGTERM; a bug keeps its traceback."""
+    """Returns 0, 2 for an error the user can mend, 75 for a training that stopped before its last step, 130 for Ctrl-C,
+    143 for SIGTERM; a bug keeps its traceback.
+    """
     args = sys.argv[1:] if args is None else args
     # Before torch is loaded: on a shared CPU its threads, which wait by spinning, make a step ten times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -45,6 +47,8 @@ def main(args: list[str] | None = None) -> int:
         return _refuse(str(error))
     except KeyboardInterrupt as stop:
         return _stopped(stop, "Ctrl-C", 130)
+    except Unfinished as stop:
+        return _stopped(stop, stop.by, 75)
     except SystemExit as leave:
         if isinstance(leave.__context__, KeyboardInterrupt):  # lightning turns Ctrl-C into exit 1
             return _stopped(leave, "Ctrl-C", 130)

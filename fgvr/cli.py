@@ -25,28 +25,34 @@ from omegaconf import OmegaConf
 
 from fgvr.callbacks.checkpoints import RunCheckpoints
 from fgvr.callbacks.final_metrics import START, LastFigures, print_figures, score_start, write_figures
+from fgvr.callbacks.interrupts import ctrl_c_as_before, say_if_ctrl_c_is_ignored
+from fgvr.callbacks.job_time import JobTime
+from fgvr.callbacks.needed import refuse_timer, refuse_without
 from fgvr.callbacks.predictions import Predictions
-from fgvr.callbacks.progress import BesideBar, Progress
+from fgvr.callbacks.progress import Progress
 from fgvr.callbacks.same_start import SameStart
 from fgvr.callbacks.sample_log import SampleLog
+from fgvr.callbacks.sentences import sentences
 from fgvr.callbacks.step_seeds import StepSeeds
-from fgvr.callbacks.steps import StepLogger, with_step_loggers
+from fgvr.callbacks.steps import StepLogger, epochs_begun, is_finished, with_step_loggers
 from fgvr.cli_help import explain
 from fgvr.datamodules.base import ShardDataModule
-from fgvr.errors import UserError
+from fgvr.errors import Unfinished, UserError
 from fgvr.modules.base import PolicyModule
+from fgvr.runs.claim import claim
 from fgvr.runs.fingerprint import code_fingerprint, config_fingerprint
 from fgvr.runs.folder import (
     RunFolder,
     Start,
     choose_start,
-    claim,
     evaluation_checkpoint,
     final_figures,
     how_to_go_on,
     set_later_aside,
 )
+from fgvr.runs.overlaid import replaced_lists
 from fgvr.strategies.checkpoint_io import WholeCheckpointIO
+from fgvr.strategies.named_weights import with_named_weights
 from fgvr.whole_files import write_whole
 
 log = logging.getLogger(__name__)
@@ -57,16 +63,6 @@ VERBS = {
     "test": {"model", "dataloaders", "datamodule", "verbose", "weights_only"},
     "predict": {"model", "dataloaders", "datamodule", "return_predictions", "weights_only"},
 }
-# of lightning and torch: what they say on every run and no user can act on
-NOT_SAID = (
-    "Tip:",
-    "`Trainer.fit` stopped:",
-    "TPU available:",
-    "Restoring states from the checkpoint path",
-    "Restored all states from the checkpoint",
-    "Loaded model weights from the checkpoint",
-)
-NOT_WARNED = ("`isinstance.treespec, LeafSpec", "The `srun` command is available", "The number of training batches")
 PRECISIONS = ("None", "32-true", "32", "bf16-mixed")
 
 
@@ -120,12 +116,16 @@ class FGVRCLI(LightningCLI):
         self.run = RunFolder(**vars(config.run))
         if given is not None and Path(given) != self.run.dir:
             raise UserError(f"A run writes to run.dir ({self.run.dir}): leave trainer.default_root_dir ({given}) out.")
+        refuse_timer(one.class_path for one in _as_list(config.trainer.callbacks))
         self.plain_config: dict[str, Any] = _plain_config(self.parser.dump(self.config, format="json"), self.verb)
         config.trainer.default_root_dir = str(self.run.dir)
         self.fingerprint = {"config": config_fingerprint(self.plain_config), "code": code_fingerprint()}
+        for line in replaced_lists([Path(file) for file in config.get("config") or []]):
+            log.info(line)
         if self.verb == "fit":
             _refuse_settings(self.plain_config)
             self.stack.push(partial(_note_how_to_go_on, self.run))
+            say_if_ctrl_c_is_ignored()
             if _leads():
                 self.stack.callback(claim(self.run).release)
             self.start = choose_start(self.run, self.fingerprint)
@@ -149,10 +149,15 @@ class FGVRCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self._get(self.config_init, "trainer")
         listed = _as_list(settings.callbacks)
+        validates = self.verb in ("validate", "test") or (self.verb == "fit" and settings.limit_val_batches != 0)
+        refuse_without(listed, self.model, self.datamodule, self._trains, validates)
         forced = [one for one in self._forced(settings) if type(one) not in map(type, listed)]
         if any(isinstance(one, ProgressBar) for one in listed):
             forced = [one for one in forced if not isinstance(one, ProgressBar)]
         self.trainer_defaults["callbacks"] = forced
+        if settings.max_time is not None and self._trains:
+            saver = next((one for one in forced if isinstance(one, RunCheckpoints)), None)
+            kwargs |= {"callbacks": [JobTime(settings.max_time, saver), *listed], "max_time": None}
         plugins = _as_list(settings.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, WholeCheckpointIO()]
@@ -160,7 +165,7 @@ class FGVRCLI(LightningCLI):
             # the curves after the checkpoint, or all of a run that was stopped before its first one, are drawn again
             done = self.start.manifest.step if self.start.manifest else None
             kwargs["logger"] = StepLogger(self.run.dir, done) if self._trains else False
-        return with_step_loggers(super().instantiate_trainer(**kwargs))
+        return with_named_weights(with_step_loggers(super().instantiate_trainer(**kwargs)))
 
     def fit(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
         """Trains from where the run stands to its end, then evaluates the final weights in full."""
@@ -182,8 +187,11 @@ class FGVRCLI(LightningCLI):
         self.trainer.fit(model, datamodule=datamodule, ckpt_path=self._checkpoint)
         if self.trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             return
-        facts = {"step": self.trainer.global_step, "epoch": self.trainer.current_epoch}
+        if not is_finished(self.trainer):
+            raise Unfinished("a callback")
+        facts = {"step": self.trainer.global_step, "epoch": epochs_begun(self.trainer)}
         if self.trainer.enable_validation and self.figures.step != self.trainer.global_step:
+            log.info("The final weights are evaluated (step %d).", facts["step"])
             self.trainer.validate(model, datamodule=datamodule, verbose=False)
         callbacks: list[Callback] = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
         saver = next((one for one in callbacks if isinstance(one, RunCheckpoints)), None)
@@ -278,22 +286,12 @@ def _without_training_state() -> Iterator[None]:
 
 def run_cli(args: list[str]) -> None:
     """Runs `[verb, *options]` to the end; sentences about what happens go to stderr."""
-    root = logging.getLogger("fgvr")
-    handler = BesideBar()
-    root.addHandler(handler)
-    root.setLevel(logging.INFO if _leads() else logging.ERROR)
-    others = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    others.addFilter(_worth_saying)
     try:
-        with warnings.catch_warnings(), ExitStack() as stack:
-            for message in NOT_WARNED:
-                warnings.filterwarnings("ignore", message=message)
+        with ctrl_c_as_before(), sentences(logging.INFO if _leads() else logging.ERROR), ExitStack() as stack:
             FGVRCLI(args, stack)
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # its threads must have ended before the process does
-        root.removeHandler(handler)
-        others.removeFilter(_worth_saying)
 
 
 def _leads() -> bool:
@@ -339,10 +337,6 @@ def _note_how_to_go_on(
 ) -> None:
     if isinstance(stop, (KeyboardInterrupt, SystemExit)):
         stop.add_note(how_to_go_on(run))
-
-
-def _worth_saying(record: logging.LogRecord) -> bool:
-    return not any(part in record.getMessage() for part in NOT_SAID)
 
 
 def _plain_config(dumped: str, verb: str) -> dict[str, Any]:

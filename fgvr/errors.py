@@ -1,4 +1,4 @@
-"""The two errors a user meets, each a sentence: what must hold, what was given, what to change. And what may be shown.
+"""What a user meets instead of tracebacks, each a sentence: what must hold, what was given, what to change. And what may be shown.
 
 A sentence holds names from data, and a name can hold what a terminal obeys. So whatever is printed or logged goes
 through `shown`; the errors do it themselves.
@@ -44,3 +44,11 @@ class UserError(_Sentence):
 
 class SampleError(_Sentence):
     """One sample cannot be used. It is counted, named and quarantined; past the stated share the run stops."""
+
+
+class Unfinished(SystemExit):
+    """A training that ends before its last step, because of `by`: exit code 75, which sysexits.h calls "try again"."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__(75)
+        self.by = by

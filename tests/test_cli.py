@@ -14,7 +14,8 @@ from toy_run import same_weights
 
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
-from fgvr.runs.folder import RunFolder, claim
+from fgvr.runs.claim import claim
+from fgvr.runs.folder import RunFolder
 
 CONFIG = """
 model:

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 import fgvr
-from fgvr.callbacks.steps import passes
+from fgvr.callbacks.steps import ends_with, is_finished, passes
 from fgvr.checkpoints.format import SUFFIX, checkpoints_in, read_manifest
 from fgvr.errors import UserError
 from fgvr.runs.fingerprint import refuse_changes
@@ -28,9 +28,12 @@ class RunCheckpoints(Checkpoint):
     """Saves whenever a multiple of `run.save_every` optimiser steps is reached or passed, at the end, and at the best.
 
     At a step that ends an epoch, or that validation follows, the save waits for that to be over: a checkpoint taken
-    before would make a resumed run skip it. After a batch without an optimiser step nothing is saved, or what such
-    batches have gathered would be lost, so a validation there can make no checkpoint the best. Keeps the last
-    `run.keep` checkpoints and the best.
+    before would make a resumed run skip it. The last step is saved before its validation as well, for whoever stops the
+    run there. After a batch without an optimiser step nothing is saved, or what such batches have gathered would be
+    lost, so a validation there can make no checkpoint the best. A callback's stop at an epoch's end waits for the next
+    step. Keeps the last `run.keep` checkpoints and the best.
+
+    `due` may be set to have the next step saved that can be; `saved_step` is the latest that was.
     """
 
     def __init__(self, run: RunFolder, config: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> None:
@@ -42,9 +45,10 @@ class RunCheckpoints(Checkpoint):
         self.seconds_before = 0.0
         self._began: float | None = None
         self._last_step = 0
-        self._saved_step = 0
-        self._due = False
+        self.saved_step = 0
+        self.due = False
         self._stepped = False
+        self._stop_waits = False
 
     @property
     def seconds(self) -> float:
@@ -63,23 +67,29 @@ class RunCheckpoints(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = time.monotonic()
-        self._last_step = self._saved_step = trainer.global_step
+        self._last_step = self.saved_step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
         self._stepped = step != self._last_step
-        if not self._stepped:
+        last = ends_with(trainer)
+        if not self._stepped and not (last and step != self.saved_step):
             return
-        ends = 0 <= trainer.max_steps <= step
-        self._due = self._due or ends or passes(self.run.save_every, self._last_step, step)
-        self._last_step = step
-        loop = trainer.fit_loop.epoch_loop
-        validates = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # pyright: ignore[reportArgumentType]
-        between_epochs = loop._num_ready_batches_reached() and trainer.num_training_batches > 1
-        if self._due and not validates and not between_epochs:
+        self._last_step, before = step, self._last_step
+        # a stop makes Lightning validate at once: what counts here is whether it would have done so without
+        stops, trainer.should_stop = trainer.should_stop or self._stop_waits, False
+        validates = trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # pyright: ignore[reportArgumentType]
+        waits = validates or _between_epochs(trainer)
+        self._stop_waits = stops and waits and not validates and not last
+        trainer.should_stop = stops and not self._stop_waits
+        self.due = self.due or last or stops or passes(self.run.save_every, before, step)
+        if self.due and not waits:
             self._save(trainer)
+        elif last and validates:
+            self._save(trainer)
+            self.due = True  # again, with what the validation tells and Lightning's count of it
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
@@ -87,12 +97,13 @@ class RunCheckpoints(Checkpoint):
         if not self._stepped:
             return
         if self.run.best is not None and self._improves(trainer):
-            self._due = True
-        if self._due:
+            self.due = True
+        if self.due:
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step != self._saved_step:
+        unsaved = trainer.global_step != self.saved_step
+        if self.due or (unsaved and (self._stepped or is_finished(trainer))):
             self._save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
@@ -129,12 +140,12 @@ class RunCheckpoints(Checkpoint):
         return True
 
     def _save(self, trainer: Trainer) -> None:
-        self._due = False
+        self.due = False
         step = trainer.global_step
-        if trainer.fast_dev_run or step == self._saved_step:  # pyright: ignore[reportAttributeAccessIssue]
+        if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             return
         trainer.save_checkpoint(self._path(step), weights_only=False)
-        self._saved_step = step
+        self.saved_step = step
         if not trainer.is_global_zero:
             return
         if self.best_step is not None:
@@ -151,3 +162,7 @@ class RunCheckpoints(Checkpoint):
 
     def _path(self, step: int) -> Path:
         return self.run.checkpoints / f"step-{step:08d}{SUFFIX}"
+
+
+def _between_epochs(trainer: Trainer) -> bool:
+    return trainer.fit_loop.epoch_loop._num_ready_batches_reached() and trainer.num_training_batches > 1

@@ -75,6 +75,7 @@ def score_start(
     file = run.dir / START_FILE
     goes_on = start.checkpoint is not None and start.checkpoint.resolve().parent == run.checkpoints.resolve()
     if not goes_on:
+        log.info("The start is scored: %s.", start.checkpoint or "the model as the config builds it")
         figures = evaluate()
         if writes and figures:
             write_figures(file, figures)

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
+from fgvr.callbacks.steps import steps_of_weights
 from fgvr.errors import shown
 
 # figure: what it is called on the bar, and its format
@@ -125,7 +126,7 @@ class Progress(ProgressBar):
         }
         if exact and not trainer.sanity_checking:
             said = ", ".join(f"{cohort} {value:.3f}" for cohort, value in exact.items())
-            self.print(f"exact at step {trainer.global_step}: {said}")
+            self.print(f"exact at step {steps_of_weights(trainer)}: {said}")
 
     def on_test_batch_end(
         self,

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks.early_stopping import EarlyStopping, EarlyStoppingReason
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
+
+from fgvr.checkpoints.format import read_manifest
 
 
 class StepLogger(TensorBoardLogger):
@@ -46,3 +50,37 @@ def with_step_loggers(trainer: Trainer) -> Trainer:
 def passes(every: int, before: int, now: int) -> bool:
     """Whether a multiple of `every` lies in (before, now]: one batch may go past it without standing on it."""
     return now // every > before // every
+
+
+def ends_with(trainer: Trainer) -> bool:
+    """Whether the batch that was just trained on is the run's last: `max_steps` is reached, or all epochs are over."""
+    loop, epochs = trainer.fit_loop, trainer.max_epochs
+    last_epoch = epochs is not None and 0 <= epochs <= trainer.current_epoch + 1
+    by_epochs = last_epoch and loop.epoch_loop._num_ready_batches_reached()
+    return 0 <= trainer.max_steps <= trainer.global_step or by_epochs
+
+
+def is_finished(trainer: Trainer) -> bool:
+    """Whether a training that returned is complete: its last step was made, or early stopping has called it the last.
+
+    One that a callback or a limit of time cut short is not; the epoch that it was in counts for Lightning as over.
+    """
+    loop, epochs = trainer.fit_loop, trainer.max_epochs
+    by_epochs = epochs is not None and 0 <= epochs <= trainer.current_epoch
+    if 0 <= trainer.max_steps <= trainer.global_step or (by_epochs and loop.epoch_loop._num_ready_batches_reached()):
+        return True
+    callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    stoppers = [one for one in callbacks if isinstance(one, EarlyStopping)]
+    return trainer.should_stop and any(one.stopping_reason != EarlyStoppingReason.NOT_STOPPED for one in stoppers)
+
+
+def epochs_begun(trainer: Trainer) -> int:
+    """Epochs begun so far, which at the end of a run is the same however often it was resumed."""
+    return max(trainer.current_epoch, trainer.fit_loop.epoch_progress.current.ready)
+
+
+def steps_of_weights(trainer: Trainer) -> int:
+    """Optimiser steps that made the weights in use; a checkpoint that is only evaluated brings its own number."""
+    if trainer.state.fn != TrainerFn.FITTING and trainer.ckpt_path is not None:
+        return read_manifest(Path(trainer.ckpt_path)).step
+    return trainer.global_step

@@ -1,18 +1,15 @@
-"""The folder of one run: who may write to it, what it already holds, and where the run goes on from.
+"""The folder of one run: what it already holds, and where the run goes on from.
 
 runs/NAME/config.yaml  checkpoints/step-00000100.ckpt/  checkpoints/best.json  tensorboard/  final_metrics.json
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from fgvr.checkpoints.format import (
     SUFFIX,
@@ -22,15 +19,12 @@ from fgvr.checkpoints.format import (
     newest_checkpoint,
     read_manifest,
     read_object,
-    sweep,
     verify_checkpoint,
 )
 from fgvr.errors import UserError
 from fgvr.runs.fingerprint import Changeable, refuse_changes
 
 log = logging.getLogger(__name__)
-
-CANNOT_LOCK = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -89,63 +83,6 @@ class Start:
         return f"{where} to evaluate a complete run" if self.complete else where
 
 
-class RunLock:
-    """Held by the one process that may write to the folder; the system drops it when that process ends, however."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file: IO[str] = (folder / ".lock").open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "another process"
-            self._file.close()
-            raise UserError(
-                f"{folder} is being written by {holder}: wait for it to end, or choose another run.dir."
-            ) from None
-        except OSError as error:
-            if error.errno not in CANNOT_LOCK:
-                self._file.close()
-                raise
-            log.warning(
-                "%s is on a file system that cannot lock files (%s): see to it that no other run writes to it.",
-                folder,
-                error.strerror,
-            )
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {os.uname().nodename}")
-        self._file.flush()
-
-    def release(self) -> None:
-        self._file.close()
-
-
-def claim(run: RunFolder) -> RunLock:
-    """Makes the folder, moves an old one aside if asked, takes the lock and clears what a killed process left.
-
-    Raises UserError when the folder cannot be written or another run holds it.
-    """
-    try:
-        run.dir.mkdir(parents=True, exist_ok=True)
-        lock = RunLock(run.dir)
-        if run.fresh and any(entry.name != ".lock" for entry in run.dir.iterdir()):
-            aside = _free_name(run.dir)
-            run.dir.rename(aside)
-            log.info("The earlier run was moved to %s; %s starts again.", aside, run.dir)
-            lock.release()
-            run.dir.mkdir()
-            lock = RunLock(run.dir)
-        run.checkpoints.mkdir(exist_ok=True)
-        for path in sweep(run.checkpoints):
-            log.info("Removed %s, left half-written by a process that was stopped.", path)
-    except OSError as error:
-        raise UserError(
-            f"The run folder {run.dir} must be writable ({error.strerror}: {error.filename or run.dir}): "
-            "choose another run.dir."
-        ) from error
-    return lock
-
-
 def choose_start(run: RunFolder, fingerprint: Mapping[str, Any]) -> Start:
     """Finds the checkpoint to go on from and refuses it when `fingerprint` differs in a way that is not allowed.
 
@@ -193,7 +130,7 @@ def set_later_aside(run: RunFolder, start: Start) -> None:
         return
     later = [path for path in checkpoints_in(run.checkpoints) if read_manifest(path).step > start.manifest.step]
     if later:
-        aside = _free_name(run.checkpoints / "set-aside")
+        aside = free_name(run.checkpoints / "set-aside")
         aside.mkdir()
         for path in later:
             path.rename(aside / path.name)
@@ -229,6 +166,14 @@ def evaluation_checkpoint(run: RunFolder, given: str | None) -> Path | None:
     return path
 
 
+def free_name(path: Path) -> Path:
+    """`path` with the first number behind it (NAME-1, NAME-2, ...) that nothing has yet."""
+    number = 1
+    while path.with_name(f"{path.name}-{number}").exists():
+        number += 1
+    return path.with_name(f"{path.name}-{number}")
+
+
 def _named_start(run: RunFolder) -> Path | None:
     path = Path(run.resume)
     verify_checkpoint(path)
@@ -256,10 +201,3 @@ def _is_complete(run: RunFolder, manifest: CheckpointManifest, fingerprint: Mapp
     limits = ("trainer.max_steps", "trainer.max_epochs")
     then, now = manifest.fingerprint.get("config", {}), fingerprint.get("config", {})
     return figures["step"] == manifest.step and all(then.get(key) == now.get(key) for key in limits)
-
-
-def _free_name(path: Path) -> Path:
-    number = 1
-    while path.with_name(f"{path.name}-{number}").exists():
-        number += 1
-    return path.with_name(f"{path.name}-{number}")

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fgvr.errors import SampleError, UserError
 from fgvr.shards.order import Ints, Order, key_of
+from fgvr.shards.workers import follow_parent
 from fgvr.types import Example, ReadRecord
 
 T = TypeVar("T")
@@ -267,6 +268,7 @@ class StepLoader(Generic[T]):
             collate_fn=_as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            worker_init_fn=follow_parent,
             timeout=self.links.timeout if self.workers else 0,
             pin_memory=self.links.pin_memory,
             # its own generator: starting an epoch or resuming must not draw from the global one

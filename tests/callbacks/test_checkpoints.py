@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from toy_run import ToyData, ToyModel, UnevenToy, same_weights
 
 from fgvr.callbacks.checkpoints import RunCheckpoints
@@ -38,7 +38,7 @@ def train(
     trainer = Trainer(
         accelerator="cpu",
         default_root_dir=run.dir,
-        callbacks=[StepSeeds(0), saver],
+        callbacks=[StepSeeds(0), *settings.pop("callbacks", []), saver],
         plugins=[WholeCheckpointIO()],
         logger=False,
         enable_progress_bar=False,
@@ -159,3 +159,75 @@ def test_seconds_add_up_over_restarts(tmp_path: Path) -> None:
     _, second = train(run, resume=checkpoints_in(run.checkpoints)[-1], max_epochs=2)
     assert second.seconds > second.seconds_before > 0
     assert second.seconds_before <= first.seconds
+
+
+class Stop(Callback):
+    """Stops the training after the batch that makes `step`, as a callback may, or breaks off the validation there."""
+
+    def __init__(self, step: int, in_validation: bool = False) -> None:
+        self.step, self.in_validation = step, in_validation
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if not self.in_validation and trainer.global_step >= self.step:
+            trainer.should_stop = True
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if self.in_validation and trainer.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+LAST = [
+    {"max_epochs": -1, "max_steps": 10, "val_check_interval": 3},
+    {"max_epochs": -1, "max_steps": 14, "val_check_interval": 1.0},
+    {"max_epochs": 3, "val_check_interval": 1.0},
+    {"max_epochs": 2, "val_check_interval": 1.0, "batches": 1},
+    {"max_epochs": 3, "val_check_interval": 1.0, "accumulate_grad_batches": 2},
+    {"max_epochs": 3, "val_check_interval": 1.0, "uneven": True},
+    {"max_epochs": 1, "val_check_interval": 1.0, "uneven": True, "batches": 6},
+]
+
+
+@pytest.mark.parametrize("settings", LAST, ids=str)
+def test_ctrl_c_in_the_last_validation_loses_nothing(tmp_path: Path, settings: dict[str, Any]) -> None:
+    whole = RunFolder(tmp_path / "whole", save_every=99, best="seen/exact")
+    train(whole, **settings)
+    last = checkpoints_in(whole.checkpoints)[-1]
+    step = read_manifest(last).step
+    run = RunFolder(tmp_path / "run", save_every=99, best="seen/exact")
+    with pytest.raises(SystemExit):
+        train(run, callbacks=[Stop(step, in_validation=True)], **settings)
+    kept = checkpoints_in(run.checkpoints)[-1]
+    assert kept.name == last.name
+    resumed, _ = train(run, resume=kept, **settings)
+    assert not any(line.startswith("train") for line in resumed.lines)
+    assert same_weights(read_checkpoint(checkpoints_in(run.checkpoints)[-1]), read_checkpoint(last))
+
+
+STOPPED = [
+    {"max_epochs": 3},
+    {"max_epochs": -1, "max_steps": 17},
+    {"uneven": True},
+    {"val_check_interval": 1.0},
+    {"accumulate_grad_batches": 2},
+    {"batches": 1, "max_epochs": 12, "val_check_interval": 1.0},
+]
+
+
+@pytest.mark.parametrize("step", [3, 7, 9])
+@pytest.mark.parametrize("settings", STOPPED, ids=str)
+def test_a_run_that_a_callback_stopped_goes_on_as_if_it_had_not(
+    tmp_path: Path, settings: dict[str, Any], step: int
+) -> None:
+    whole = RunFolder(tmp_path / "whole", save_every=99)
+    straight, _ = train(whole, **settings)
+    run = RunFolder(tmp_path / "run", save_every=99)
+    first, _ = train(run, callbacks=[Stop(step)], **settings)
+    kept = checkpoints_in(run.checkpoints)[-1]
+    assert read_manifest(kept).step >= step
+    second, _ = train(run, resume=kept, **settings)
+    trained = [
+        [line for line in lines if line.startswith("train")] for lines in (straight.lines, first.lines + second.lines)
+    ]
+    assert trained[0] == trained[1]
+    ends = [checkpoints_in(one.checkpoints)[-1] for one in (whole, run)]
+    assert same_weights(*map(read_checkpoint, ends))

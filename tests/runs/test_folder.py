@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 import random
@@ -7,17 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from refusals import FLOCK, refusing, seccomp
 
 from fgvr.callbacks.final_metrics import write_figures
 from fgvr.checkpoints.format import STATE, write_checkpoint
 from fgvr.errors import UserError
 from fgvr.runs.folder import (
     RunFolder,
-    RunLock,
     Start,
     choose_start,
-    claim,
     evaluation_checkpoint,
     how_to_go_on,
     set_later_aside,
@@ -39,7 +35,6 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def test_an_empty_folder_starts_at_the_beginning(run: RunFolder) -> None:
-    claim(run).release()
     assert choose_start(run, MADE_OF) == Start()
 
 
@@ -141,14 +136,6 @@ def test_a_damaged_record_of_the_best_checkpoint_is_one_sentence(run: RunFolder,
         evaluation_checkpoint(run, "best")
 
 
-def test_fresh_moves_the_old_run_aside(run: RunFolder) -> None:
-    for number in (1, 2):
-        save(run, number)
-        claim(RunFolder(run.dir, fresh=True)).release()
-        assert not list(run.checkpoints.iterdir())
-        assert len(list((run.dir.with_name(f"run-{number}") / "checkpoints").iterdir())) == 1
-
-
 def test_going_back_sets_the_later_checkpoints_aside(run: RunFolder) -> None:
     first, second = save(run, 1), save(run, 2)
     back = RunFolder(run.dir, resume=str(first))
@@ -179,54 +166,11 @@ def test_a_named_checkpoint_must_be_there(run: RunFolder) -> None:
         choose_start(RunFolder(run.dir, resume="nowhere.ckpt"), MADE_OF)
 
 
-def test_two_runs_in_one_folder(run: RunFolder) -> None:
-    lock = claim(run)
-    with pytest.raises(UserError, match=f"is being written by process {os.getpid()}"):
-        RunLock(run.dir)
-    lock.release()
-    RunLock(run.dir).release()
-
-
-@seccomp
-def test_a_disk_that_cannot_lock_is_only_warned_about(run: RunFolder, caplog: Any) -> None:
-    for error in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-        caplog.clear()
-        refusing({FLOCK: error}, lambda: claim(run).release())
-        assert f"cannot lock files ({os.strerror(error)})" in caplog.text
-    with pytest.raises(UserError, match=r"must be writable \(Input/output error: .*run\)"):
-        refusing({FLOCK: errno.EIO}, lambda: claim(run))
-
-
-def test_the_lock_goes_with_the_process_that_held_it(run: RunFolder) -> None:
-    run.dir.mkdir()
-    ready, tell = os.pipe()
-    if (child := os.fork()) == 0:
-        RunLock(run.dir)
-        os.write(tell, b"x")
-        os.kill(os.getpid(), 9)
-    os.read(ready, 1)
-    os.waitpid(child, 0)
-    RunLock(run.dir).release()
-
-
-def test_what_a_killed_process_left_is_cleared(run: RunFolder) -> None:
-    path = save(run, 1)
-    (run.checkpoints / ".step-2.ckpt.new-abc").mkdir()
-    claim(run).release()
-    assert list(run.checkpoints.iterdir()) == [path]
-
-
 def test_settings_out_of_range() -> None:
     with pytest.raises(UserError, match="at least 1, got 0 and 3"):
         RunFolder(Path("x"), save_every=0)
     with pytest.raises(UserError, match="give one of the two"):
         RunFolder(Path("x"), fresh=True, resume="a.ckpt")
-
-
-def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="must be writable"):
-        claim(RunFolder(tmp_path / "file" / "run"))
 
 
 def test_which_checkpoint_is_evaluated(run: RunFolder) -> None:

@@ -1,0 +1,40 @@
+"""Callbacks that a config must name, since a run without them would end with nothing to show, or must not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import Timer
+
+from fgvr.callbacks.judge_validation import JudgeValidation
+from fgvr.callbacks.rollout_generation import RolloutGeneration
+from fgvr.datamodules import ShardDataModule
+from fgvr.errors import UserError
+from fgvr.modules import GRPO, PolicyModule
+
+
+def refuse_timer(class_paths: Iterable[str]) -> None:
+    """Raises UserError for Lightning's Timer, which counts the time of all jobs of a run together."""
+    if any(path.rpartition(".")[2] == Timer.__name__ for path in class_paths):
+        raise UserError(
+            "trainer.callbacks must hold no Timer, whose time goes on from one job to the next until nothing is "
+            "trained any more: give trainer.max_time, the time of one job."
+        )
+
+
+def refuse_without(
+    callbacks: Sequence[Callback], model: LightningModule, data: LightningDataModule, trains: bool, validates: bool
+) -> None:
+    """Raises UserError when a callback that this run cannot do without is missing."""
+    if not isinstance(model, PolicyModule) or not isinstance(data, ShardDataModule):
+        return
+    if trains and isinstance(model, GRPO) and not any(isinstance(one, RolloutGeneration) for one in callbacks):
+        raise UserError(_missing("RolloutGeneration", f"{type(model).__name__} learns from rollouts"))
+    if validates and not any(isinstance(one, JudgeValidation) for one in callbacks):
+        need = _missing("JudgeValidation", "the answers of a validation or test are judged")
+        raise UserError(f"{need}, or switch validation off with --trainer.limit_val_batches 0." if trains else need)
+
+
+def _missing(name: str, need: str) -> str:
+    return f"trainer.callbacks must hold a {name}, since {need}, and this config has none: add fgvr.callbacks.{name}"

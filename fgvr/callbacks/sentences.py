@@ -1,0 +1,44 @@
+"""What a run says on stderr: our own sentences, without those from below that no user can act on."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fgvr.callbacks.progress import BesideBar
+
+# of lightning and torch
+NOT_SAID = (
+    "Tip:",
+    "`Trainer.fit` stopped:",
+    "TPU available:",
+    "Restoring states from the checkpoint path",
+    "Restored all states from the checkpoint",
+    "Loaded model weights from the checkpoint",
+)
+NOT_WARNED = ("`isinstance.treespec, LeafSpec", "The `srun` command is available", "The number of training batches")
+
+
+@contextmanager
+def sentences(level: int) -> Iterator[None]:
+    """Within it, what fgvr logs from `level` on goes to stderr, above a bar that is live."""
+    root = logging.getLogger("fgvr")
+    handler = BesideBar()
+    root.addHandler(handler)
+    root.setLevel(level)
+    others = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    others.addFilter(_worth_saying)
+    try:
+        with warnings.catch_warnings():
+            for message in NOT_WARNED:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        root.removeHandler(handler)
+        others.removeFilter(_worth_saying)
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    return not any(part in record.getMessage() for part in NOT_SAID)

@@ -1,0 +1,54 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rl_run import grpo_config, sft_config
+
+from fgvr.__main__ import main
+from fgvr.callbacks.needed import refuse_timer
+from fgvr.errors import UserError
+
+THROUGHPUT = "trainer: {callbacks: [{class_path: fgvr.callbacks.Throughput}]}\n"
+NO_JUDGE = "must hold a JudgeValidation, since the answers of a validation or test are judged, and this config has none"
+
+
+def later_file(folder: Path, text: str = THROUGHPUT) -> str:
+    (folder / "later.yaml").write_text(text)
+    return str(folder / "later.yaml")
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
+def test_a_validation_without_a_judge_is_refused(tmp_path: Path, capsys: Any, verb: str) -> None:
+    first, later = str(sft_config(tmp_path)), later_file(tmp_path)
+    nothing = [] if verb == "fit" else ["--ckpt_path", "none"]
+    assert main([verb, "--config", first, "--config", later, *nothing]) == 2
+    err = capsys.readouterr().err
+    assert f"{later} puts its own trainer.callbacks in the place of those in {first} (JudgeValidation" in err
+    assert f"{NO_JUDGE}: add fgvr.callbacks.JudgeValidation" in err
+    assert ("or switch validation off with --trainer.limit_val_batches 0." in err) == (verb == "fit")
+    assert not (tmp_path / "sft").exists()  # nor has anything been drawn
+    assert not (tmp_path / "aviary").exists()
+
+
+def test_rollouts_are_asked_for_too(tmp_path: Path, capsys: Any) -> None:
+    config = grpo_config(tmp_path, "grpo")
+    read = yaml.safe_load(config.read_text())
+    tiny = yaml.safe_load(sft_config(tmp_path).read_text())["model"]["init_args"]["policy"]["backbone"]
+    read["model"]["init_args"]["policy"]["backbone"] = tiny
+    read["trainer"]["callbacks"] = []
+    config.write_text(yaml.safe_dump(read))
+    assert main(["fit", "--config", str(config)]) == 2
+    assert "must hold a RolloutGeneration, since GRPO learns from rollouts" in capsys.readouterr().err
+
+
+def test_added_callbacks_replace_nothing(tmp_path: Path, capsys: Any) -> None:
+    more = later_file(tmp_path, THROUGHPUT.replace("callbacks:", "callbacks+:"))
+    assert main(["fit", "--config", str(sft_config(tmp_path)), "--config", more, "--trainer.max_steps=1"]) == 0
+    assert "puts its own" not in capsys.readouterr().err
+
+
+def test_a_timer_is_refused() -> None:
+    refuse_timer(["fgvr.callbacks.Throughput"])
+    with pytest.raises(UserError, match=r"give trainer\.max_time, the time of one job"):
+        refuse_timer(["lightning.pytorch.callbacks.Timer"])
