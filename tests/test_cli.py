@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_run import same_weights
 
@@ -185,7 +186,10 @@ def test_checkpoints_can_be_evaluated(config: Path, capsys: Any) -> None:
         assert main([verb, *line]) == 0
         read = json.loads((config.parent / f"run/{verb}_metrics.json").read_text())
         assert read["seen/exact"] == pytest.approx(figures(config)["seen/exact"])
+    capsys.readouterr()
     assert main(["validate", *line, "--ckpt_path", "best"]) == 0
+    best = json.loads((config.parent / "run/checkpoints/best.json").read_text())
+    assert f"exact at step {best['step']}: seen" in capsys.readouterr().err
     assert main(["validate", *line, "--model.init_args.shape.width", "7"]) == 2
     assert "does not fit the model" in capsys.readouterr().err
 
@@ -203,6 +207,33 @@ def test_a_users_callbacks_do_not_replace_ours(config: Path) -> None:
     assert checkpoints_in(config.parent / "run/checkpoints")
     assert fit(config) == 0
     assert figures(config)["step"] == 7
+
+
+class StopEarly(Callback):
+    """Stops the training after five steps, for no reason that it gives."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step == 5
+
+
+def test_a_stop_that_is_not_the_last_step_is_no_end(config: Path, capsys: Any) -> None:
+    text = config.read_text()
+    config.write_text(text.replace("trainer:\n", "trainer:\n  callbacks: [{class_path: test_cli.StopEarly}]\n"))
+    assert fit(config) == 75
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "fgvr: stopped by a callback. The same command goes on from the last checkpoint."
+    assert not (config.parent / "run/final_metrics.json").exists()
+    assert fit(config) == 0
+    assert figures(config)["step"] == 21
+
+
+def test_a_run_that_is_refused_gives_back_what_it_moved_aside(config: Path, capsys: Any) -> None:
+    fit(config, "--trainer.max_steps=2")
+    before = figures(config)
+    assert fit(config, "--run.fresh=true", "--model.init_args.shape.width=0") == 2
+    assert "width must be at least 1" in capsys.readouterr().err
+    assert figures(config) == before
+    assert not (config.parent / "run-1").exists()
 
 
 def test_a_second_run_in_the_folder_is_refused(config: Path, capsys: Any) -> None:
@@ -240,7 +271,7 @@ def test_mistakes_are_one_sentence_and_build_nothing(
     err = capsys.readouterr().err.strip().splitlines()[-1]
     assert err.startswith("fgvr: ")
     assert sentence in err
-    assert not list((config.parent / "run").glob("checkpoints/*"))
+    assert not (config.parent / "run").exists()
 
 
 STREAM = """
@@ -292,8 +323,9 @@ def test_print_config_prints_what_can_be_read_again(config: Path, capsys: Any, t
     assert fit(printed, "--trainer.max_steps=2") == 0
 
 
-# Starts the same command again and again, each time in a new process that is killed after a random time, until one
-# ends by itself. Forked from a process that has imported everything, so that a start costs little.
+# Starts the same command again and again, each time in a new process that is killed at a random moment, of its start or
+# after it has begun to train, until one ends by itself. Forked from a process that has imported everything, so that a
+# start costs little.
 KILLED_RUNS = """
 import os, random, signal, sys, time
 from fgvr.__main__ import main
@@ -303,14 +335,21 @@ torch.set_num_threads(1)
 line, kills = sys.argv[2:], 0
 sys.argv = ["fgvr"]
 rng = random.Random(int(os.environ["SEED"]))
+journal = next(option.partition("=")[2] for option in line if "journal" in option)
+
+def trained():
+    return os.path.getsize(journal) if os.path.exists(journal) else 0
+
 while True:
+    before = trained()
     if (child := os.fork()) == 0:
         os._exit(main(line))
-    end = time.monotonic() + rng.uniform(0.4, 1.2)
-    done = 0
-    while not done and (kills >= 5 or time.monotonic() < end):
+    begun, end, done = rng.random() < 0.2, time.monotonic() + rng.uniform(0.0, 0.8), 0
+    while not done and (kills >= 5 or not begun or time.monotonic() < end):
         time.sleep(0.01)
         done, status = os.waitpid(child, os.WNOHANG)
+        if not begun and trained() > before:
+            begun, end = True, time.monotonic() + rng.uniform(0.0, 0.8)
     if done:
         print(kills)
         sys.exit(os.waitstatus_to_exitcode(status))

@@ -2,6 +2,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,22 +112,52 @@ def test_ctrl_c_in_a_tool(greet: Path, capsys: Any) -> None:
     assert capsys.readouterr().err == "fgvr: stopped by Ctrl-C.\n"
 
 
-@pytest.mark.parametrize(("sent", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)])
-def test_a_run_that_is_stopped_says_so(tmp_path: Path, sent: signal.Signals, name: str, code: int) -> None:
+@contextmanager
+def running(folder: Path, on_ctrl_c: Any) -> Iterator[subprocess.Popen[str]]:
+    """A long run that has saved its first checkpoint; a shell in the background starts it with Ctrl-C ignored."""
     config = "model: {class_path: toy_run.ToyModel, init_args: {pause: 0.05}}\ndata: {class_path: toy_run.ToyData}\n"
     config += "trainer: {accelerator: cpu, max_epochs: 1000, log_every_n_steps: 1}\n"
-    config += f"run: {{dir: {tmp_path / 'run'}, save_every: 2}}\n"
-    (tmp_path / "toy.yaml").write_text(config)
-    command = [sys.executable, "-m", "fgvr", "fit", "--config", str(tmp_path / "toy.yaml")]
-    environment = {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
-    ) as run:
-        end = time.monotonic() + 120
-        while not list(tmp_path.glob("run/checkpoints/step-*")) and time.monotonic() < end and run.poll() is None:
-            time.sleep(0.05)
+    config += f"run: {{dir: {folder / 'run'}, save_every: 2}}\n"
+    (folder / "toy.yaml").write_text(config)
+    command = [sys.executable, "-m", "fgvr", "fit", "--config", str(folder / "toy.yaml")]
+    environment = {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    before = signal.signal(signal.SIGINT, on_ctrl_c)  # a child has what is ignored here, and otherwise the default
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    signal.signal(signal.SIGINT, before)
+    with run:
+        saves_after(run, folder, 0)
+        yield run
+        run.kill()
+
+
+def saves_after(run: subprocess.Popen[str], folder: Path, step: int) -> int:
+    """Waits for a checkpoint of a later step than `step`, and gives its step."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end and run.poll() is None:
+        steps = [int(path.stem.removeprefix("step-")) for path in folder.glob("run/checkpoints/step-*")]
+        if max(steps, default=0) > step:
+            return max(steps)
+        time.sleep(0.05)
+    raise AssertionError("the run does not go on")
+
+
+@pytest.mark.parametrize(("sent", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)])
+def test_a_run_that_is_stopped_says_so(tmp_path: Path, sent: signal.Signals, name: str, code: int) -> None:
+    with running(tmp_path, signal.default_int_handler) as run:
         run.send_signal(sent)
         err = run.communicate(timeout=60)[1]
     assert run.returncode == code, err
     assert "Traceback" not in err
+    assert "is ignored" not in err
     assert err.splitlines()[-1] == f"fgvr: stopped by {name}. The same command goes on from the last checkpoint."
+
+
+def test_a_run_that_was_started_without_ctrl_c_says_how_to_stop_it(tmp_path: Path) -> None:
+    with running(tmp_path, signal.SIG_IGN) as run:
+        step = saves_after(run, tmp_path, 0)
+        run.send_signal(signal.SIGINT)
+        saves_after(run, tmp_path, step + 4)
+        run.send_signal(signal.SIGTERM)
+        err = run.communicate(timeout=60)[1]
+    assert run.returncode == 143, err
+    assert f"Ctrl-C is ignored, as nohup or a script's & has asked for: `kill {run.pid}` stops the run." in err

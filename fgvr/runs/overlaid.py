@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 
 def replaced_lists(files: Sequence[Path]) -> list[str]:
@@ -14,7 +14,7 @@ def replaced_lists(files: Sequence[Path]) -> list[str]:
     said: list[str] = []
     held: dict[str, tuple[Path, list[Any]]] = {}
     for file in files:
-        for key, value in _lists(yaml.safe_load(file.read_text(encoding="utf-8")), ""):
+        for key, value in _lists(OmegaConf.to_container(OmegaConf.load(file)), ""):
             if key in held and held[key][1] != value:
                 earlier, entries = held[key]
                 last = key.rpartition(".")[2]
