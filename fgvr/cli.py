@@ -260,10 +260,13 @@ class FGVRCLI(LightningCLI):
         former = {key: value for key, value in facts.items() if key not in self.figures.figures}
         write_figures(self.run.metrics_file, self.figures.figures, **(former | kept))
         began = {key: value for key, value in facts.items() if key.startswith(START)}
-        print_figures(began | self.figures.figures, f"{self.run.dir.name}, step {kept['step']}")
+        if figures := began | self.figures.figures:
+            print_figures(figures, f"{self.run.dir.name}, step {kept['step']}")
         log.info("The figures are in %s.", self.run.metrics_file)
 
     def _report(self, file: str) -> None:
+        if not self.figures.figures:
+            raise UserError(f"There must be photos to {self.verb} on, but the data of this config have none.")
         if self.trainer.is_global_zero:
             write_figures(self.run.dir / file, self.figures.figures)
             source = Path(self._checkpoint).stem if self._checkpoint else "no checkpoint"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from toy_run import same_weights
+from toy_run import ToyCohort, ToyData, same_weights
 
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
@@ -192,6 +192,20 @@ def test_checkpoints_can_be_evaluated(config: Path, capsys: Any) -> None:
     assert f"exact at step {best['step']}: seen" in capsys.readouterr().err
     assert main(["validate", *line, "--model.init_args.shape.width", "7"]) == 2
     assert "does not fit the model" in capsys.readouterr().err
+
+
+class Untested(ToyData):
+    """Has nothing to test on."""
+
+    def test_dataloader(self) -> list[ToyCohort]:
+        return []
+
+
+def test_a_test_of_nothing_is_no_empty_table(config: Path, capsys: Any) -> None:
+    fit(config, "--trainer.max_steps=2")
+    assert main(["test", "--config", str(config), "--data.class_path", "test_cli.Untested"]) == 2
+    assert "There must be photos to test on" in capsys.readouterr().err
+    assert not (config.parent / "run/test_metrics.json").exists()
 
 
 def test_a_users_callbacks_do_not_replace_ours(config: Path) -> None:

@@ -18,7 +18,13 @@ NOT_SAID = (
     "Restored all states from the checkpoint",
     "Loaded model weights from the checkpoint",
 )
-NOT_WARNED = ("`isinstance.treespec, LeafSpec", "The `srun` command is available", "The number of training batches")
+NOT_WARNED = (
+    "`isinstance.treespec, LeafSpec",
+    "The `srun` command is available",
+    "The number of training batches",
+    "Total length of `list` across ranks is zero",
+    "This DataLoader will create",  # the data module says it once
+)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from fgvr.shards.order import WINDOW, FixedOrder, ShuffledOrder, each_once, key_
 from fgvr.shards.packed import pack_or_compare
 from fgvr.shards.part import PartOfSet, part_of
 from fgvr.shards.reading import ShardSet
+from fgvr.shards.workers import say_if_too_many
 from fgvr.sources.base import COHORTS
 from fgvr.sources.photos import Photos
 from fgvr.taxonomy.tree import Taxonomy
@@ -71,6 +72,7 @@ class ShardDataModule(LightningDataModule, ABC):
         self._photos: Photos | None = None
         self._processor: Any = None
         self._saved: dict[str, Any] | None = None
+        say_if_too_many(workers)
 
     @abstractmethod
     def train_encode(self) -> Encode[Any]:

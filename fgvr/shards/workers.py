@@ -1,11 +1,14 @@
-"""Workers of a loader end with the process that they read for."""
+"""Workers of a loader: how many there can sensibly be, and that they end with the process that they read for."""
 
 from __future__ import annotations
 
+import logging
 import os
 from multiprocessing import parent_process
 from threading import Thread
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 
 def follow_parent(_: int) -> None:
@@ -15,6 +18,15 @@ def follow_parent(_: int) -> None:
     from a pipe whose reading end it holds itself.
     """
     Thread(target=_watch, args=(parent_process(), os.getppid()), daemon=True).start()
+
+
+def say_if_too_many(workers: int) -> None:
+    """Says it, once where torch would for every loader, when there are fewer cores than workers."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers > cores:
+        log.warning(
+            "data.workers is %d, but there are %d cores to run them: more than these are no faster.", workers, cores
+        )
 
 
 def _watch(parent: Any, number: int) -> None:

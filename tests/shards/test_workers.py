@@ -3,9 +3,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_stream import write_set
+
+from fgvr.shards.workers import say_if_too_many
 
 ROOT = Path(__file__).parents[2]
 # Starts two loaders, whose workers then wait for a reader of their large batches, says their numbers, and is killed.
@@ -55,3 +58,11 @@ def test_workers_end_when_the_process_that_they_read_for_is_killed(tmp_path: Pat
     while any(map(lives, numbers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(lives, numbers))
+
+
+def test_more_workers_than_cores_are_said(caplog: Any) -> None:
+    cores = len(os.sched_getaffinity(0))
+    say_if_too_many(cores)
+    assert not caplog.text
+    say_if_too_many(cores + 2)
+    assert f"data.workers is {cores + 2}, but there are {cores} cores" in caplog.text
