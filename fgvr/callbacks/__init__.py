@@ -4,5 +4,6 @@ from fgvr.callbacks.judge_validation import JudgeValidation
 from fgvr.callbacks.rollout_generation import RolloutGeneration
 from fgvr.callbacks.sample_logging import SampleLogging
 from fgvr.callbacks.throughput import Throughput
+from fgvr.callbacks.trackio_logger import TrackioLogger
 
-__all__ = ["JudgeValidation", "RolloutGeneration", "SampleLogging", "Throughput"]
+__all__ = ["JudgeValidation", "RolloutGeneration", "SampleLogging", "Throughput", "TrackioLogger"]

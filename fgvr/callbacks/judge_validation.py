@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
+from fgvr.callbacks.showing import drop_later_pictures, show, view_of
+from fgvr.data.images import View
 from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judged
 from fgvr.metrics import SPECIFICITY_WEIGHTS, ClassTable, VerdictHistogram
@@ -22,8 +22,9 @@ from fgvr.metrics.evaluation import Evaluation, Findings
 from fgvr.models import Policy
 from fgvr.models.sampling import Sampling, casts_kept
 from fgvr.modules import PolicyModule
-from fgvr.pictures.cards import answer_grid, class_table, confusion_table
+from fgvr.pictures.cards import answer_grid
 from fgvr.pictures.charts import best_of_curves, confusion_grid, verdict_bars
+from fgvr.pictures.tables import class_table, confusion_table
 from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.rollouts import InProcess, RolloutEngine
 from fgvr.shards.order import key_of
@@ -80,8 +81,8 @@ class JudgeValidation(Callback):
 
     Logs `{cohort}/{figure}` for every figure of `CohortScores`, and the judge's own counts
     ("validation_judge/requests"; those of the second as "validation_second_judge/requests"). Writes `per_class.csv` and
-    `answers.jsonl` of the latest pass into the Trainer's root folder. A TensorBoard logger also gets bars of verdicts,
-    tables, and a cohort's `pictures` photos with their answers and as many of its commonest confusions.
+    `answers.jsonl` of the latest pass into the Trainer's root folder. Shows bars of verdicts, tables, and a cohort's
+    `pictures` photos with their answers and as many of its commonest confusions; `show` says where they go.
 
     `samples` has several answers drawn for each photo besides. `second` judges the same answers, to see how far the two
     agree. `weights` are those of `summary`. A pass in which more than the share `max_unjudged` of the answers gets no
@@ -111,6 +112,10 @@ class JudgeValidation(Callback):
         self.evaluation: Evaluation | None = None
         self._judges: list[Judge] = []  # bound to the taxonomy, from the first pass to the end of the Trainer's work
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            drop_later_pictures(trainer)
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: Any = getattr(trainer, "datamodule", None)
         if data is None:
@@ -125,18 +130,18 @@ class JudgeValidation(Callback):
             Ranks(gather=of_all_ranks).agree(lambda: self._open(data.taxonomy))
         if trainer.sanity_checking:
             return
-        drawn = any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
         judge, *second = self._judges
         self.evaluation = Evaluation(
             data.task,
             judge,
             data.taxonomy,
             data.cohorts,
-            self.pictures if drawn else 0,
+            self.pictures,
             second[0] if second else None,
             self.samples.n if self.samples else 0,
             self.weights,
             self.max_unjudged,
+            view_of(pl_module),
         )
         for scores in self.evaluation.scores.values():
             scores.to(pl_module.device)
@@ -174,9 +179,7 @@ class JudgeValidation(Callback):
         pl_module.log_dict(named | self._tally(), sync_dist=True, reduce_fx="max")
         if trainer.is_global_zero:
             _write_files(Path(trainer.default_root_dir), findings)
-            for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    _show(logger.experiment, trainer.global_step, findings, shown)
+            _show(trainer, findings, shown, view_of(pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._end_pass()
@@ -212,18 +215,17 @@ class JudgeValidation(Callback):
         return {name: float(count) for name, count in sorted(counts.items())}
 
 
-def _show(writer: Any, step: int, findings: Findings, shown: dict[str, list[Judged]]) -> None:
+def _show(trainer: Trainer, findings: Findings, shown: dict[str, list[Judged]], view: View) -> None:
     pages = {"verdicts": verdict_bars(findings.figures)}
     if any("best_of/1/correctness" in row for row in findings.figures.values()):
         pages["best_of"] = best_of_curves(findings.figures)
-    pages |= {f"answers/{cohort}": answer_grid(judged) for cohort, judged in shown.items() if judged}
+    pages |= {f"answers/{cohort}": answer_grid(judged, view) for cohort, judged in shown.items() if judged}
     pages |= {f"confusions/{cohort}": confusion_grid(found) for cohort, found in findings.confusions.items() if found}
-    for name, page in pages.items():
-        writer.add_image(name, np.asarray(page), step, dataformats="HWC")
+    tables = {f"classes/{cohort}": class_table(findings.classes[cohort]) for cohort in shown}
     for cohort in shown:
-        writer.add_text(f"classes/{cohort}", class_table(findings.classes[cohort]), step)
         of_cohort = [row for row in findings.answers if row["cohort"] == cohort]
-        writer.add_text(f"confusions/{cohort}", confusion_table(of_cohort), step)
+        tables[f"confusions/{cohort}"] = confusion_table(of_cohort)
+    show(trainer, pages, tables)
 
 
 def _write_files(folder: Path, findings: Findings) -> None:

@@ -6,27 +6,29 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from fgvr.callbacks.sample_log import RowLog
+from fgvr.callbacks.showing import drop_later_pictures, show, view_of
 from fgvr.callbacks.steps import passes
+from fgvr.data.images import View
 from fgvr.errors import UserError
-from fgvr.pictures.cards import group_card, rollout_table
+from fgvr.pictures.cards import group_card
+from fgvr.pictures.tables import rollout_table
 from fgvr.types import RolloutBatch, ScoredGroup
 
 KEYS = frozenset({"epoch", "step", "global_step", "place", "uid", "completion", "reward", "advantage"})
 
 
 class SampleLogging(Callback):
-    """Writes the rollouts that were learned from into the Trainer's root folder, and shows some in TensorBoard.
+    """Writes the rollouts that were learned from into the Trainer's root folder, and shows some as pictures.
 
     rollouts.jsonl (rollouts.rankN.jsonl where there are several ranks) gets one line per completion, as
     `completion_rows` gives them, for every `every_jsonl`-th batch of an epoch; a resumed run first drops the lines that
     its checkpoint does not know of. The first `groups` groups that are learned from are drawn under rollouts/0,
     rollouts/1 ... with their full text in a table, at the first step and whenever a multiple of `every` optimiser steps
-    is passed. Raises UserError for counts below 1 and, as training starts, without a data module that streams shards.
+    is passed; `show` says where they go. Raises UserError for counts below 1 and, as training starts, without a data
+    module that streams shards.
     """
 
     def __init__(self, every: int = 50, groups: int = 2, every_jsonl: int = 1) -> None:
@@ -41,6 +43,8 @@ class SampleLogging(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._log.open(trainer)
+        if trainer.is_global_zero:
+            drop_later_pictures(trainer)
         self._last_step = trainer.global_step
 
     def on_train_batch_end(
@@ -58,9 +62,7 @@ class SampleLogging(Callback):
         if now == before:  # further batches refill this one before there is an update
             return
         if trainer.is_global_zero and (before == 0 or passes(self.every, before, now)):
-            for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    show_groups(logger.experiment, rollouts.groups[: self.groups], now)
+            show_groups(trainer, rollouts.groups[: self.groups], view_of(pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._log.close()
@@ -96,11 +98,11 @@ def completion_rows(group: ScoredGroup) -> Iterator[dict[str, Any]]:
         }
 
 
-def show_groups(writer: Any, groups: Sequence[ScoredGroup], step: int) -> None:
-    """A picture and a table of each group, for a SummaryWriter."""
-    for place, group in enumerate(groups):
-        writer.add_image(f"rollouts/{place}", np.asarray(group_card(group)), step, dataformats="HWC")
-        writer.add_text(f"rollouts/{place}", rollout_table(group), step)
+def show_groups(trainer: Trainer, groups: Sequence[ScoredGroup], view: View) -> None:
+    """A picture and a table of each group; `view` is what the model was given of a photo."""
+    named = {f"rollouts/{place}": group for place, group in enumerate(groups)}
+    cards = {name: group_card(group, view) for name, group in named.items()}
+    show(trainer, cards, {name: rollout_table(group) for name, group in named.items()})
 
 
 def _number(value: float) -> float | None:

@@ -13,6 +13,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from fgvr.checkpoints.format import read_manifest
 
+from fgvr.checkpoints.format import SUFFIX, read_manifest
+
 
 class StepLogger(TensorBoardLogger):
     """Draws every figure over the optimiser steps done when it was logged; Lightning would count batches.
@@ -45,6 +47,17 @@ def with_step_loggers(trainer: Trainer) -> Trainer:
         if isinstance(logger, StepLogger):
             logger.trainer = trainer
     return trainer
+
+
+def steps_behind(trainer: Trainer) -> int:
+    """The optimiser steps that the trainer's weights have behind them; of a checkpoint it evaluates, Lightning has 0.
+
+    Those of a checkpoint that is not fgvr's own are unknown and count as 0.
+    """
+    path = Path(trainer.ckpt_path) if trainer.ckpt_path is not None else None
+    if trainer.global_step or path is None or not (path.suffix == SUFFIX and path.is_dir()):
+        return trainer.global_step
+    return read_manifest(path).step
 
 
 def passes(every: int, before: int, now: int) -> bool:

@@ -6,6 +6,7 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image
@@ -42,6 +43,14 @@ DAMAGE = (
     zlib.error,
     Image.DecompressionBombError,
 )
+
+
+View = Callable[[Image.Image], Image.Image]  # what a model is given of an upright photo
+
+
+def as_stored(photo: Image.Image) -> Image.Image:
+    """The view of a model that takes any size."""
+    return photo
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from fgvr.data.images import open_image
+from fgvr.data.images import View, as_stored, open_image
 from fgvr.judges.base import Judged
 from fgvr.ranks import of_all_ranks
 from fgvr.shards.order import key_of
@@ -47,12 +47,12 @@ class Confusion:
 class Confusions:
     """Counts the WRONG answers of a cohort that name a node of the taxonomy; `most` of them can be shown.
 
-    In memory stay one photo of each class as it was stored, and a small one of each pair that was confused. With `most`
-    0 nothing is kept.
+    In memory stay one photo of each class as it was stored, and a small one of each pair that was confused, as `view`
+    shows it. With `most` 0 nothing is kept.
     """
 
-    def __init__(self, taxonomy: Taxonomy, most: int) -> None:
-        self.taxonomy, self.most = taxonomy, most
+    def __init__(self, taxonomy: Taxonomy, most: int, view: View = as_stored) -> None:
+        self.taxonomy, self.most, self.view = taxonomy, most, view
         self._asked: Counter[str] = Counter()
         self._times: Counter[Pair] = Counter()
         self._of_class: dict[str, Shown] = {}
@@ -68,7 +68,7 @@ class Confusions:
                 pair = label, judgement.node
                 self._times[pair] += 1
                 if pair not in self._mistaken or found.key < self._mistaken[pair].key:
-                    self._mistaken[pair] = _small(found)
+                    self._mistaken[pair] = self._small(found)
 
     def commonest(self) -> list[Confusion]:
         """Those that most answers of all ranks fell for, the commonest first. A collective call."""
@@ -93,7 +93,14 @@ class Confusions:
         for label, shown in self._of_class.items():
             for node in nodes.intersection(self.taxonomy.lineage[label]):
                 found[node] = min(shown, found.get(node, shown))
-        return {node: _small(shown) for node, shown in found.items()}
+        return {node: self._small(shown) for node, shown in found.items()}
+
+    def _small(self, shown: Shown) -> Shown:
+        photo = self.view(open_image(shown.photo, shown.label))
+        photo.thumbnail((SIDE, SIDE))
+        data = io.BytesIO()
+        photo.save(data, "JPEG", quality=90)
+        return Shown(shown.key, shown.label, data.getvalue())
 
 
 def _smallest(own: list[dict[K, Shown]]) -> dict[K, Shown]:
@@ -102,11 +109,3 @@ def _smallest(own: list[dict[K, Shown]]) -> dict[K, Shown]:
         for name, shown in part.items():
             smallest[name] = min(shown, smallest.get(name, shown))
     return smallest
-
-
-def _small(shown: Shown) -> Shown:
-    photo = open_image(shown.photo, shown.label)
-    photo.thumbnail((SIDE, SIDE))
-    data = io.BytesIO()
-    photo.save(data, "JPEG", quality=90)
-    return Shown(shown.key, shown.label, data.getvalue())

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from fgvr.data.images import View, as_stored
 from fgvr.data.tasks import Task
 from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judged, judge_completions
@@ -71,7 +72,8 @@ class Evaluation:
 
     `judge` and `second` are bound to the taxonomy. A remote judge is asked in threads while further batches are
     answered, any other at once. `sampled` is the number of sampled answers per photo that `add` is given besides. The
-    `pictures` photos of a cohort are those whose uids have the smallest hashes, so that each pass shows the same.
+    `pictures` photos of a cohort are those whose uids have the smallest hashes, so that each pass shows the same;
+    `view` is what the model is given of a photo.
     """
 
     def __init__(
@@ -85,13 +87,14 @@ class Evaluation:
         sampled: int = 0,
         weights: Sequence[float] = SPECIFICITY_WEIGHTS,
         max_unjudged: float = 0.01,
+        view: View = as_stored,
     ) -> None:
         self.task, self.judge, self.second, self.pictures = task, judge, second, pictures
         self.sampled, self.max_unjudged = sampled, max_unjudged
         self.scores = {cohort: CohortScores(taxonomy, weights, sampled, second is not None) for cohort in cohorts}
         self.shown: dict[str, list[Judged]] = {cohort: [] for cohort in cohorts}
         self._answers: list[Row] = []
-        self._confusions = {cohort: Confusions(taxonomy, pictures) for cohort in cohorts}
+        self._confusions = {cohort: Confusions(taxonomy, pictures, view) for cohort in cohorts}
         self._outages = {"answers": Outage(), "sampled answers": Outage(), "answers to the second judge": Outage()}
         self._waiting: deque[_Asked] = deque()
         self._threads: ThreadPoolExecutor | None = None

@@ -199,21 +199,28 @@ class Processor:
     def _patches(self, image: Image.Image) -> tuple[np.ndarray, int, int]:
         """The library's own resizing and cutting, called directly: checking a call's options costs as much again."""
         settings = self.image_processor
+        # a still image repeats its frame, which the model's device can do
+        patches, height, width = settings.patchify(
+            self._resized(image), settings.patch_size, settings.merge_size, temporal_patch_size=1
+        )
+        return patches.astype(np.uint8), height, width
+
+    def _resized(self, image: Image.Image) -> np.ndarray:
+        settings = self.image_processor
         factor = settings.patch_size * settings.merge_size
         size = SizeDict(shortest_edge=self.pixels.min, longest_edge=self.pixels.max)
         try:
-            resized = settings.resize(
+            return settings.resize(
                 np.asarray(image).transpose(2, 0, 1), size=size, resample=settings.resample, factor=factor
             )
         except ValueError as error:  # an aspect ratio beyond 200 : 1
             raise SampleError(
                 f"an image must have a shape that can be resized, got (width, height) {image.size}: {error}"
             ) from error
-        # a still image repeats its frame, which the model's device can do
-        patches, height, width = settings.patchify(
-            resized, settings.patch_size, settings.merge_size, temporal_patch_size=1
-        )
-        return patches.astype(np.uint8), height, width
+
+    def view(self, image: Image.Image) -> Image.Image:
+        """An RGB image as the model sees it, pixel for pixel: what `encode_images` cuts into patches."""
+        return Image.fromarray(self._resized(image).astype(np.uint8).transpose(1, 2, 0))
 
     def pixel_values(self, images: ImageInputs) -> Float[Tensor, "S L"]:
         """What the vision tower reads, on the patches' device: rescaled, normalised, the still frame repeated."""

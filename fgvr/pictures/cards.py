@@ -1,16 +1,13 @@
-"""Answers to look at: photos with what was said of them, groups, tables. A model's text is not trusted here."""
+"""Answers to look at: photos with what was said of them, and groups. A model's text is not trusted here."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from PIL import Image, ImageColor, ImageDraw, ImageOps
 
-from fgvr.data.images import open_image
+from fgvr.data.images import View, as_stored, open_image
 from fgvr.judges.base import Judged
 from fgvr.pictures.drawing import (
     CAPTION,
@@ -24,29 +21,31 @@ from fgvr.pictures.drawing import (
     PHOTO,
     fitted,
     font,
-    one_line,
     write,
 )
-from fgvr.types import ScoredGroup, Verdict
+from fgvr.types import Example, ScoredGroup
 
 HEAD, ROW = 58, 28  # of a group's card, in pixels
 SAID, NUMBER, GAUGE = 400, 78, 136  # its columns: what was said, a figure, an advantage
 MOST_COMPONENTS = 4
 
 
-def answer_grid(judged: Sequence[Judged], columns: int = 4) -> Image.Image:
-    """One card per answer: the photo, its label, the answer and the verdict in its colour. RGB, 228 pixels a column."""
+def answer_grid(judged: Sequence[Judged], view: View = as_stored, columns: int = 4) -> Image.Image:
+    """One card per answer: the photo, its label, the answer and the verdict in its colour. RGB, 228 pixels a column.
+
+    `view` is what the model was given of a photo.
+    """
     columns = max(1, min(columns, len(judged)))
     rows = -(-len(judged) // columns)
     size = (columns * (PHOTO + GAP) + GAP, rows * (PHOTO + CAPTION + GAP) + GAP)
     page = Image.new("RGB", size, PAPER)
     for index, entry in enumerate(judged):
         row, column = divmod(index, columns)
-        _draw_card(page, entry, GAP + column * (PHOTO + GAP), GAP + row * (PHOTO + CAPTION + GAP))
+        _draw_card(page, entry, view, GAP + column * (PHOTO + GAP), GAP + row * (PHOTO + CAPTION + GAP))
     return page
 
 
-def _draw_card(page: Image.Image, entry: Judged, left: int, top: int) -> None:
+def _draw_card(page: Image.Image, entry: Judged, view: View, left: int, top: int) -> None:
     draw = ImageDraw.Draw(page)
     if entry.judgement is not None:
         kind, name = entry.judgement.verdict.name.lower(), str(entry.judgement.verdict)
@@ -54,8 +53,7 @@ def _draw_card(page: Image.Image, entry: Judged, left: int, top: int) -> None:
         kind, name = ("parse_failures", "no answer") if entry.unjudged is None else ("unjudged", "no verdict")
     colour = COLOURS[kind]
     draw.rounded_rectangle((left, top, left + PHOTO - 1, top + PHOTO + CAPTION - 1), 8, CARD, FRAME)
-    photo = open_image(entry.example.images[0], entry.example.uid)
-    photo = ImageOps.contain(photo, (PHOTO - 12, PHOTO - 12), Image.Resampling.LANCZOS)
+    photo = _photo(entry.example, view, PHOTO - 12)
     page.paste(photo, (left + (PHOTO - photo.width) // 2, top + (PHOTO - photo.height) // 2))
     text, middle = left + 10, top + PHOTO
     said = entry.answer.text if entry.answer else entry.completion
@@ -66,8 +64,12 @@ def _draw_card(page: Image.Image, entry: Judged, left: int, top: int) -> None:
     draw.text((text + 8, middle + 60), name, CARD, font(12), anchor="lm")
 
 
-def group_card(group: ScoredGroup) -> Image.Image:
-    """A group at a glance: the photo, its label, and a row per completion, the best first. RGB.
+def _photo(example: Example, view: View, side: int) -> Image.Image:
+    return ImageOps.contain(view(open_image(example.images[0], example.uid)), (side, side), Image.Resampling.LANCZOS)
+
+
+def group_card(group: ScoredGroup, view: View = as_stored) -> Image.Image:
+    """A group at a glance: the photo as `view` shows it, its label, and a row per completion, the best first. RGB.
 
     A row has the answer in the colour of its reward, red to green over [0, 1] or over the group's own range where that
     is wider, its components, reward and advantage; marks say what was cut short and what held no answer.
@@ -79,7 +81,7 @@ def group_card(group: ScoredGroup) -> Image.Image:
     page = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(page)
     draw.rounded_rectangle((GAP, GAP, width - GAP - 1, height - GAP - 1), 8, CARD, FRAME)
-    _draw_photo(page, group, 2 * GAP, 2 * GAP)
+    _draw_photo(page, group.rollout.example, view, 2 * GAP, 2 * GAP)
     left, top = PHOTO + 3 * GAP, 2 * GAP
     _draw_heads(draw, group, names, left, top)
     present = [reward for reward in rewards if not math.isnan(reward)]
@@ -101,10 +103,8 @@ def group_card(group: ScoredGroup) -> Image.Image:
     return page
 
 
-def _draw_photo(page: Image.Image, group: ScoredGroup, left: int, top: int) -> None:
-    example, draw = group.rollout.example, ImageDraw.Draw(page)
-    photo = open_image(example.images[0], example.uid)
-    photo = ImageOps.contain(photo, (PHOTO, PHOTO), Image.Resampling.LANCZOS)
+def _draw_photo(page: Image.Image, example: Example, view: View, left: int, top: int) -> None:
+    draw, photo = ImageDraw.Draw(page), _photo(example, view, PHOTO)
     page.paste(photo, (left + (PHOTO - photo.width) // 2, top))
     write(draw, (left, top + photo.height + 8), example.label, 15, INK, PHOTO)
     write(draw, (left, top + photo.height + 30), example.uid, 12, FAINT, PHOTO)
@@ -157,50 +157,3 @@ def _heat(share: float) -> str:
     place = 2 * min(max(share, 0.0), 1.0)
     ends = (red, amber, place) if place < 1 else (amber, green, place - 1)
     return "#" + bytes(round(a + (b - a) * ends[2]) for a, b in zip(*ends[:2], strict=True)).hex()
-
-
-def rollout_table(group: ScoredGroup, longest: int = 2000) -> str:
-    """A markdown table of what the completions of a group say in full, with their figures, as they were sampled."""
-    names = list(group.components)
-    lines = [f"**{escaped(group.rollout.example.label)}** ({escaped(group.rollout.example.uid)})", ""]
-    lines.append(f"| {' | '.join([*map(escaped, names), 'reward', 'advantage', 'tokens', 'completion'])} |")
-    lines.append("|---" * (len(names) + 4) + "|")
-    for n, completion in enumerate(group.rollout.completions):
-        values = [*(group.components[name][n] for name in names), group.rewards[n], group.advantages[n]]
-        numbers = ["none" if math.isnan(value) else f"{float(value):.4g}" for value in values]
-        tokens = f"{len(completion.ids)}{', cut' if completion.truncated else ''}"
-        lines.append(f"| {' | '.join([*numbers, tokens, escaped(completion.text, longest)])} |")
-    return "\n".join(lines)
-
-
-def class_table(classes: Mapping[str, Mapping[str, int]], most: int = 200) -> str:
-    """A markdown table of the classes, least often exact first; past `most` classes it says how many are left out."""
-    worst_first = sorted(classes.items(), key=lambda item: (item[1]["exact"] / item[1]["n"], item[0]))
-    lines = ["| class | n | exact | correct | no answer |", "|---|---|---|---|---|"]
-    for label, row in worst_first[:most]:
-        counts = " | ".join(str(row[name]) for name in ("n", "exact", "correct", "parse_failures"))
-        lines.append(f"| {escaped(label)} | {counts} |")
-    left_out = len(classes) - most
-    return "\n".join(lines) + (f"\n\n{left_out} more classes are in per_class.csv." if left_out > 0 else "")
-
-
-def confusion_table(rows: Sequence[Mapping[str, Any]], most: int = 20) -> str:
-    """A markdown table of the commonest answers that were not exactly right; the rows are those of answers.jsonl.
-
-    Answers without a verdict are not among them: nobody knows whether they were right.
-    """
-    right = (str(Verdict.SPECIFIC), str(Verdict.MORE_SPECIFIC))
-    judged = [row for row in rows if row["unjudged"] is None and row["verdict"] not in right]
-    counted = Counter((row["label"], row["answer"], row["verdict"]) for row in judged)
-    lines = ["| class | answer | verdict | times |", "|---|---|---|---|"]
-    commonest = sorted(counted.items(), key=lambda item: (-item[1], str(item[0])))[:most]
-    for (label, answer, verdict), times in commonest:
-        lines.append(f"| {escaped(label or '')} | {escaped(answer or '')} | {verdict or 'no answer'} | {times} |")
-    return "\n".join(lines)
-
-
-def escaped(text: str, longest: int = 80) -> str:
-    """Untrusted text on one line that markdown and HTML show as it is: every mark is written as an entity."""
-    line = one_line(text)
-    cut = line if len(line) <= longest else line[: longest - 1] + "…"
-    return re.sub(r"[^\w ]|_", lambda mark: f"&#{ord(mark[0])};", cut)

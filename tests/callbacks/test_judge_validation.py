@@ -8,6 +8,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from toy_pictures import size_of
 from toy_validation import (
     FIGURES,
     SEEN,
@@ -36,6 +37,14 @@ def test_figures_without_any_logger(what: str, tmp_path: Path) -> None:
     check_figures(run.callback_metrics)
     # histogram: n, four summaries, six ends of intervals, eight bins and several; ranks, exact and unread
     assert len(run.callback_metrics) == 2 * (20 + 3 + 2)
+    root = tmp_path / "pictures" / ("test" if what == "test" else "")
+    pages = {str(file.relative_to(root)): size_of(file) for file in root.rglob("*.png")}
+    assert pages == {
+        "answers/seen/step-00000000.png": (924, 322),
+        "answers/unseen/step-00000000.png": (468, 322),
+        "confusions/seen/step-00000000.png": (500, 322),
+        "verdicts/step-00000000.png": (664, 202),
+    }
 
 
 def test_files_hold_every_answer_and_class(tmp_path: Path) -> None:

@@ -88,6 +88,19 @@ def test_the_file_can_be_thinned_out(tmp_path: Path, data: Path) -> None:
     assert sorted({row["step"] for row in rows_of(tmp_path)}) == [0, 3]
 
 
+def test_a_resumed_run_leaves_no_picture_of_what_came_after_its_checkpoint(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(KeyError):
+        train(tmp_path, data, Learner(fail_at=4), SampleLogging(every=1, groups=1))
+    folder = tmp_path / "pictures" / "rollouts" / "0"
+    (folder / "step-00000099.png").touch()
+    (folder / "step-of-mine.png").touch()
+    drawn = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    train(tmp_path, data, Learner(), SampleLogging(every=1, groups=1), tmp_path / "last.ckpt")
+    now = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert sorted(now) == [*(f"step-{step:08}.png" for step in range(1, 7)), "step-of-mine.png"]
+    assert {name for name in now if now[name] == drawn.get(name)} >= {f"step-0000000{n}.png" for n in (1, 2, 3)}
+
+
 def test_a_resumed_run_writes_no_completion_twice_and_loses_none(tmp_path: Path, data: Path, caplog: Any) -> None:
     straight, cut = tmp_path / "straight", tmp_path / "cut"
     train(straight, data, Learner(), SampleLogging())
@@ -110,6 +123,8 @@ def test_groups_are_shown_at_the_first_step_and_when_their_steps_are_passed(tmp_
     assert [image.step for image in events.Images("rollouts/0")] == [2, 6, 10]
     (shown, *_) = events.Tensors("rollouts/1/text_summary")
     text = shown.tensor_proto.string_val[0].decode()
+    files = sorted(str(file.relative_to(tmp_path / "pictures")) for file in tmp_path.rglob("*.png"))
+    assert files == [f"rollouts/{place}/step-{step:08}.png" for place in (0, 1) for step in (2, 6, 10)]
     assert "Robin" in text
     assert "<b>" not in text
 

@@ -3,10 +3,11 @@ from typing import Any
 
 import pytest
 from lightning.pytorch import Trainer
+from small_checkpoints import save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_run import ToyData, UnevenToy
 
-from fgvr.callbacks.steps import StepLogger, passes, with_step_loggers
+from fgvr.callbacks.steps import StepLogger, passes, steps_behind, with_step_loggers
 
 
 def train(logger: StepLogger, **settings: Any) -> UnevenToy:
@@ -53,6 +54,15 @@ def test_what_comes_after_the_checkpoint_is_drawn_again(tmp_path: Path) -> None:
 def test_a_logger_that_counts_nobodys_steps_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="with_step_loggers"):
         StepLogger(tmp_path).log_metrics({"loss": 1.0})
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("own", 7), ("foreign", 0), ("none", 0)])
+def test_weights_that_are_evaluated_bring_their_steps(tmp_path: Path, kind: str, steps: int) -> None:
+    trainer = Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
+    foreign = tmp_path / "of-lightning.ckpt"
+    foreign.write_bytes(b"")
+    trainer.ckpt_path = {"own": str(save(tmp_path, 7)), "foreign": str(foreign), "none": None}[kind]
+    assert steps_behind(trainer) == steps
 
 
 @pytest.mark.parametrize(

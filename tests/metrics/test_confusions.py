@@ -48,6 +48,14 @@ def first(*numbers: int) -> int:
     return min(numbers, key=lambda number: key_of(f"u{number}"))
 
 
+def test_both_sides_are_shown_as_the_model_was_given_them() -> None:
+    confusions = Confusions(BIRDS, 8, view=lambda photo: photo.resize((28, 56)))
+    confusions.add(ENTRIES)
+    sides = [photo for one in confusions.commonest() for photo in (one.mistaken, one.other) if photo is not None]
+    assert len(sides) > 4
+    assert {Image.open(io.BytesIO(side.photo)).size for side in sides} == {(28, 56)}
+
+
 def test_the_commonest_come_first_with_the_photos_of_both_sides() -> None:
     found = commonest(ENTRIES)
     assert [(one.label, one.taken_for, one.times, one.asked) for one in found] == [

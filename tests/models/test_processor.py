@@ -1,5 +1,6 @@
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from conftest import QUESTION, photo, tiny_backbone, tiny_policy
@@ -29,6 +30,22 @@ def test_images_stay_within_the_pixel_budget():
     for size in ((30, 30), (900, 400), (60, 300)):
         _, ((_, height, width),) = processor.encode_images([photo(*size)])
         assert height * width * 14 * 14 <= 28 * 28 * 9
+
+
+def unpatched(patches, grid, processor):
+    """The picture that patches were cut from: [rows, columns] of merged blocks of patches, each [3, side, side]."""
+    (_, height, width), merge, side = grid, processor.merge, processor.image_processor.patch_size
+    blocks = patches.reshape(height // merge, width // merge, merge, merge, 3, side, side)
+    return blocks.permute(0, 2, 5, 1, 3, 6, 4).reshape(height * side, width * side, 3)
+
+
+@pytest.mark.parametrize("size", [(30, 30), (900, 400), (60, 300), (84, 84)])
+def test_a_view_holds_the_very_pixels_of_the_patches(size):
+    processor = tiny_backbone().processor(PixelBudget(28 * 28 * 4, 28 * 28 * 9))
+    inputs, (grid,) = processor.encode_images([photo(*size)])
+    seen = processor.view(photo(*size))
+    assert seen.mode == "RGB"
+    assert torch.equal(unpatched(inputs.patches, grid, processor), torch.from_numpy(np.array(seen)))
 
 
 def test_a_budget_upside_down_is_refused():
