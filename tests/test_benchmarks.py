@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -111,3 +112,17 @@ def test_judging_is_held_against_the_least_time_that_the_server_allows(judge_thr
     assert figures["ideal"] == pytest.approx(5 * 0.02)  # 80 requests, 16 at a time
     assert figures["ratio"] == figures["seconds"][0] / figures["ideal"] > 1
     assert figures["cached"] < figures["seconds"][0]
+
+
+@pytest.mark.slow
+def test_runs_that_differ_by_their_threads_train_in_turns(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    contention = importlib.import_module("contention")
+    monkeypatch.setattr(contention, "SETTINGS", {"two": {"OMP_NUM_THREADS": "2"}, "one": {"OMP_NUM_THREADS": "1"}})
+    monkeypatch.chdir(tmp_path)  # the recipe draws its birds there
+    small = re.sub(r"train: 120", "train: 2", (FOLDER.parent / "configs" / "quickstart.yaml").read_text())
+    (tmp_path / "small.yaml").write_text(small)
+    contention.main(tmp_path / "small.yaml", steps=1, rounds=1, busy=1, json_file=tmp_path / "figures.json")
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert list(figures) == ["two", "one"]
+    assert all(len(seconds) == 1 and seconds[0] > 0 for row in figures.values() for seconds in row.values())
