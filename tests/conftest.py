@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 from collections.abc import Sequence
@@ -70,4 +71,6 @@ def prompt_batch(policy: Policy, shapes: Sequence[tuple[int, int]] = ((1, 84), (
 
 
 def example(uid: str, label: str = NAMES[0]) -> Example:
-    return Example(uid, (b"",), label, ("Finch", label), "train", "seen", "birds")
+    data = io.BytesIO()
+    photo().save(data, "PNG")
+    return Example(uid, (data.getvalue(),), label, ("Finch", label), "train", "seen", "birds")
