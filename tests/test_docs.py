@@ -16,7 +16,7 @@ from fgvr.__main__ import RUNS, TOOLS, main
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "slurm/README.md"]
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
-YOURS = {"slurm/env.sh"}  # what a reader may write
+YOURS = {"slurm/env.sh"}  # written by whoever needs it
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 

@@ -11,8 +11,6 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStopping, EarlyStopp
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
-from fgvr.checkpoints.format import read_manifest
-
 from fgvr.checkpoints.format import SUFFIX, read_manifest
 
 

@@ -18,7 +18,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from itertools import repeat
+from typing import Any, Literal, TypeVar
 
 from fgvr.errors import SampleError, UserError
 from fgvr.taxonomy.names import Names
@@ -234,6 +235,8 @@ class OpenWorld(Task):
 class ClosedWorld(Task):
     """A choice among `options` names, one of them the label; answered by the name, or by a letter with `letters`.
 
+    With `options` "all" every class of the taxonomy is an option, so that a photo without a label can be asked about.
+
     Distractors are `extra["options"]`, in their order, where the example has them; else classes drawn from the label's
     nearest relatives outward, so that siblings come first. Fewer are shown where there are no more. No option is an
     ancestor or a descendant of the label, so exactly one is right. The order shown is what `prepare` drew or, on an
@@ -243,22 +246,26 @@ class ClosedWorld(Task):
     a name not shown) is returned as it was written, for the judge to find wrong.
     """
 
-    needs_label = True
-
     def __init__(
         self,
-        options: int = 4,
+        options: int | Literal["all"] = 4,
         letters: bool = False,
         question: str = "Which of these is shown in this photo?",
         think: bool = False,
         seed: int = 0,
     ) -> None:
-        if not 2 <= options <= len(LETTERS):
-            raise UserError(f"options must lie between 2 and {len(LETTERS)}, got {options}")
+        if options != "all" and not 2 <= options <= len(LETTERS):
+            raise UserError(f"options must lie between 2 and {len(LETTERS)} or be all, got {options}")
         self.options, self.letters, self.question, self.think, self.seed = options, letters, question, think, seed
+        self.needs_label = options != "all"
         self.members: dict[str, list[str]] = {}  # node to the classes at or below it
 
     def bind(self, taxonomy: Taxonomy) -> ClosedWorld:
+        classes = len(taxonomy.paths)
+        if self.options == "all" and self.letters and classes > len(LETTERS):
+            raise UserError(
+                f"letters go as far as {len(LETTERS)} options, but there are {classes} classes: leave them out"
+            )
         bound = super().bind(taxonomy)
         bound.members = {node: [] for node in taxonomy.lineage}
         for label in sorted(taxonomy.paths):
@@ -276,7 +283,7 @@ class ClosedWorld(Task):
         return tuple(prepared) if prepared else self._draw(example, random.Random(f"{self.seed}:{example.uid}"))
 
     def choices(self, example: Example) -> str:
-        marks = [f"{letter})" for letter in LETTERS] if self.letters else ["-"] * len(LETTERS)
+        marks = (f"{letter})" for letter in LETTERS) if self.letters else repeat("-")
         return "".join(f"{mark} {option}\n" for mark, option in zip(marks, self.shown(example), strict=False))
 
     def what_to_answer(self) -> str:
@@ -305,10 +312,14 @@ class ClosedWorld(Task):
         return option if lettered[2] is None or self._among(lettered[2], [option]) else None
 
     def _draw(self, example: Example, rng: random.Random) -> tuple[str, ...]:
-        distractors = self._given(example) if "options" in example.extra else self._relatives(example.label, rng)
+        if self.options == "all":
+            classes = sorted(self._bound().taxonomy.paths)
+            return tuple(rng.sample(classes, len(classes)))
+        most = int(self.options) - 1
+        distractors = self._given(example) if "options" in example.extra else self._relatives(example.label, rng, most)
         if not distractors:
             raise SampleError(f"{example.uid}: a choice needs a second class beside {example.label!r}, there is none")
-        drawn = [example.label, *distractors[: self.options - 1]]
+        drawn = [example.label, *distractors[:most]]
         rng.shuffle(drawn)
         return tuple(drawn)
 
@@ -326,10 +337,8 @@ class ClosedWorld(Task):
         node = self.names.find(option) if self.names else None
         return self.names is not None and node is not None and self.names.taxonomy.is_ancestor(label, node)
 
-    def _relatives(self, label: str, rng: random.Random) -> list[str]:
-        if self.names is None:
-            raise ValueError("a choice draws its options from the taxonomy: call bind(taxonomy), use what it returns")
-        taxonomy = self.names.taxonomy
+    def _relatives(self, label: str, rng: random.Random, most: int) -> list[str]:
+        taxonomy = self._bound().taxonomy
         relatives: list[str] = []
         for ancestor in (*reversed(taxonomy.lineage[label][:-1]), taxonomy.root):
             ring = [
@@ -342,6 +351,11 @@ class ClosedWorld(Task):
             ]
             rng.shuffle(ring)
             relatives += ring
-            if len(relatives) >= self.options - 1:
+            if len(relatives) >= most:
                 break
-        return relatives
+        return relatives[:most]
+
+    def _bound(self) -> Names:
+        if self.names is None:
+            raise ValueError("a choice draws its options from the taxonomy: call bind(taxonomy), use what it returns")
+        return self.names

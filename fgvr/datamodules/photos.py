@@ -16,6 +16,7 @@ def photos_for(task: Task, root: Path | None) -> Photos:
     if task.needs_label:
         raise UserError(
             f"photos without labels need a task that can ask without one, but {type(task).__name__} draws its options "
-            "around the label: give --data.init_args.task fgvr.data.OpenWorld"
+            "around the label: give --data.init_args.task fgvr.data.OpenWorld, or let it show all classes with "
+            "--data.init_args.task.init_args.options all"
         )
     return find_photos(root)

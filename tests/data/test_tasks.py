@@ -283,3 +283,26 @@ def test_closed_world_replies() -> None:
 def test_letters_mean_nothing_where_none_are_shown() -> None:
     entry = example(shown=["Blue Finch", "Red Finch"])
     assert ClosedWorld().bind(BIRDS).parse("<answer>B</answer>", entry) == Answer("B")
+
+
+def test_all_classes_as_options_need_no_label():
+    task = ClosedWorld("all").bind(BIRDS)
+    assert not task.needs_label
+    assert ClosedWorld().needs_label
+    photos = [Example(f"{n}.jpg", (b"",), "", (), "predict", "", "photos") for n in range(8)]
+    shown = [task.shown(photo) for photo in photos]
+    assert all(sorted(options) == sorted(BIRDS.paths) for options in shown)
+    assert len(set(shown)) > 1, "the order is drawn for each photo"
+    assert shown == [task.shown(photo) for photo in photos]
+    assert all(f"- {name}\n" in task.choices(photos[0]) for name in BIRDS.paths)
+    label = sorted(BIRDS.paths)[0]
+    assert task.parse(f"<answer>{label.upper()}</answer>", photos[0]) == Answer(label)
+
+
+def test_letters_for_all_classes_end_with_the_alphabet():
+    few, many = Taxonomy.flat([f"class {n}" for n in range(26)]), Taxonomy.flat([f"class {n}" for n in range(27)])
+    photo = Example("x.jpg", (b"",), "", (), "predict", "", "photos")
+    task = ClosedWorld("all", letters=True).bind(few)
+    assert task.parse("<answer>Z</answer>", photo) == Answer(task.shown(photo)[25])
+    with pytest.raises(UserError, match="27 classes: leave them out"):
+        ClosedWorld("all", letters=True).bind(many)
