@@ -1,4 +1,4 @@
-"""What a user meets instead of tracebacks, each a sentence: what must hold, what was given, what to change. And what may be shown.
+"""What a user meets instead of tracebacks: what must hold, what was given, what to change. And what may be shown.
 
 A sentence holds names from data, and a name can hold what a terminal obeys. So whatever is printed or logged goes
 through `shown`; the errors do it themselves.

@@ -1,5 +1,6 @@
 """An example becomes a prompt, a target, a batch."""
 
-from fgvr.data.tasks import ClosedWorld, OpenWorld, Task
+from fgvr.data.closed_world import ClosedWorld
+from fgvr.data.tasks import OpenWorld, Task
 
 __all__ = ["ClosedWorld", "OpenWorld", "Task"]

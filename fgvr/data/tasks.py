@@ -17,9 +17,7 @@ import random
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import repeat
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from fgvr.errors import SampleError, UserError
 from fgvr.taxonomy.names import Names
@@ -33,7 +31,6 @@ COMPLETION = re.compile(
     r"\s*(?:<think>(?P<thought>[^<]*(?:<(?!/?think>)[^<]*)*)</think>\s*)?<answer>(?P<answer>[^<>]*)</answer>\s*"
 )
 OPENING = re.compile(r"\s*(?:<think>\s*(?P<closed></think>\s*)?)?")  # how a chat template may begin every reply
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def parse_completion(text: str) -> Answer | None:
@@ -230,132 +227,3 @@ class OpenWorld(Task):
 
     def parse(self, text: str, example: Example | None = None) -> Answer | None:
         return parse_completion(text)
-
-
-class ClosedWorld(Task):
-    """A choice among `options` names, one of them the label; answered by the name, or by a letter with `letters`.
-
-    With `options` "all" every class of the taxonomy is an option, so that a photo without a label can be asked about.
-
-    Distractors are `extra["options"]`, in their order, where the example has them; else classes drawn from the label's
-    nearest relatives outward, so that siblings come first. Fewer are shown where there are no more. No option is an
-    ancestor or a descendant of the label, so exactly one is right. The order shown is what `prepare` drew or, on an
-    example that was not prepared, a function of `seed` and the uid alone.
-
-    `parse` turns a letter or a synonym into the option's name. A reply that names no single option ("A, B", "A or B",
-    a name not shown) is returned as it was written, for the judge to find wrong.
-    """
-
-    def __init__(
-        self,
-        options: int | Literal["all"] = 4,
-        letters: bool = False,
-        question: str = "Which of these is shown in this photo?",
-        think: bool = False,
-        seed: int = 0,
-    ) -> None:
-        if options != "all" and not 2 <= options <= len(LETTERS):
-            raise UserError(f"options must lie between 2 and {len(LETTERS)} or be all, got {options}")
-        self.options, self.letters, self.question, self.think, self.seed = options, letters, question, think, seed
-        self.needs_label = options != "all"
-        self.members: dict[str, list[str]] = {}  # node to the classes at or below it
-
-    def bind(self, taxonomy: Taxonomy) -> ClosedWorld:
-        classes = len(taxonomy.paths)
-        if self.options == "all" and self.letters and classes > len(LETTERS):
-            raise UserError(
-                f"letters go as far as {len(LETTERS)} options, but there are {classes} classes: leave them out"
-            )
-        bound = super().bind(taxonomy)
-        bound.members = {node: [] for node in taxonomy.lineage}
-        for label in sorted(taxonomy.paths):
-            for node in (taxonomy.root, *taxonomy.lineage[label]):
-                bound.members[node].append(label)
-        return bound
-
-    def prepare(self, example: Example, rng: random.Random) -> Example:
-        shown = self._draw(example, rng)
-        return replace(example, extra=example.extra | {"shown": list(shown)})
-
-    def shown(self, example: Example) -> tuple[str, ...]:
-        """The options in the order in which the prompt lists them."""
-        prepared = example.extra.get("shown")
-        return tuple(prepared) if prepared else self._draw(example, random.Random(f"{self.seed}:{example.uid}"))
-
-    def choices(self, example: Example) -> str:
-        marks = (f"{letter})" for letter in LETTERS) if self.letters else repeat("-")
-        return "".join(f"{mark} {option}\n" for mark, option in zip(marks, self.shown(example), strict=False))
-
-    def what_to_answer(self) -> str:
-        return "the letter of one option" if self.letters else "the name of one option"
-
-    def target(self, example: Example, rng: random.Random) -> str:
-        answer = LETTERS[self.shown(example).index(example.label)] if self.letters else example.label
-        return format_answer(answer, self.thought(example, example.label))
-
-    def parse(self, text: str, example: Example | None = None) -> Answer | None:
-        answer = parse_completion(text)
-        if answer is None:
-            return None
-        if example is None:
-            raise ValueError("a closed-world reply can only be read beside the options: pass the example")
-        return Answer(self._chosen(answer.text, self.shown(example)) or answer.text, answer.thought)
-
-    def _chosen(self, text: str, shown: Sequence[str]) -> str | None:
-        named = self._among(text, shown)
-        if named is not None or not self.letters:
-            return named
-        lettered = re.fullmatch(r"\(?([A-Za-z])[).:]?(?:\s+(.+))?", text, re.DOTALL)
-        if lettered is None or lettered[1].upper() not in LETTERS[: len(shown)]:
-            return None
-        option = shown[LETTERS.index(lettered[1].upper())]
-        return option if lettered[2] is None or self._among(lettered[2], [option]) else None
-
-    def _draw(self, example: Example, rng: random.Random) -> tuple[str, ...]:
-        if self.options == "all":
-            classes = sorted(self._bound().taxonomy.paths)
-            return tuple(rng.sample(classes, len(classes)))
-        most = int(self.options) - 1
-        distractors = self._given(example) if "options" in example.extra else self._relatives(example.label, rng, most)
-        if not distractors:
-            raise SampleError(f"{example.uid}: a choice needs a second class beside {example.label!r}, there is none")
-        drawn = [example.label, *distractors[:most]]
-        rng.shuffle(drawn)
-        return tuple(drawn)
-
-    def _given(self, example: Example) -> list[str]:
-        options = example.extra["options"]
-        if not isinstance(options, (list, tuple)) or not all(isinstance(option, str) for option in options):
-            raise SampleError(f"{example.uid}: options must be a list of names, got {options!r}")
-        distinct: dict[tuple[str, ...], str] = {}
-        for option in options:
-            if self._among(option, example.path) is None and not self._finer(option, example.label):
-                distinct.setdefault(spelling(option), option)
-        return list(distinct.values())
-
-    def _finer(self, option: str, label: str) -> bool:
-        node = self.names.find(option) if self.names else None
-        return self.names is not None and node is not None and self.names.taxonomy.is_ancestor(label, node)
-
-    def _relatives(self, label: str, rng: random.Random, most: int) -> list[str]:
-        taxonomy = self._bound().taxonomy
-        relatives: list[str] = []
-        for ancestor in (*reversed(taxonomy.lineage[label][:-1]), taxonomy.root):
-            ring = [
-                other
-                for other in self.members[ancestor]
-                if other not in relatives
-                and other != label
-                and not taxonomy.is_ancestor(other, label)
-                and not taxonomy.is_ancestor(label, other)
-            ]
-            rng.shuffle(ring)
-            relatives += ring
-            if len(relatives) >= most:
-                break
-        return relatives[:most]
-
-    def _bound(self) -> Names:
-        if self.names is None:
-            raise ValueError("a choice draws its options from the taxonomy: call bind(taxonomy), use what it returns")
-        return self.names

@@ -1,6 +1,7 @@
 """The folder of one run: what it already holds, and where the run goes on from.
 
-runs/NAME/config.yaml  checkpoints/step-00000100.ckpt/  checkpoints/best.json  tensorboard/  pictures/  final_metrics.json
+runs/NAME/config.yaml  checkpoints/step-00000100.ckpt/  checkpoints/best.json  tensorboard/  pictures/
+          final_metrics.json
 """
 
 from __future__ import annotations

@@ -14,9 +14,10 @@ from lightning.pytorch import LightningModule, Trainer
 from toy_stream import TAXONOMY, ToyStream, write_set
 
 from fgvr.callbacks.predictions import NAMED, Prediction, Predictions, as_csv, predictions
+from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.collate import places_of
 from fgvr.data.images import open_image
-from fgvr.data.tasks import ClosedWorld, OpenWorld
+from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.base import ShardSource
 from fgvr.errors import UserError
 from fgvr.taxonomy.tree import Taxonomy

@@ -3,7 +3,7 @@ import warnings
 from typing import Any
 
 import pytest
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 
 from fgvr.callbacks.sentences import sentences
@@ -33,6 +33,6 @@ def test_only_from_its_level_on(capsys: Any) -> None:
 
 def test_it_keeps_torch_from_saying_of_every_loader_what_is_said_once() -> None:
     with sentences(logging.INFO):
-        DataLoader([1, 2, 3], num_workers=99)
+        DataLoader([1, 2, 3], num_workers=99)  # pyright: ignore[reportArgumentType]
     with pytest.warns(UserWarning, match="This DataLoader will create"):
-        DataLoader([1, 2, 3], num_workers=99)
+        DataLoader([1, 2, 3], num_workers=99)  # pyright: ignore[reportArgumentType]

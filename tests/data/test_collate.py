@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from templates import NEVER_THINKS, THINKS, processor_that_opens
 
 from fgvr.data.augment import Augment
+from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.collate import PromptCollate, PromptEncode, SFTCollate, SFTEncode, places_of
-from fgvr.data.tasks import ClosedWorld, OpenWorld
+from fgvr.data.tasks import OpenWorld
 from fgvr.errors import SampleError, UserError
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import EncodedPrompt, Example, ImageInputs, ReadRecord

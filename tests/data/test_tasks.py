@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgvr.data.tasks import ClosedWorld, OpenWorld, Task, format_answer, parse_completion
+from fgvr.data.closed_world import ClosedWorld
+from fgvr.data.tasks import OpenWorld, Task, format_answer, parse_completion
 from fgvr.errors import SampleError, UserError
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Answer, Example

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from fgvr.data.tasks import ClosedWorld, OpenWorld
+from fgvr.data.closed_world import ClosedWorld
+from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.photos import photos_for
 from fgvr.errors import UserError
 

@@ -2,7 +2,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from fgvr.data.tasks import ClosedWorld, OpenWorld
+from fgvr.data.closed_world import ClosedWorld
+from fgvr.data.tasks import OpenWorld
 from fgvr.judges.base import Judge, Judgement, Unjudged, judge_completions
 from fgvr.judges.taxonomy import TaxonomyJudge
 from fgvr.taxonomy.tree import Taxonomy

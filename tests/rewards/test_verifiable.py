@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgvr.data.tasks import ClosedWorld, OpenWorld, format_answer, parse_completion
+from fgvr.data.closed_world import ClosedWorld
+from fgvr.data.tasks import OpenWorld, format_answer, parse_completion
 from fgvr.errors import UserError
 from fgvr.rewards import AnsweredGroup, Exact, Format, Reward, SoftLength, Substring
 from fgvr.taxonomy.tree import Taxonomy

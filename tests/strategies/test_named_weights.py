@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 from toy_run import ToyData, ToyModel
 
 from fgvr.__main__ import main

@@ -7,7 +7,7 @@ WORDS = ("tree swallow", "tree sparrow", "mockingbird", "gulfstream 5", "dc 6", 
 
 
 def find(text: str, similarity: float = 0.9) -> str | None:
-    names = {tuple(name.split()): {name} for name in WORDS}
+    names: dict[tuple[str, ...], set[str]] = {tuple(name.split()): {name} for name in WORDS}
     return Misspellings(names, similarity).find(tuple(text.split()))
 
 

@@ -115,5 +115,7 @@ def test_cutting_the_joined_words_changes_nothing_more(text: str) -> None:
 def test_long_text_takes_linear_time() -> None:
     start = time.process_time()
     for text in ("a'" * 50_000, "é" * 50_000, "a" + "ั" * 50_000, "& / " * 25_000, "e\u0316a" * 30_000):
-        cut(text), normalise(text), UNUSUAL.search(text)
+        assert cut(text) is not None
+        normalise(text)
+        UNUSUAL.search(text)
     assert time.process_time() - start < 5
