@@ -26,8 +26,8 @@ from rich.table import Table
 
 from fgvr.judges.caches.sqlite import SQLiteCache
 from fgvr.judges.served.canaries import THINGS
-from fgvr.judges.served.chat import Server
 from fgvr.judges.served.llm import LLMJudge
+from fgvr.judges.server import Server
 from fgvr.taxonomy.tree import Taxonomy
 
 SERVER = Path(__file__).with_name("quick_server.py")

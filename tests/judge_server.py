@@ -44,7 +44,8 @@ class Script:
     empty where it makes no difference; `things` are the answers by which it knows one. `obeys` names the constraints
     that are applied, `refuses` the fields that a request must not have. `faults` are drawn at random with these
     probabilities, at most `most` for one pair; `first` come one each in the first requests about pairs, `on` in every
-    request about an answer; `down` is the fault of every request whatever. See `Behaviour.fault` for the kinds.
+    request about an answer; `down` is the fault of every request whatever, `beyond` of what comes in a second after
+    the first `rate` requests. See `Behaviour.fault` for the kinds.
     """
 
     says: str = "right"
@@ -60,6 +61,8 @@ class Script:
     retry_after: str = "0.05"
     faults: dict[str, float] = field(default_factory=dict)
     down: str = ""
+    rate: float = math.inf
+    beyond: str = "429"
     most: int = 2
     first: list[str] = field(default_factory=list)
     on: dict[str, str] = field(default_factory=dict)
@@ -82,6 +85,7 @@ class Behaviour:
         self.spoilt: Counter[str] = Counter()
         self.last: dict[str, Any] = {}
         self.open = 0
+        self.second = Counter[int]()
         self.peers: set[Any] = set()  # the ends of the connections that chat requests came by
 
     def app(self) -> web.Application:
@@ -108,8 +112,10 @@ class Behaviour:
         self.counts["chat"] += 1
         self.counts["peak"] = max(self.counts["peak"], self.open)
         try:
-            if self.script.down:
-                return await self.fault(self.script.down, request)
+            self.second[now := int(time.monotonic())] += 1
+            if self.script.down or self.second[now] > self.script.rate:
+                self.counts["turned away"] += 1
+                return await self.fault(self.script.down or self.script.beyond, request)
             return await self.answer(request, json.loads(await request.read()))
         finally:
             self.open -= 1
@@ -176,8 +182,8 @@ class Behaviour:
         return {"content": [{**tokens[0], "top_logprobs": tokens}]}
 
     async def fault(self, kind: str, request: web.Request) -> web.StreamResponse:
-        """A status such as "500" or "400:text"; or html, hang, drop, reset, drip, huge, gzip, redirect, echo; or what
-        the model says, "says:..."; or the whole body, "raw:...".
+        """A status such as "500", "400:text" or "403:<page>"; or html, hang, drop, reset, drip, huge, gzip, redirect,
+        echo; or what the model says, "says:..."; or the whole body, "raw:...".
         """
         if kind.startswith("says:"):
             return web.json_response(_completion(kind.removeprefix("says:")))
@@ -185,6 +191,8 @@ class Behaviour:
             return web.Response(body=kind.removeprefix("raw:").encode(), content_type="application/json")
         if kind == "429":
             return _error(429, "slow down", {"Retry-After": self.script.retry_after})
+        if kind[3:].startswith(":<"):
+            return web.Response(text=kind[4:], status=int(kind[:3]), content_type="text/html")
         if kind[:3].isdigit():
             return _error(int(kind[:3]), kind[4:] or f"fault {kind}")
         if kind == "echo":

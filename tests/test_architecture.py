@@ -31,12 +31,12 @@ DOORS = {
     "peft": ("models/",),
     "tokenizers": ("models/",),
     "webdataset": ("shards/reading.py",),
-    "aiohttp": ("judges/served/chat.py",),
+    "aiohttp": ("judges/served/line.py",),
     "redis": ("judges/caches/redis.py",),
     "rapidfuzz": ("taxonomy/misspelling.py",),
     "lightning": ("modules/", "datamodules/", "callbacks/", "strategies/", "cli.py", "__main__.py"),
 }
-SECRETS = {"chat.py", "redis.py"}  # read addresses and keys when they connect, as they belong in no yaml
+SECRETS = {"server.py", "redis.py"}  # read addresses and keys when they connect, as they belong in no yaml
 LOW = {"types", "errors", "whole_files"}  # what every room may import
 CONTRIBUTING = PACKAGE.parent / "CONTRIBUTING.md"
 

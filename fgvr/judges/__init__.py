@@ -4,8 +4,8 @@ from fgvr.judges.base import Judge, Judgement, Unjudged
 from fgvr.judges.caches.base import CacheEntry, VerdictCache
 from fgvr.judges.caches.redis import RedisCache
 from fgvr.judges.caches.sqlite import SQLiteCache
-from fgvr.judges.served.chat import Server
 from fgvr.judges.served.llm import LLMJudge
+from fgvr.judges.server import Server
 from fgvr.judges.taxonomy import TaxonomyJudge
 
 __all__ = [

@@ -30,9 +30,13 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Unjudged:
-    """Stands where no verdict could be had, with the reason, for the log. It is no verdict and must not become one."""
+    """Stands where no verdict could be had, with the reason, for the log. It is no verdict and must not become one.
+
+    `outage` is the number of the outage of the judge's server that is to blame, 0 where it is something else.
+    """
 
     reason: str
+    outage: int = 0
 
 
 class Judge(ABC):

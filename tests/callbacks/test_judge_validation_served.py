@@ -10,8 +10,8 @@ from toy_validation import Toy, ToyData, trainer
 from fgvr.callbacks.judge_validation import JudgeValidation
 from fgvr.errors import UserError
 from fgvr.judges.caches.sqlite import SQLiteCache
-from fgvr.judges.served.chat import Server
 from fgvr.judges.served.llm import LLMJudge
+from fgvr.judges.server import Server
 from fgvr.judges.taxonomy import TaxonomyJudge
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")

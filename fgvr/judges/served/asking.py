@@ -9,10 +9,11 @@ from functools import partial
 
 from fgvr.errors import UserError
 from fgvr.judges.base import Unjudged
+from fgvr.judges.replies import Reply
 from fgvr.judges.served.canaries import EVERY, FIRST, LABELS, Watch, unrelated
 from fgvr.judges.served.chat import Chat
 from fgvr.judges.served.patience import Unanswered
-from fgvr.judges.served.prompt import Prompt, Question, Reply
+from fgvr.judges.served.prompt import Prompt, Question
 
 
 class Asker:
@@ -54,7 +55,7 @@ class Asker:
         replies = [by_place[n] for n in range(len(mixed))]
         replies, watched = replies[: len(questions)], replies[len(questions) :]
         judged, passed = self._remember(canaries, watched)
-        if passed or not judged:
+        if passed or not (judged or _outage(watched)):
             # one slip is no proof of a bad judge, but it is looked into before anything is believed
             more = self._canaries(prompt, labels, FIRST if passed else len(canaries))
             watched = await self._all(prompt, more)
@@ -63,7 +64,8 @@ class Asker:
         if judged:
             return replies
         reason = next((reply.reason for reply in watched if isinstance(reply, Unjudged)), "")
-        return [Unjudged(f"no canary of its batch was judged: {reason}")] * len(questions)
+        unjudged = Unjudged(f"no canary of its batch was judged: {reason}", _outage(watched))
+        return [unjudged] * len(questions)
 
     def _canaries(self, prompt: Prompt, labels: Sequence[str], number: int) -> list[Question]:
         drawn = [self._draw.choice(labels) for _ in range(number)]
@@ -91,4 +93,9 @@ class Asker:
         try:
             return await self.chat.ask(partial(prompt.body, question), prompt.read)
         except Unanswered as error:
-            return Unjudged(str(error))
+            return Unjudged(str(error), error.outage)
+
+
+def _outage(replies: Sequence[Reply | Unjudged]) -> int:
+    """The number of the outage for which any of them is missing, 0 where there is none."""
+    return max((reply.outage for reply in replies if isinstance(reply, Unjudged)), default=0)

@@ -1,193 +1,88 @@
-"""A chat-completions server that many threads ask: one event loop, bounded, patient; nothing it sends is trusted."""
+"""A chat-completions server that many threads ask: bounded, patient; nothing it sends is trusted."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import math
-import os
 import re
 import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
-
-import aiohttp
-from yarl import URL
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from fgvr.errors import UserError
+from fgvr.judges.breaker import Breaker
+from fgvr.judges.line import HTTPReply, Line
+from fgvr.judges.pace import Pace
+from fgvr.judges.replies import Faulty, Filtered, choice, parsed, tokens_used
 from fgvr.judges.served.patience import Item, Passing, Patience, Unanswered
-from fgvr.judges.served.prompt import content, request
-from fgvr.judges.served.quoting import quoted
+from fgvr.judges.served.prompt import request
+from fgvr.judges.server import Server
 
-LONGEST_BODY = 1 << 20  # bytes; a verdict takes a thousandth of it
-KEEP_ALIVE = 4.0  # seconds; many servers hang up after 5, and a request must not cross with that
-BUSY = frozenset({408, 425, 429, 502, 503, 504})  # they speak of the server; another error may be of the item
+BUSY = frozenset({408, 425, 429})  # of the statuses below 500, those that may pass
+BYTES_PER_TOKEN = 4  # until the server says how many there were
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Server:
-    """Where an OpenAI-compatible server is, and how it is asked.
+class _Request:
+    """How something is asked: `body` gives the JSON anew for each attempt, `read` makes sense of the reply's JSON."""
 
-    `url` is its base ("http://node:8001/v1"); where it is empty, the environment variable `url_env` holds it, so that
-    it may change from job to job. The key, if the server wants one, is in `key_file`, or else in the variable
-    `key_env`. At most `concurrency` requests are open at once; `timeout` is seconds for one request in all. An item is
-    given up after `attempts` failures of its own; an outage is waited for until nothing good was heard for `patience`
-    seconds. Raises UserError for numbers out of range and for a url with user, password, query or fragment.
-    """
-
-    url: str = ""
-    url_env: str = "FGVR_JUDGE_URL"
-    key_env: str = "FGVR_JUDGE_KEY"
-    key_file: Path | None = None
-    concurrency: int = 64
-    timeout: float = 60.0
-    attempts: int = 6
-    patience: float = 120.0
-
-    def __post_init__(self) -> None:
-        for name in ("concurrency", "attempts"):
-            if getattr(self, name) < 1:
-                raise UserError(f"server.{name} must be at least 1, got {getattr(self, name)}")
-        if not (0 < self.timeout < math.inf and 0 <= self.patience < math.inf):
-            raise UserError(
-                "server.timeout must be above 0 seconds and server.patience at least 0, both finite, "
-                f"got {self.timeout} and {self.patience}"
-            )
-        if self.url:
-            _base(self.url, "server.url")
-
-    def base(self) -> str:
-        """The url without a closing slash. Raises UserError where there is none."""
-        url = self.url or os.environ.get(self.url_env, "")
-        if not url:
-            raise UserError(
-                f"the judge's server must have an address, but server.url is empty and the environment variable "
-                f"{self.url_env} too: set one of them, such as http://node:8001/v1"
-            )
-        return _base(url, "server.url" if self.url else self.url_env)
-
-    def key(self) -> str:
-        """The key, empty where there is none. Raises UserError for a file that cannot be read and for an odd key."""
-        where = self.key_env if self.key_file is None else str(self.key_file)
-        try:
-            text = os.environ.get(where, "") if self.key_file is None else Path(where).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            problem = type(error).__name__
-        else:
-            text = text.strip()
-            if text.isascii() and text.isprintable() and " " not in text:
-                return text
-            raise UserError(f"the judge's key must be one word of ASCII characters, but what {where} holds is not")
-        raise UserError(f"server.key_file must be a text file that can be read, but {where} is not ({problem})")
+    method: str
+    path: str
+    body: Callable[[], bytes]
+    read: Callable[[Any], Any]
+    probing: bool = False
 
 
-def _base(url: str, where: str) -> str:
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        sound = sound and url.isprintable() and " " not in url
-    except ValueError:
-        parts, sound = None, False
-    if parts is None or "@" in url or parts.query or parts.fragment:
-        raise UserError(
-            f"{where} must be a base url such as http://node:8001/v1, without user, password, query or fragment, for "
-            "it is shown in logs: a key belongs into server.key_file or the variable that server.key_env names"
-        )
-    if not sound:
-        raise UserError(f"{where} must be a base url such as http://node:8001/v1, got {quoted(url)!r}")
-    return url.rstrip("/")
+class _WrongSetUp(UserError):
+    """The server will have none of it, with this HTTP status; `said` is how it says so."""
+
+    def __init__(self, sentence: str, status: int, said: str) -> None:
+        super().__init__(sentence)
+        self.status, self.said = status, said
 
 
-class _Line:
-    """An event loop in a daemon thread with one session, until `hang_up`. It alone holds the key."""
-
-    def __init__(self, url: str, key: str, concurrency: int) -> None:
-        self.url, self.key = url, key
-        self.slots = asyncio.Semaphore(concurrency)
-        self.sounding, self.sounded = asyncio.Lock(), -math.inf
-        self.loop = asyncio.new_event_loop()
-        self._started: Future[aiohttp.ClientSession] = Future()
-        self.thread = threading.Thread(target=self._serve, args=(concurrency,), daemon=True, name="fgvr-judge")
-        self.thread.start()
-        self.session = self._started.result()
-
-    async def _open(self, concurrency: int) -> aiohttp.ClientSession:
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=KEEP_ALIVE),
-            headers=headers | ({"Authorization": f"Bearer {self.key}"} if self.key else {}),
-            timeout=aiohttp.ClientTimeout(total=None),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-        )
-
-    def _serve(self, concurrency: int) -> None:
-        asyncio.set_event_loop(self.loop)
-        try:
-            self._started.set_result(self.loop.run_until_complete(self._open(concurrency)))
-            self.loop.run_forever()
-            self.loop.run_until_complete(self._end())
-        except BaseException as error:
-            if not self._started.done():
-                self._started.set_exception(error)
-            raise
-        finally:
-            self.loop.close()
-
-    async def _end(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await self.session.close()
-
-    def hang_up(self) -> None:
-        if self.thread.is_alive():
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            if threading.current_thread() is not self.thread:
-                self.thread.join()
+class _Open(NamedTuple):
+    line: Line
+    breaker: Breaker
 
 
 class Chat:
     """Asks one server, from any thread; opens at first use and again after `close`.
 
-    Connection errors, time-outs, 408, 429, 5xx and replies without sense are tried again, see `Patience`. Redirects,
-    compressed replies and replies of more than 1 MiB are refused. `count` is told of "judge/requests" and
-    "judge/retries".
+    Connection errors, time-outs, 408, 429, 5xx, replies that are no completion and such without sense are tried again,
+    see `Patience` and `Breaker`. Redirects, compressed replies and replies of more than 1 MiB are refused. `count` is
+    told of "judge/requests" and "judge/retries".
     """
 
     def __init__(self, server: Server, model: str, count: Callable[[str], None]) -> None:
         self.server, self.model, self.count = server, model, count
         self.patience = Patience(server.attempts, server.patience)
+        self.sound_with(partial(request, model, [("user", "Say yes.")], {"max_tokens": 8}), choice)
+        self._requests, self._tokens = Pace(server.requests_per_minute), Pace(server.tokens_per_minute)
         self._lock = threading.RLock()
-        self._line: _Line | None = None
+        self._open: _Open | None = None
         self._hang_up: weakref.finalize[..., Chat] | None = None
 
     @property
     def url(self) -> str:
-        return self._opened().url
+        return self._opened().line.url
 
     def run(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> Future[T]:
         """Starts `work(*arguments)` on the event loop. Raises UserError where url or key cannot be had."""
         with self._lock:  # so that it is started before `close` stops the loop, or not on that loop
-            line = self._opened()
-            return asyncio.run_coroutine_threadsafe(work(*arguments), line.loop)
+            loop = self._opened().line.loop
+            return asyncio.run_coroutine_threadsafe(work(*arguments), loop)
 
     def close(self) -> None:
         """Ends what is under way and lets go of connections and thread."""
         with self._lock:
-            hang_up, self._line, self._hang_up = self._hang_up, None, None
+            hang_up, self._open, self._hang_up = self._hang_up, None, None
         if hang_up is not None:
             hang_up()
 
@@ -197,142 +92,127 @@ class Chat:
         `body` gives the request's JSON, anew for each attempt.
 
         Raises Unanswered for this item, and UserError where the set-up is wrong: 401, 403, 404, or 400 that names the
-        model. With `probing`, 400 and 404 are of this item too.
+        model, for what the server is sounded out with too. With `probing`, 400 and 404 are of this item.
         """
-        return await self._send("POST", "/chat/completions", body, read, probing)
+        return await self._send(_Request("POST", "/chat/completions", body, read, probing))
 
     async def models(self) -> list[str]:
         """The names of the models that are served. Raises Unanswered, also where the server tells no such thing."""
-        return await self._send("GET", "/models", bytes, _names, True)
+        return await self._send(_Request("GET", "/models", bytes, _names, probing=True))
 
-    async def _send(
-        self, method: str, path: str, body: Callable[[], bytes], read: Callable[[Any], T], probing: bool
-    ) -> T:
+    def sound_with(self, body: Callable[[], bytes], read: Callable[[Any], Any]) -> None:
+        """What a server that has failed is asked, to learn whether it is well: `read` raises ValueError if not."""
+        self._sounding = _Request("POST", "/chat/completions", body, read)
+
+    def forget_outage(self) -> None:
+        """The next failure starts a new outage, with all of patience before it; to be called on the event loop."""
+        self._on_this_loop().breaker.forget()
+
+    async def _send(self, asked: _Request) -> Any:
         item = self.patience.item()
         try:
-            return await self.patience.insist(item, self._attempt, item, method, path, body, read, probing)
+            return await self.patience.insist(item, self._attempt, item, asked)
         except Passing as failure:
             reason = str(failure)
-        if item.outage:
-            raise Unanswered(f"nothing good was heard for {self.server.patience:g} s, at last: {reason}", outage=True)
         raise Unanswered(f"{item.attempts} attempts failed, at last: {reason}")
 
-    async def _attempt(
-        self, item: Item, method: str, path: str, body: Callable[[], bytes], read: Callable[[Any], T], probing: bool
-    ) -> T:
-        line = self._line
-        if line is None or line.loop is not asyncio.get_running_loop():
-            raise Unanswered("the judge was closed")
-        async with line.slots:
-            self.patience.begins(item)
-            self.count("judge/requests")
-            if item.attempts > 1:
-                self.count("judge/retries")
-            reply = await self._exchange(line, method, path, body())
-        failure = reply if isinstance(reply, Passing) else self._fault(reply, line, probing)
-        if isinstance(reply, _Reply) and failure is None:
-            try:
-                found = read(json.loads(reply.body))
-            except (ValueError, RecursionError) as error:
-                said = quoted(reply.body, line.key)
-                failure = Passing(f"a reply without sense ({quoted(str(error), line.key)}): {said!r}", garbled=True)
-            else:
-                self.patience.heard()
-                return found
-        assert failure is not None
-        if failure.own and self.patience.is_unclear(item):
-            await self._sound_out(line, item)
-        self.patience.failed(item, failure)
+    async def _attempt(self, item: Item, asked: _Request) -> Any:
+        line, breaker = self._on_this_loop()
+        sound = partial(self._sound, line)
+        try:
+            async with breaker.turn(item.asked, sound):
+                item.attempts += 1
+                if item.attempts > 1:
+                    self.count("judge/retries")
+                began = time.monotonic()
+                found = await self._exchanged(line, asked)
+        except Passing as passing:
+            failure = passing
+        except _WrongSetUp as error:
+            began, failure = time.monotonic(), Passing(error.said)
+            # it stops everything, so the server must say so of what it can have nothing against, by which it is raised
+            if await breaker.is_well(began, failure, sound) and (asked.probing or error.status in (400, 403)):
+                raise Unanswered(f"refused: {error.said}") from None
+        else:
+            breaker.hears()
+            return found
+        if failure.busy:
+            breaker.leave_alone(began, failure)
+        well = not failure.busy and await breaker.is_well(began, failure, sound)
+        self.patience.failed(item, failure, well)
         raise failure
 
-    async def _sound_out(self, line: _Line, item: Item) -> None:
-        """Asks something harmless, unless others just did, to learn whether the server or the item is to blame."""
-        failed = time.monotonic()
-        async with line.sounding:
-            if not self.patience.is_unclear(item) or line.sounded > failed:
-                return
-            line.sounded = time.monotonic()
-            async with line.slots:
-                self.count("judge/requests")
-                body = request(self.model, [("user", "Say yes.")], {"max_tokens": 8})
-                reply = await self._exchange(line, "POST", "/chat/completions", body)
-            if isinstance(reply, _Reply) and 200 <= reply.status < 300:
-                with suppress(ValueError, RecursionError):
-                    content(json.loads(reply.body))
-                    self.patience.heard()
-
-    async def _exchange(self, line: _Line, method: str, path: str, body: bytes) -> _Reply | Passing:
-        """One request. What aiohttp raises holds the key in its headers: only its words go on from here."""
+    async def _sound(self, line: Line) -> None:
         try:
-            async with asyncio.timeout(self.server.timeout):
-                url = URL(line.url + path)
-                async with line.session.request(method, url, data=body or None, allow_redirects=False) as reply:
-                    if reply.headers.get("Content-Encoding", "identity").lower() != "identity":
-                        reply.close()
-                        return _Reply(reply.status, b"", "compressed, which was not asked for", 0.0)
-                    content = bytearray()
-                    async for chunk in reply.content.iter_any():
-                        content += chunk
-                        if len(content) > LONGEST_BODY:
-                            reply.close()
-                            return _Reply(reply.status, b"", f"longer than {LONGEST_BODY} bytes", 0.0)
-                    return _Reply(reply.status, bytes(content), "", _seconds(reply.headers.get("Retry-After")))
-        except TimeoutError:
-            return Passing(f"no whole reply within {self.server.timeout:g} s")
-        except (aiohttp.ClientError, OSError) as error:
-            there = not isinstance(error, aiohttp.ClientConnectorError)
-            return Passing(f"{type(error).__name__}: {quoted(str(error), line.key)}", own=there)
+            await self._exchanged(line, self._sounding)
+        except Unanswered:
+            return  # refused, by a server that is there
 
-    def _fault(self, reply: _Reply, line: _Line, probing: bool) -> Passing | None:
-        """What is wrong with a reply by its status, None where nothing is."""
-        if 200 <= reply.status < 300:
-            return Passing(f"a reply {reply.refused}", garbled=True) if reply.refused else None
-        said = f"status {reply.status} {quoted(reply.body, line.key)!r}"
-        if reply.status in BUSY or reply.status >= 500:
-            return Passing(said, own=reply.status not in BUSY, after=reply.after)
-        if reply.status < 400:
-            return Passing(f"status {reply.status}, which leads elsewhere and is not followed", garbled=True)
-        if reply.status in (401, 403):
+    async def _exchanged(self, line: Line, asked: _Request) -> Any:
+        """One request, and what is read in the reply. Raises Passing, Unanswered or UserError."""
+        body = asked.body()
+        estimate = len(body) / BYTES_PER_TOKEN
+        await self._requests.take()
+        await self._tokens.take(estimate)
+        self.count("judge/requests")
+        reply = await line.exchange(asked.method, asked.path, body)
+        self._refuse(reply, line, asked.probing)
+        try:
+            said = parsed(reply.body)
+            self._tokens.correct(tokens_used(said, estimate) - estimate)
+            return asked.read(said)
+        except (ValueError, RecursionError) as error:
+            kind, status, reason = type(error), getattr(error, "status", 0), line.quoted(str(error))
+        # outside of the handler: the error may hold the reply, and that the key
+        shown = f"a reply without sense ({reason}): {line.quoted(reply.body)!r}"
+        if kind is Filtered:
+            raise Unanswered(f"refused: {shown}")
+        if kind is Faulty and status != 500:
+            self._refuse(replace(reply, status=status), line, asked.probing)
+        raise Passing(shown, garbled=kind is not Faulty)
+
+    def _refuse(self, reply: HTTPReply, line: Line, probing: bool) -> None:
+        """Raises what is wrong with a reply by its status."""
+        status, said = reply.status, f"status {reply.status} {line.quoted(reply.body)!r}"
+        if 200 <= status < 300:
+            if reply.refused:
+                raise Passing(f"a reply {reply.refused}")
+            return
+        if status in BUSY or status >= 500:
+            raise Passing(said, busy=status == 429 or reply.after > 0, after=reply.after)
+        if status < 400:
+            raise Passing(f"status {status}, which leads elsewhere and is not followed")
+        if reply.body.lstrip().startswith(b"<") and self._on_this_loop().breaker.heard > 0:
+            raise Passing(said)  # a page for people, where there was a server
+        if status in (401, 403):
             where = self.server.key_file or f"the environment variable {self.server.key_env}"
-            raise UserError(f"the judge's server {line.url} must take the key of {where}, but it answers {said}")
+            sentence = f"the judge's server {line.url} must take the key of {where}, but it answers {said}"
+            raise _WrongSetUp(sentence, status, said)
         named = re.search(rf"(?<![\w.-]){re.escape(self.model)}(?![\w.-])", reply.body.decode("utf-8", "replace"))
-        if not probing and (reply.status == 404 or (reply.status == 400 and named)):
-            raise UserError(
+        if not probing and (status == 404 or (status == 400 and named)):
+            sentence = (
                 f"the judge's server must serve {self.model!r} at {line.url}/chat/completions, but it answers {said}: "
                 "set model to a name that it serves, and the url to its base, which mostly ends in /v1"
             )
+            raise _WrongSetUp(sentence, status, said)
         raise Unanswered(f"refused: {said}")
 
-    def _opened(self) -> _Line:
+    def _opened(self) -> _Open:
         with self._lock:
-            if self._line is None or not self._line.thread.is_alive():  # threads do not live on in a forked process
-                self._line = _Line(self.server.base(), self.server.key(), self.server.concurrency)
-                self._hang_up = weakref.finalize(self, self._line.hang_up)
-            return self._line
+            if (
+                self._open is None or not self._open.line.thread.is_alive()
+            ):  # threads do not live on in a forked process
+                server = self.server
+                line = Line(server.base(), server.key(), server.concurrency, server.timeout)
+                name = f"the judge's server {line.url}"
+                self._open = _Open(line, Breaker(name, server.concurrency, server.patience))
+                self._hang_up = weakref.finalize(self, line.hang_up)
+            return self._open
 
-
-@dataclass(frozen=True)
-class _Reply:
-    """`refused` says why the body was not read, `after` is Retry-After in seconds."""
-
-    status: int
-    body: bytes
-    refused: str
-    after: float
-
-
-def _seconds(text: str | None) -> float:
-    """Retry-After, which is a number of seconds or a date; 0 where it is neither."""
-    if text is None:
-        return 0.0
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(text).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return 0.0
-    return seconds if 0 < seconds < math.inf else 0.0
+    def _on_this_loop(self) -> _Open:
+        if self._open is None or self._open.line.loop is not asyncio.get_running_loop():
+            raise Unanswered("the judge was closed")
+        return self._open
 
 
 def _names(reply: Any) -> list[str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any, get_args
 
@@ -17,10 +20,12 @@ from fgvr.judges.caches.sqlite import SQLiteCache
 from fgvr.judges.screen import screen
 from fgvr.judges.served.asking import Asker
 from fgvr.judges.served.call import Call, Claims, Found, as_judgement
-from fgvr.judges.served.chat import Chat, Server
+from fgvr.judges.served.canaries import LABELS, THINGS
+from fgvr.judges.served.chat import Chat
 from fgvr.judges.served.probe import KINDS, Constrain, probe
 from fgvr.judges.served.prompt import LONGEST, Constraint, Decoding, Prompt, clean
 from fgvr.judges.served.quoting import quoted
+from fgvr.judges.server import Server
 from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
@@ -44,7 +49,8 @@ class LLMJudge(Judge):
 
     `model` is the name under which the server has it, `revision` names its weights (a cached verdict is reused for the
     same revision only); `cache` is SQLiteCache() where none is given. With `offline` nothing is asked: what is not
-    cached is Unjudged. `max_tokens` is for one reply.
+    cached is Unjudged. `max_tokens` is for one reply, thoughts included. `temperature` and `seed` are as the server
+    takes them, null where they are not to be sent.
     """
 
     remote = True
@@ -58,6 +64,8 @@ class LLMJudge(Judge):
         cache: VerdictCache | None = None,
         offline: bool = False,
         max_tokens: int = 32,
+        temperature: float | None = 0.0,
+        seed: int | None = None,
     ) -> None:
         if not model.strip():
             raise UserError("judge.model must be the name of the model that the server serves, got nothing")
@@ -65,9 +73,12 @@ class LLMJudge(Judge):
             raise UserError(f"judge.constrain must be one of {', '.join(get_args(Constrain))}, got {constrain!r}")
         if max_tokens < 8:
             raise UserError(f"judge.max_tokens must be at least 8, so that a verdict has room, got {max_tokens}")
+        if temperature is not None and not 0 <= temperature < math.inf:
+            raise UserError(f"judge.temperature must be at least 0, or null for the server's own, got {temperature}")
         self.model, self.server, self.revision = model, server, revision
         self.constrain: Constrain = constrain
-        self.cache, self.offline, self.max_tokens = cache or SQLiteCache(), offline, max_tokens
+        self.cache, self.offline = cache or SQLiteCache(), offline
+        self._wished = Decoding(max_tokens=max_tokens, temperature=temperature, seed=seed)
         self._taxonomy: Taxonomy | None = None
         self._set_up()
 
@@ -154,7 +165,9 @@ class LLMJudge(Judge):
         """The one way of asking that the server allows; offline, where none is known, all there may have been."""
         if self.offline:
             kinds: list[Constraint] = [*KINDS, "none"] if self.constrain == "auto" else [self.constrain]
-            ways = [Decoding(kind, off, 0, self.max_tokens) for kind, off in product(kinds, (True, False))]
+            ways = [
+                replace(self._wished, constraint=kind, thinking_off=off) for kind, off in product(kinds, (True, False))
+            ]
         else:
             ways = [self._shared.decoding or self._examine(anew=False)]
         if [prompt.decoding for prompt in self._prompts] != ways:
@@ -185,20 +198,23 @@ class LLMJudge(Judge):
             return decoding
 
     async def _examined(self) -> Decoding:
-        decoding = await probe(self._shared.chat, self.model, self.constrain, self.max_tokens)
-        await self._shared.asker.examine(self._prompt(decoding))
+        shared = self._shared
+        decoding = await probe(shared.chat, self.model, self.constrain, self._wished)
+        prompt = self._prompt(decoding)
+        await shared.asker.examine(prompt)
+        known = prompt.question(LABELS[0], THINGS[0])
+        shared.chat.sound_with(partial(prompt.body, known), prompt.read)
         return decoding
 
     def _warn(self, settled: Mapping[Pair, Found], numbers: Mapping[Pair, int]) -> None:
-        missing = {pair: entry.reason for pair, entry in settled.items() if isinstance(entry, Unjudged)}
+        missing = {pair: entry for pair, entry in settled.items() if isinstance(entry, Unjudged)}
         self._shared.count("judge/unjudged", sum(numbers[pair] for pair in missing))
-        if missing:
-            first = [
-                f"{quoted(answer)!r} for {quoted(label)!r} ({reason})"
-                for (label, answer), reason in list(missing.items())[:NAMED]
-            ]
-            more = f"; and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-            log.warning("%d of %d pairs could not be judged: %s%s", len(missing), len(numbers), "; ".join(first), more)
+        untold = self._shared.untold({entry.outage for entry in missing.values()})
+        news = [(pair, entry.reason) for pair, entry in missing.items() if entry.outage in untold]
+        if news:
+            named = [f"{quoted(answer)!r} for {quoted(label)!r} ({reason})" for (label, answer), reason in news[:NAMED]]
+            more = f"; and {len(missing) - len(named)} more" if len(missing) > len(named) else ""
+            log.warning("%d of %d pairs could not be judged: %s%s", len(missing), len(numbers), "; ".join(named), more)
 
 
 class _Shared:
@@ -212,7 +228,18 @@ class _Shared:
         self.decoding: Decoding | None = None  # how the model is asked, once it was examined
         self.failed: tuple[float, str] | None = None  # when the last examination failed, and why
         self._counts: Counter[str] = Counter()
+        self._told: set[int] = set()
         self._lock = threading.Lock()
+
+    def untold(self, outages: set[int]) -> set[int]:
+        """Those of which this was not asked before, so that the log has a line for an outage, not for each call in it.
+
+        0, which is none, is always among them.
+        """
+        with self._lock:
+            new = outages - self._told
+            self._told |= new - {0}
+        return new
 
     def count(self, name: str, number: int = 1) -> None:
         with self._lock:

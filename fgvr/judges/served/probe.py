@@ -9,13 +9,15 @@ from functools import partial
 from typing import Any, Literal
 
 from fgvr.errors import UserError
+from fgvr.judges.replies import content
 from fgvr.judges.served.chat import Chat
 from fgvr.judges.served.patience import Unanswered
-from fgvr.judges.served.prompt import Constraint, Decoding, content, request
+from fgvr.judges.served.prompt import Constraint, Decoding, Limit, request
 
 log = logging.getLogger(__name__)
 
 Constrain = Literal["auto", "structured_outputs", "json_schema", "none"]
+LIMITS: tuple[Limit, ...] = ("max_tokens", "max_completion_tokens")
 KINDS: tuple[Constraint, ...] = ("structured_outputs", "json_schema")
 NONSENSE = ("zorvik", "quellan", "mubrat")
 TASK = "Reply with the word apple and with nothing else."
@@ -26,20 +28,15 @@ SAID = {
 }
 
 
-async def probe(chat: Chat, model: str, constrain: Constrain, max_tokens: int) -> Decoding:
-    """How to have this model answer here. Waits for the server as long as its patience goes.
+async def probe(chat: Chat, model: str, constrain: Constrain, wished: Decoding) -> Decoding:
+    """How to have this model answer here, as `wished` where the server allows. Waits as long as its patience goes.
 
-    Raises UserError when the server does not answer, does not serve the model, or ignores the `constrain` asked for.
+    Raises UserError when the server does not answer, does not serve the model, takes no temperature or seed that is
+    wished for, or ignores the `constrain` asked for.
     """
-    chat.patience.forget()
+    chat.forget_outage()
     await _refuse_unserved(chat, model)
-    decoding = Decoding(max_tokens=max_tokens)
-    try:
-        await chat.ask(partial(_asked, model, decoding), content)
-    except Unanswered as error:
-        raise UserError(
-            f"the judge's server {chat.url} must answer a plain request, but: {error}; see its log"
-        ) from None
+    decoding = await _plain(chat, model, wished)
     if await _said(chat, model, thinking_off := replace(decoding, thinking_off=True)) is not None:
         decoding = thinking_off
     for kind in KINDS if constrain == "auto" else () if constrain == "none" else (constrain,):
@@ -53,6 +50,26 @@ async def probe(chat: Chat, model: str, constrain: Constrain, max_tokens: int) -
         )
     log.info("the judge's server %s %s", chat.url, SAID[decoding.constraint])
     return decoding
+
+
+async def _plain(chat: Chat, model: str, wished: Decoding) -> Decoding:
+    """What is wished for, with the limit of tokens under the name that the server knows."""
+    for limit in LIMITS:
+        if await _said(chat, model, found := replace(wished, limit=limit)) is not None:
+            return found
+    for limit in LIMITS:
+        if await _said(chat, model, replace(wished, limit=limit, temperature=None, seed=None)) is not None:
+            raise UserError(
+                f"the judge's server {chat.url} must take judge.temperature {wished.temperature} and judge.seed "
+                f"{wished.seed}, but it does not, only none: set those to null"
+            )
+    try:
+        await chat.ask(partial(_asked, model, wished), content)
+    except Unanswered as error:
+        problem = str(error)
+    else:
+        return wished
+    raise UserError(f"the judge's server {chat.url} must answer a plain request, but: {problem}; see its log")
 
 
 async def _refuse_unserved(chat: Chat, model: str) -> None:

@@ -1,10 +1,9 @@
-"""What the judge model is asked, and how its reply is read: strictly, whatever the server promised to constrain."""
+"""What the judge model is asked, and how it is made to answer."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import secrets
 import unicodedata
@@ -14,14 +13,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 from fgvr.errors import UserError
+from fgvr.judges.replies import VERDICTS, Reply, read
 from fgvr.taxonomy.tree import Taxonomy
-from fgvr.types import Verdict
 
 VERSION = 1  # goes up with every change of the texts below; old verdicts are then asked for anew
 LONGEST = 200  # characters of a label or an answer
 SYNONYMS = 8  # of a label, that a hint gives
-VERDICTS = {str(verdict): verdict for verdict in Verdict}
-BEGINNINGS = {name[:length]: each for name, each in VERDICTS.items() for length in range(1, len(name) + 1)}
 
 SYSTEM = """\
 You compare two names for the thing in a photo that you do not see. The label is right. The answer is somebody's guess.
@@ -80,9 +77,9 @@ PLAIN_CLOSING = "Write your verdict."
 # What JSON leaves as it is, but must not reach the model: it shows as nothing, as a new line, or turns text around.
 UNSEEN = re.compile(r"[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
-CLOSING_MARKS = " \t\r\n\"'`“”‘’«»"
 
 Constraint = Literal["structured_outputs", "json_schema", "none"]
+Limit = Literal["max_tokens", "max_completion_tokens"]
 
 
 @dataclass(frozen=True)
@@ -90,17 +87,23 @@ class Decoding:
     """How the model is made to answer, as far as its server lets us: greedily, and held to given choices.
 
     `thinking_off` asks the chat template for no reasoning. `logprobs` is of how many first tokens the probabilities are
-    asked for, 0 for none; they do not change a verdict.
+    asked for, 0 for none; they do not change a verdict, nor does the name of the `limit` that holds a reply to
+    `max_tokens`. Of `temperature` and `seed`, None is not sent.
     """
 
     constraint: Constraint = "none"
     thinking_off: bool = False
     logprobs: int = 0
     max_tokens: int = 32
+    limit: Limit = "max_tokens"
+    temperature: float | None = 0.0
+    seed: int | None = None
 
     def fields(self, choices: Sequence[str] = tuple(VERDICTS)) -> dict[str, Any]:
         """What goes into the request besides model and messages."""
-        fields: dict[str, Any] = {"temperature": 0, "max_tokens": self.max_tokens}
+        fields: dict[str, Any] = {self.limit: self.max_tokens}
+        sampling = {"temperature": self.temperature, "seed": self.seed}
+        fields |= {name: value for name, value in sampling.items() if value is not None}
         if self.thinking_off:
             fields["chat_template_kwargs"] = {"enable_thinking": False}
         if self.constraint == "structured_outputs":
@@ -113,14 +116,6 @@ class Decoding:
         if self.logprobs:
             fields |= {"logprobs": True, "top_logprobs": self.logprobs}
         return fields
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A verdict as the model gave it, with the probabilities of all six where the server told them."""
-
-    verdict: Verdict
-    distribution: Mapping[Verdict, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +143,9 @@ class Prompt:
     def hash(self) -> str:
         """Of the texts and of how the model is made to answer; the pair, the hint and the model are no part."""
         decoding = self.decoding
-        asked = [decoding.constraint, decoding.thinking_off, decoding.max_tokens, sorted(VERDICTS)]
+        asked: list[Any] = [decoding.constraint, decoding.thinking_off, decoding.max_tokens, sorted(VERDICTS)]
+        if (decoding.temperature, decoding.seed) != (0, None):  # else the keys of older caches stay good
+            asked.append([decoding.temperature, decoding.seed])
         return _sha256([VERSION, SYSTEM, USER, self._closing, asked])
 
     @property
@@ -194,9 +191,8 @@ class Prompt:
         return before, after
 
     def read(self, reply: Any) -> Reply:
-        """Raises ValueError for a reply that is not one verdict."""
-        text = content(reply)
-        return Reply(verdict(text), distribution(reply) if self.decoding.logprobs else None)
+        """As `replies.read`."""
+        return read(reply, with_distribution=self.decoding.logprobs > 0)
 
 
 def request(model: str, messages: Sequence[tuple[str, str]], fields: Mapping[str, Any]) -> bytes:
@@ -210,52 +206,6 @@ def clean(text: str) -> str:
     if text.isascii():
         return text.strip()
     return unicodedata.normalize("NFC", SURROGATE.sub("\ufffd", text)).strip()
-
-
-def content(reply: Any) -> str:
-    """The text of a chat completion. Raises ValueError where it has not exactly one."""
-    choices = reply.get("choices") if isinstance(reply, dict) else None
-    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-        raise ValueError("it has not exactly one choice")
-    message = choices[0].get("message")
-    text = message.get("content") if isinstance(message, dict) else None
-    if not isinstance(text, str):
-        raise ValueError("its message has no text, as behind a reasoning parser")
-    return text
-
-
-def verdict(text: str) -> Verdict:
-    """The verdict that the whole text is, alone or as {"verdict": ...}. Raises ValueError for any other text."""
-    said = text.strip()
-    if said.startswith("{"):
-        members = json.loads(said, object_pairs_hook=lambda pairs: pairs)
-        if len(members) != 1 or members[0][0] != "verdict" or not isinstance(members[0][1], str):
-            raise ValueError("its object is not one verdict")
-        said = members[0][1]
-    said = said.strip(CLOSING_MARKS).removesuffix(".").strip(CLOSING_MARKS).replace("_", " ").casefold()
-    if said not in VERDICTS:
-        raise ValueError("its text is no verdict")
-    return VERDICTS[said]
-
-
-def distribution(reply: Any) -> dict[Verdict, float] | None:
-    """Probabilities of the six verdicts by the first token, whose beginning tells them apart; None where unknown.
-
-    What other tokens would have had is shared out in proportion.
-    """
-    try:
-        tokens = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-        found = [(str(token["token"]).strip(), float(token["logprob"])) for token in tokens]
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
-    shares = dict.fromkeys(Verdict, 0.0)
-    for beginning, logprob in found:
-        if not math.isfinite(logprob) or logprob > 0.01:
-            return None
-        if (each := BEGINNINGS.get(beginning)) is not None:
-            shares[each] += math.exp(logprob)
-    total = math.fsum(shares.values())
-    return {each: share / total for each, share in shares.items()} if total > 0 else None
 
 
 def _text(value: str | list[str]) -> str:

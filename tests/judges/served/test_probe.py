@@ -6,9 +6,10 @@ import pytest
 from judge_server import JudgeServer, Script
 
 from fgvr.errors import UserError
-from fgvr.judges.served.chat import Chat, Server
+from fgvr.judges.served.chat import Chat
 from fgvr.judges.served.probe import Constrain, probe
 from fgvr.judges.served.prompt import Decoding
+from fgvr.judges.server import Server
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +18,17 @@ def served() -> Iterator[JudgeServer]:
         yield server
 
 
-def probed(served: JudgeServer, script: Script, constrain: Constrain = "auto", model: str = "judge") -> Decoding:
+def probed(
+    served: JudgeServer,
+    script: Script,
+    constrain: Constrain = "auto",
+    model: str = "judge",
+    wished: Decoding = Decoding(),  # noqa: B008 - frozen
+) -> Decoding:
     served.behaviour.script = script
     chat = Chat(Server(url=served.url, timeout=1.0, attempts=2, patience=1.0), model, lambda name: None)
     try:
-        return chat.run(probe, chat, model, constrain, 32).result(30)
+        return chat.run(probe, chat, model, constrain, wished).result(30)
     finally:
         chat.close()
 
@@ -41,10 +48,21 @@ FIELDS = ("structured_outputs", "response_format", "chat_template_kwargs", "logp
         (Script(refuses=FIELDS), Decoding("none", False, 0)),
         (Script(obeys=(), refuses=("response_format",)), Decoding("none", True, 0)),
         (Script(lists_models=False), Decoding("structured_outputs", True, 20)),
+        (Script(refuses=("max_tokens",)), Decoding("structured_outputs", True, 20, limit="max_completion_tokens")),
     ],
 )
 def test_what_a_server_can_do(served: JudgeServer, script: Script, found: Decoding):
     assert probed(served, script) == found
+
+
+@pytest.mark.parametrize("refuses", [("temperature",), ("temperature", "max_tokens"), ("seed",)])
+def test_a_cloud_that_takes_no_temperature_or_seed(served: JudgeServer, refuses: tuple[str, ...]):
+    """Dropping it unasked would make verdicts drawn by lot of fixed ones."""
+    wished = Decoding(temperature=0.0, seed=3)
+    with pytest.raises(UserError, match=r"must take judge\.temperature 0.0 and judge.seed 3, but .*set those to null"):
+        probed(served, Script(refuses=refuses), wished=wished)
+    without = Decoding(temperature=None, seed=None)
+    assert probed(served, Script(refuses=refuses), wished=without).temperature is None
 
 
 @pytest.mark.parametrize("kind", ["structured_outputs", "json_schema", "none"])
@@ -85,7 +103,7 @@ def test_a_server_that_is_away(served: JudgeServer):
         url = gone.url
     chat = Chat(Server(url=url, patience=0.5), "judge", lambda name: None)
     with pytest.raises(UserError, match=f"the judge's server {url} must answer, but: nothing good was heard for 0.5 s"):
-        chat.run(probe, chat, "judge", "auto", 32).result(30)
+        chat.run(probe, chat, "judge", "auto", Decoding()).result(30)
     chat.close()
 
 
@@ -94,7 +112,7 @@ def test_it_waits_for_a_server_that_starts():
     server.start()
     server.kill()
     chat = Chat(Server(url=server.url, patience=30.0), "judge", lambda name: None)
-    future = chat.run(probe, chat, "judge", "auto", 32)
+    future = chat.run(probe, chat, "judge", "auto", Decoding())
     server.start()
     assert future.result(30).constraint == "structured_outputs"
     chat.close()
