@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -15,8 +16,10 @@ from fgvr.types import Verdict
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of an entry as it is written down; a cache holds entries of one format only
+FORMAT = 2  # of an entry as it is written down
+WITHOUT_DIGEST = 1  # the format before it, which is read too
 KEY = re.compile(r"[A-Za-z0-9._:-]{1,200}")
+DIGITS = 16  # of a sha256
 VERDICTS = {str(verdict): verdict for verdict in Verdict}
 TEXTS = ("label", "answer", "model", "revision", "prompt")
 FIELDS = frozenset({*TEXTS, "verdict", "distribution"})
@@ -66,8 +69,16 @@ def _check_distribution(distribution: Mapping[Verdict, float]) -> None:
 
 
 def encode(entry: CacheEntry) -> str:
-    """The entry without its key as one line of compact ASCII JSON, the same for equal entries."""
-    return json.dumps(as_json(entry), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """The entry without its key, and the digest of both, as one line of ASCII JSON, the same for equal entries."""
+    return _line(as_json(entry) | {"digest": _digest(entry)})
+
+
+def _digest(entry: CacheEntry) -> str:
+    return hashlib.sha256(f"{entry.key} {_line(as_json(entry))}".encode()).hexdigest()[:DIGITS]
+
+
+def _line(raw: Mapping[str, Any]) -> str:
+    return json.dumps(raw, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def as_json(entry: CacheEntry) -> dict[str, Any]:
@@ -77,8 +88,17 @@ def as_json(entry: CacheEntry) -> dict[str, Any]:
 
 
 def decode(key: str, text: str | bytes) -> CacheEntry:
-    """What `encode` wrote, and nothing else: raises ValueError for whatever is not a whole and valid entry."""
-    return from_json(key, parse_object(text))
+    """What `encode` wrote, and nothing else: raises ValueError for whatever is not a whole and valid entry.
+
+    One without a digest is of an older cache.
+    """
+    raw = parse_object(text)
+    older = "digest" not in raw
+    digest = raw.pop("digest", "")
+    entry = from_json(key, raw)
+    if not older and digest != _digest(entry):
+        raise ValueError(f"its digest must be that of what it holds, {_digest(entry)}, got {digest!r}")
+    return entry
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError
-from fgvr.judges.caches.base import FORMAT, CacheEntry, Row, VerdictCache, encode
+from fgvr.judges.caches.base import FORMAT, WITHOUT_DIGEST, CacheEntry, Row, VerdictCache, encode
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,25 @@ PATIENCE = 60.0  # seconds to wait for another writer
 MOUNTS = Path("/proc/self/mountinfo")
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs"})  # their locks do not always hold
 TABLE = "CREATE TABLE judgements (key TEXT PRIMARY KEY, entry TEXT NOT NULL) WITHOUT ROWID"
+# what SQLite says of a file whose tables, names or sizes are not as they were written
+DAMAGED = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_INTERNAL,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_FORMAT,
+        sqlite3.SQLITE_SCHEMA,
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_CONSTRAINT,
+    }
+)
 DELETE = "DELETE FROM judgements WHERE CAST(key AS BLOB) = ? AND CAST(entry AS BLOB) = ?"
+
+
+class _Damaged(Exception):
+    """The file is read without a complaint, but holds what was not written so."""
 
 
 class SQLiteCache(VerdictCache):
@@ -69,6 +87,8 @@ class SQLiteCache(VerdictCache):
             missing = [(key, encode(entry)) for key, entry in first.items() if key not in found]
             connection.executemany("INSERT OR IGNORE INTO judgements VALUES (?, ?)", missing)
             found |= self._read(self._rows(connection, [key for key, _ in missing]))[0]
+            if len(found) < len(first):
+                raise _Damaged("what is written to it is not there")
         return {key: found[key] for key in first}
 
     def entries(self) -> Iterator[CacheEntry]:
@@ -76,7 +96,9 @@ class SQLiteCache(VerdictCache):
         while True:  # by pages, so that nobody waits while the reader thinks
             with self._locked() as connection:
                 query = "SELECT key, entry FROM judgements WHERE key > CAST(? AS TEXT) ORDER BY key LIMIT ?"
-                rows = connection.execute(query, (last, PAGE)).fetchall()
+                rows = _rows(connection, query, (last, PAGE))
+                if rows and rows[-1][0] <= last:
+                    raise _Damaged("its keys are out of order")
                 found, damaged = self._read(rows)
                 if damaged:
                     with _transaction(connection):
@@ -96,7 +118,7 @@ class SQLiteCache(VerdictCache):
         for start in range(0, len(keys), CHUNK):
             chunk = keys[start : start + CHUNK]
             marks = ",".join("?" * len(chunk))
-            yield from connection.execute(f"SELECT key, entry FROM judgements WHERE key IN ({marks})", chunk).fetchall()
+            yield from _rows(connection, f"SELECT key, entry FROM judgements WHERE key IN ({marks})", chunk)
 
     def _delete(self, connection: sqlite3.Connection, damaged: Sequence[Row]) -> None:
         # the text too: another process may have put a good entry in its place
@@ -108,7 +130,7 @@ class SQLiteCache(VerdictCache):
         with self._lock:
             try:
                 yield self._connected()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError, _Damaged) as error:
                 self.close()
                 raise _as_user_error(error, self.path) from error
 
@@ -142,6 +164,13 @@ class SQLiteCache(VerdictCache):
 
         os.register_at_fork(before=before, after_in_parent=after, after_in_child=after)
         self._watched = True
+
+
+def _rows(connection: sqlite3.Connection, query: str, values: Sequence[Any]) -> list[Row]:
+    rows: list[Row] = connection.execute(query, values).fetchall()
+    if not all(isinstance(key, bytes) and isinstance(text, bytes) for key, text in rows):
+        raise _Damaged("a column that must be text is not")
+    return rows
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -201,7 +230,11 @@ def _set_up(connection: sqlite3.Connection, path: Path) -> None:
     application, version = _header(connection)
     if application != APPLICATION:
         raise UserError(_foreign(path))
-    if version != FORMAT:
+    if connection.execute("PRAGMA encoding").fetchone()[0] != b"UTF-8":
+        raise _Damaged("it is not in UTF-8")
+    if version == WITHOUT_DIGEST:  # fgvr of that format would take entries of this one for damaged
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+    elif version != FORMAT:
         raise UserError(
             f"The judgements in {path} must be of format {FORMAT}, but they are of format {version}, "
             "of another version of fgvr: use that version, or give another path."
@@ -239,9 +272,9 @@ def _identity(path: Path) -> tuple[int, int]:
     return stat.st_dev, stat.st_ino
 
 
-def _as_user_error(error: sqlite3.Error, path: Path) -> Exception:
+def _as_user_error(error: Exception, path: Path) -> Exception:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in DAMAGED or isinstance(error, _Damaged | UnicodeDecodeError):
         return UserError(
             f"The judgements in {path} must be a whole SQLite file, but it is damaged ({error}): "
             f"move {path} and {path}-journal away, and a new one is made."

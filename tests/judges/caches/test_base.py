@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 import json
 import logging
@@ -13,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis_server import RedisServer
 
-from fgvr.judges.caches.base import CacheEntry, VerdictCache, decode, encode
+from fgvr.judges.caches.base import CacheEntry, VerdictCache, as_json, decode, encode
 from fgvr.judges.caches.redis import RedisCache
 from fgvr.judges.caches.sqlite import SQLiteCache
 from fgvr.types import Verdict
@@ -79,7 +81,7 @@ def _spoil_sqlite(cache: VerdictCache, key: str, text: bytes) -> None:
 def _spoil_redis(server: RedisServer, cache: VerdictCache, key: str, text: bytes) -> None:
     assert isinstance(cache, RedisCache)
     with server.client() as client:
-        client.set(f"{cache.prefix}1:{key}", text)
+        client.set(f"{cache.prefix}2:{key}", text)
 
 
 KEYS = st.text("abc0._:-", min_size=1, max_size=3)
@@ -99,16 +101,41 @@ def test_an_entry_is_what_was_written(written: CacheEntry) -> None:
     assert "\n" not in text
 
 
+MADE = CacheEntry("k", "Finch", "é", Verdict.LESS_SPECIFIC, {Verdict.LESS_SPECIFIC: 1}, "m", "r", "p")
+WITHOUT_DIGEST = (
+    r'{"answer":"\u00e9","distribution":{"less specific":1.0},"label":"Finch","model":"m","prompt":"p",'
+    r'"revision":"r","verdict":"less specific"}'
+)
+
+
 def test_an_entry_as_it_is_written_down() -> None:
-    made = CacheEntry("k", "Finch", "é", Verdict.LESS_SPECIFIC, {Verdict.LESS_SPECIFIC: 1}, "m", "r", "p")
-    assert encode(made) == (
-        r'{"answer":"\u00e9","distribution":{"less specific":1.0},"label":"Finch","model":"m","prompt":"p",'
-        r'"revision":"r","verdict":"less specific"}'
-    )
+    digest = hashlib.sha256(f"k {WITHOUT_DIGEST}".encode()).hexdigest()[:16]
+    assert encode(MADE) == WITHOUT_DIGEST.replace('"distribution"', f'"digest":"{digest}","distribution"')
 
 
-GOOD = json.loads(encode(entry("k")))
+def test_an_entry_of_an_older_cache_is_read() -> None:
+    assert decode("k", WITHOUT_DIGEST) == MADE
+
+
+def test_no_flipped_bit_is_read_over() -> None:
+    """What differs in one bit is no entry, or the same one: \\u00e9 is \\u00E9."""
+    text, read = encode(entry("k")).encode(), 0
+    for bit in range(8 * len(text)):
+        flipped = bytearray(text)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with suppress(ValueError):
+            assert decode("k", bytes(flipped)) == entry("k")
+            read += 1
+    assert read < 10
+    with pytest.raises(ValueError, match="its digest must be that of what it holds"):
+        decode("j", text)  # under the key of another
+
+
+GOOD = as_json(entry("k"))
 BROKEN = {
+    "a digest of something else": json.dumps(GOOD | {"digest": "0" * 16}),
+    "a digest of no text": json.dumps(GOOD | {"digest": None}),
+    "a verdict that was changed": encode(entry("k")).replace('"verdict":"specific"', '"verdict":"wrong"'),
     "no JSON": "{",
     "nothing": "",
     "no text": b"\xff\xfe\x80",

@@ -1,3 +1,4 @@
+import json
 import pickle
 import socket
 import socketserver
@@ -8,14 +9,17 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from cache_processes import entry
+from judge_server import wait_until
 from redis_server import RedisServer, free_port
 
 from fgvr.errors import UserError
 from fgvr.judges.caches import redis as redis_cache
+from fgvr.judges.caches.base import as_json
 from fgvr.judges.caches.redis import RedisCache
 
 PASSWORD = "s3cr3t/w:rd@%"
@@ -36,8 +40,8 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time-outs and retries of a test's length."""
-    for name, value in {"CONNECT": 0.3, "ANSWER": 0.3, "RETRIES": 2, "PAUSE": 0.01}.items():
+    """Time-outs of a test's length."""
+    for name, value in {"CONNECT": 0.3, "ANSWER": 0.3}.items():
         monkeypatch.setattr(redis_cache, name, value)
 
 
@@ -178,7 +182,7 @@ def test_a_server_that_quotes_the_password(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.usefixtures("short")
 def test_a_redis_that_is_not_there() -> None:
     for url in (f"redis://127.0.0.1:{free_port()}/0", "redis://no..name/0", "unix:///nowhere/redis.sock"):
-        cache = RedisCache(url)
+        cache = RedisCache(url, patience=0.3)
         begun = time.monotonic()
         with pytest.raises(UserError, match=r"must be a Redis that takes them, but .+ does not \(.+\): look after it"):
             cache.get(["k"])
@@ -188,7 +192,7 @@ def test_a_redis_that_is_not_there() -> None:
 @pytest.mark.usefixtures("short")
 def test_a_redis_that_takes_connections_and_says_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        cache = RedisCache(f"redis://127.0.0.1:{silent.getsockname()[1]}")
+        cache = RedisCache(f"redis://127.0.0.1:{silent.getsockname()[1]}", patience=0.0)
         begun = time.monotonic()
         with pytest.raises(UserError, match=r"does not \(TimeoutError"):
             cache.get(["k"])
@@ -196,29 +200,78 @@ def test_a_redis_that_takes_connections_and_says_nothing() -> None:
         cache.close()
 
 
-@pytest.mark.usefixtures("short")
 def test_a_redis_killed_and_started_again(tmp_path: Path) -> None:
     server = RedisServer(tmp_path)
-    with server, RedisCache(server.url) as cache:
+    with server, RedisCache(server.url, patience=0.3) as cache:
         cache.put([entry("k")])
         server.kill()
-        for _ in range(2):
+        for least in (0.3, 0.0):  # who comes later does not wait for what was waited for already
+            begun = time.monotonic()
             with pytest.raises(UserError, match=rf"but {server.url} does not \(ConnectionError.*: look after it"):
                 cache.put([entry("other")])
+            assert least <= time.monotonic() - begun < least + 3
         server.start()  # it kept nothing: a cache may forget
         assert cache.get(["k"]) == {}
         assert cache.put([entry("k", "two")]) == {"k": entry("k", "two")}
 
 
-def test_a_short_outage_is_waited_out(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path)
-    with server, RedisCache(server.url) as cache:
+def test_a_redis_that_is_away_is_waited_for_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_cache, "SAID", 0.5)
+    server = RedisServer(tmp_path, PASSWORD)
+    (tmp_path / "url").write_text(url_with(server, QUOTED))
+    with server, RedisCache(url_file=tmp_path / "url", patience=60.0) as cache, ThreadPoolExecutor(8) as threads:
         cache.put([entry("k")])
         server.kill()
-        again = threading.Timer(0.5, server.start)
-        again.start()
-        assert cache.put([entry("k", "two")]) == {"k": entry("k", "two")}
-        again.join()
+        put = [threads.submit(cache.put, [entry(f"k{number}", "two")]) for number in range(8)]
+        wait_until(lambda: f"waiting for the cache of judgements at {server.url} for" in caplog.text)
+        time.sleep(3.5)  # more than it was given before
+        assert not any(future.done() for future in put)
+        server.start()
+        assert [future.result(30) for future in put] == [{f"k{n}": entry(f"k{n}", "two")} for n in range(8)]
+        assert f"the cache at {server.url} answers again, after " in caplog.text
+        assert "s3cr3t" not in caplog.text
+        assert len(caplog.records) < 40  # not a line for each try of each thread
+
+
+def test_a_redis_that_loads_its_data_is_waited_for(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as server, RedisCache(server.url, patience=30.0) as cache, server.client() as client:
+        client.replicaof("127.0.0.1", free_port())  # its first is away: it takes no writes
+        with ThreadPoolExecutor(1) as threads:
+            future = threads.submit(cache.put, [entry("k")])
+            time.sleep(0.5)
+            assert not future.done()
+            client.replicaof("NO", "ONE")
+            assert future.result(30) == {"k": entry("k")}
+
+
+def test_closing_ends_the_waiting(tmp_path: Path) -> None:
+    cache = RedisCache(f"redis://127.0.0.1:{free_port()}/0", patience=60.0)
+    with ThreadPoolExecutor(1) as threads:
+        future = threads.submit(cache.get, ["k"])
+        time.sleep(0.5)
+        cache.close()
+        assert isinstance(future.exception(5), UserError)
+
+
+@pytest.mark.parametrize("patience", [-1.0, float("inf"), float("nan")])
+def test_a_patience_that_cannot_be(patience: float) -> None:
+    with pytest.raises(UserError, match="patience of a RedisCache must be at least 0 seconds and finite"):
+        RedisCache(patience=patience)
+
+
+def test_judgements_of_the_format_without_digests_stay_good(server: RedisServer) -> None:
+    with RedisCache(server.url, prefix="older:") as cache, server.client() as client:
+        for key in ("a", "b", "bad"):
+            text = json.dumps(as_json(entry(key)))
+            client.set(f"older:1:{key}", text if key != "bad" else text[:-1])
+        assert cache.get(["a", "bad"]) == {"a": entry("a")}
+        assert client.get("older:1:bad") is None
+        assert cache.put([entry("a", "two"), entry("c")]) == {"a": entry("a"), "c": entry("c")}
+        assert client.get("older:2:a") is None  # the first write stays
+        assert sorted(found.key for found in cache.entries()) == ["a", "b", "c"]
+        assert cache.damaged == 1
 
 
 def test_a_redis_that_is_full_or_forgets(tmp_path: Path) -> None:
@@ -236,13 +289,13 @@ def test_a_redis_that_is_full_or_forgets(tmp_path: Path) -> None:
 def test_entries_do_not_expire_and_are_plain_json(server: RedisServer) -> None:
     with RedisCache(server.url) as cache, server.client() as client:
         cache.put([entry("k")])
-        assert client.ttl("fgvr:judgement:1:k") == -1
-        assert client.get("fgvr:judgement:1:k").startswith(b'{"answer":"finch of one","distribution":{"abstain":0.25,')
+        assert client.ttl("fgvr:judgement:2:k") == -1
+        assert client.get("fgvr:judgement:2:k").startswith(b'{"answer":"finch of one","digest":"')
 
 
 def test_a_key_that_holds_something_else(server: RedisServer) -> None:
     with RedisCache(server.url, prefix="list:") as cache, server.client() as client:
-        client.lpush("list:1:k", "something")
+        client.lpush("list:2:k", "something")
         assert cache.get(["k"]) == {}
         with pytest.raises(UserError, match="let nothing else use its keys"):
             cache.put([entry("k")])
@@ -254,13 +307,13 @@ def test_prefixes_keep_caches_apart(server: RedisServer) -> None:
     for prefix, cache in zip(prefixes, caches, strict=True):
         cache.put([entry("k", prefix)])
     with server.client() as client:
-        client.set("ab:1:no key of ours", "x")
+        client.set("ab:2:no key of ours", "x")
     for prefix, cache in zip(prefixes, caches, strict=True):
         assert list(cache.entries()) == [entry("k", prefix)]
         assert cache.damaged == 0
         cache.close()
     with server.client() as client:
-        assert client.get("ab:1:no key of ours") == b"x"
+        assert client.get("ab:2:no key of ours") == b"x"
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:

@@ -1,7 +1,12 @@
 import errno
+import json
 import logging
 import os
+import random
+import re
 import sqlite3
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +15,9 @@ from refusals import refusing, seccomp
 
 from fgvr.errors import UserError
 from fgvr.judges.caches import sqlite as sqlite_cache
+from fgvr.judges.caches.base import CacheEntry, as_json
 from fgvr.judges.caches.sqlite import SQLiteCache, network_filesystem
+from fgvr.types import Verdict
 
 PWRITE64 = 18  # as x86-64 counts its calls
 
@@ -81,10 +88,55 @@ def test_judgements_of_another_format(path: Path) -> None:
     with SQLiteCache(path) as cache:
         cache.put([entry("k")])
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
-    with pytest.raises(UserError, match="must be of format 1, but they are of format 2, of another version of fgvr"):
+    with pytest.raises(UserError, match="must be of format 2, but they are of format 3, of another version of fgvr"):
         SQLiteCache(path).get(["k"])
+
+
+def test_judgements_of_the_format_without_digests_stay_good(path: Path) -> None:
+    """A file as it was written then: its entries are read, and those of now are written beside them."""
+    connection = sqlite3.connect(path)
+    connection.execute(sqlite_cache.TABLE)
+    connection.execute(f"PRAGMA application_id = {sqlite_cache.APPLICATION}")
+    connection.execute("PRAGMA user_version = 1")
+    rows = [(key, json.dumps(as_json(entry(key)))) for key in ("a", "b")]
+    connection.executemany("INSERT INTO judgements VALUES (?, ?)", rows)
+    connection.commit()
+    connection.close()
+    with SQLiteCache(path) as cache:
+        assert cache.put([entry("a", "two"), entry("c")]) == {"a": entry("a"), "c": entry("c")}
+        assert list(cache.entries()) == [entry("a"), entry("b"), entry("c")]
+        assert (cache.damaged, pragma(cache, "user_version")) == (0, 2)  # no older fgvr takes "c" for damaged
+
+
+@pytest.mark.parametrize("flips", [1, 5, 20, 100])
+def test_flipped_bits_are_a_miss_or_a_sentence_and_never_a_verdict(path: Path, flips: int) -> None:
+    entries = {f"k{n:03}": entry(f"k{n:03}", n, list(Verdict)[2 + n % 4]) for n in range(80)}
+    with SQLiteCache(path) as cache:
+        cache.put(list(entries.values()))
+    whole, said = path.read_bytes(), Counter[str]()
+    for seed in range(60):
+        chance = random.Random(seed)
+        data = bytearray(whole)
+        size = len(data) if seed % 3 else 1024  # a third of them in the header and the tables' names
+        for bit in (chance.randrange(8 * size) for _ in range(flips)):
+            data[bit // 8] ^= 1 << bit % 8
+        uses: list[Callable[[SQLiteCache], dict[str, CacheEntry]]] = [
+            lambda cache: cache.get(list(entries)),
+            lambda cache: cache.put(list(entries.values())),
+            lambda cache: {found.key: found for found in cache.entries()},
+        ]
+        for use in uses:
+            path.write_bytes(data)
+            try:
+                with SQLiteCache(path) as cache:
+                    found = use(cache)
+            except UserError as error:
+                said[re.sub(r"\(.*\)|\d+", "", str(error))] += 1
+            else:
+                assert all(entries[key] == each for key, each in found.items())
+    assert len(said) > 0
 
 
 @pytest.mark.parametrize("damage", ["no database", "cut", "overwritten"])
