@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from asked_judges import Make, different, lost, wrongly_judged
 from judge_server import JudgeServer, wait_until
 
+from fgvr.errors import UserError
+
 
 class TestThreads:
     def test_many_threads_with_few_pairs_each(self, make: Make, server: JudgeServer):
@@ -57,3 +59,25 @@ class TestThreads:
         stop.set()
         closer.join()
         assert wrongly_judged(pairs, judge.verdicts(pairs)) == []
+
+    def test_two_threads_that_ask_the_same_ask_once(self, make: Make, server: JudgeServer):
+        judge, pairs = make(server), different(40)
+        judge.check()
+        judge.tally()
+        server.script.delay = 0.3
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(judge.verdicts, [pairs, pairs[::-1], pairs[:20], pairs[20:]]))
+        assert found[0] == found[1][::-1] == found[2] + found[3]
+        assert max(server.behaviour.pairs[json.dumps(list(pair))] for pair in pairs) == 1
+        counts = judge.tally()
+        assert counts["judge/repeats"] + counts["judge/cached"] == 80
+
+    def test_who_waits_for_another_thread_learns_of_its_failure(self, make: Make, server: JudgeServer):
+        judge, pair = make(server), ("Ruby Finch", "Crimson Bunting")
+        judge.check()
+        server.script.delay, server.script.down = 0.5, "401"
+        with ThreadPoolExecutor(2) as threads:
+            both = [threads.submit(judge.verdicts, [pair]) for _ in range(2)]
+            assert all(isinstance(future.exception(), UserError) for future in both)
+        server.script.down = ""
+        assert lost(judge.verdicts([pair])) == 0

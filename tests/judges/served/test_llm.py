@@ -170,28 +170,6 @@ class TestCache:
         assert (counts["judge/cached"], counts["judge/unjudged"], counts["judge/requests"]) == (50, 1, 0)
         assert "'Crimson Bunting' for 'Ruby Finch' (not in the cache, and offline)" in caplog.text
 
-    def test_two_threads_that_ask_the_same_ask_once(self, make: Make, server: JudgeServer):
-        judge, pairs = make(server), different(40)
-        judge.check()
-        judge.tally()
-        server.script.delay = 0.3
-        with ThreadPoolExecutor(4) as threads:
-            found = list(threads.map(judge.verdicts, [pairs, pairs[::-1], pairs[:20], pairs[20:]]))
-        assert found[0] == found[1][::-1] == found[2] + found[3]
-        assert max(server.behaviour.pairs[json.dumps(list(pair))] for pair in pairs) == 1
-        counts = judge.tally()
-        assert counts["judge/repeats"] + counts["judge/cached"] == 80
-
-    def test_who_waits_for_another_thread_learns_of_its_failure(self, make: Make, server: JudgeServer):
-        judge, pair = make(server), ("Ruby Finch", "Crimson Bunting")
-        judge.check()
-        server.script.on, server.script.delay = {pair[1]: "401"}, 0.5
-        with ThreadPoolExecutor(2) as threads:
-            both = [threads.submit(judge.verdicts, [pair]) for _ in range(2)]
-            assert all(isinstance(future.exception(), UserError) for future in both)
-        server.script.on = {}
-        assert lost(judge.verdicts([pair])) == 0
-
 
 class TestSetUp:
     def test_nothing_is_opened_before_it_is_needed(self, make: Make, server: JudgeServer, tmp_path: Path):
