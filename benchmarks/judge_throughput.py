@@ -27,7 +27,7 @@ from rich.table import Table
 from fgvr.judges.caches.sqlite import SQLiteCache
 from fgvr.judges.served.canaries import THINGS
 from fgvr.judges.served.llm import LLMJudge
-from fgvr.judges.server import Server
+from fgvr.judges.served.server import Server
 from fgvr.taxonomy.tree import Taxonomy
 
 SERVER = Path(__file__).with_name("quick_server.py")

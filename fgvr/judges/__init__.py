@@ -5,7 +5,7 @@ from fgvr.judges.caches.base import CacheEntry, VerdictCache
 from fgvr.judges.caches.redis import RedisCache
 from fgvr.judges.caches.sqlite import SQLiteCache
 from fgvr.judges.served.llm import LLMJudge
-from fgvr.judges.server import Server
+from fgvr.judges.served.server import Server
 from fgvr.judges.taxonomy import TaxonomyJudge
 
 __all__ = [

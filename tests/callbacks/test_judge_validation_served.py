@@ -11,7 +11,7 @@ from fgvr.callbacks.judge_validation import JudgeValidation
 from fgvr.errors import UserError
 from fgvr.judges.caches.sqlite import SQLiteCache
 from fgvr.judges.served.llm import LLMJudge
-from fgvr.judges.server import Server
+from fgvr.judges.served.server import Server
 from fgvr.judges.taxonomy import TaxonomyJudge
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")

@@ -27,11 +27,11 @@ from tiny_chat_model import write_tiny_chat_model
 from fgvr.errors import UserError
 from fgvr.judges.base import Judgement, Unjudged
 from fgvr.judges.caches.sqlite import SQLiteCache
-from fgvr.judges.replies import content
 from fgvr.judges.served.chat import Chat
 from fgvr.judges.served.llm import LLMJudge
 from fgvr.judges.served.prompt import SYSTEM, Decoding, request
-from fgvr.judges.server import Server
+from fgvr.judges.served.replies import content
+from fgvr.judges.served.server import Server
 from fgvr.tools.judgements import Merged, export_judgements, merge_judgements
 from fgvr.types import Verdict
 

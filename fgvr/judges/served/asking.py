@@ -9,11 +9,11 @@ from functools import partial
 
 from fgvr.errors import UserError
 from fgvr.judges.base import Unjudged
-from fgvr.judges.replies import Reply
 from fgvr.judges.served.canaries import EVERY, FIRST, LABELS, Watch, unrelated
 from fgvr.judges.served.chat import Chat
 from fgvr.judges.served.patience import Unanswered
 from fgvr.judges.served.prompt import Prompt, Question
+from fgvr.judges.served.replies import Reply
 
 
 class Asker:

@@ -11,9 +11,9 @@ from typing import Self
 from fgvr.errors import UserError
 from fgvr.judges.base import Judgement, Unjudged
 from fgvr.judges.caches.base import CacheEntry, VerdictCache
-from fgvr.judges.replies import Reply
 from fgvr.judges.served.asking import Asker
 from fgvr.judges.served.prompt import Prompt, Question
+from fgvr.judges.served.replies import Reply
 
 BATCH = 40  # questions that are asked together, and believed together; two canaries ride with them
 TURN = 5e-5  # seconds

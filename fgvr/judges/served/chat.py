@@ -14,13 +14,13 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from fgvr.errors import UserError
-from fgvr.judges.breaker import Breaker
-from fgvr.judges.line import HTTPReply, Line
-from fgvr.judges.pace import Pace
-from fgvr.judges.replies import Faulty, Filtered, choice, parsed, tokens_used
+from fgvr.judges.served.breaker import Breaker
+from fgvr.judges.served.line import HTTPReply, Line
+from fgvr.judges.served.pace import Pace
 from fgvr.judges.served.patience import Item, Passing, Patience, Unanswered
 from fgvr.judges.served.prompt import request
-from fgvr.judges.server import Server
+from fgvr.judges.served.replies import Faulty, Filtered, choice, parsed, tokens_used
+from fgvr.judges.served.server import Server
 
 BUSY = frozenset({408, 425, 429})  # of the statuses below 500, those that may pass
 BYTES_PER_TOKEN = 4  # until the server says how many there were

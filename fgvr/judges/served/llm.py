@@ -25,7 +25,7 @@ from fgvr.judges.served.chat import Chat
 from fgvr.judges.served.probe import KINDS, Constrain, probe
 from fgvr.judges.served.prompt import LONGEST, Constraint, Decoding, Prompt, clean
 from fgvr.judges.served.quoting import quoted
-from fgvr.judges.server import Server
+from fgvr.judges.served.server import Server
 from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, Literal
 
 from fgvr.errors import UserError
-from fgvr.judges.replies import content
 from fgvr.judges.served.chat import Chat
 from fgvr.judges.served.patience import Unanswered
 from fgvr.judges.served.prompt import Constraint, Decoding, Limit, request
+from fgvr.judges.served.replies import content
 
 log = logging.getLogger(__name__)
 

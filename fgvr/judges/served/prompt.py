@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from fgvr.errors import UserError
-from fgvr.judges.replies import VERDICTS, Reply, read
+from fgvr.judges.served.replies import VERDICTS, Reply, read
 from fgvr.taxonomy.tree import Taxonomy
 
 VERSION = 1  # goes up with every change of the texts below; old verdicts are then asked for anew

@@ -13,11 +13,11 @@ import pytest
 from judge_server import JudgeServer, Script, right
 
 from fgvr.errors import UserError
-from fgvr.judges.replies import content
 from fgvr.judges.served.chat import Chat
 from fgvr.judges.served.patience import Unanswered
 from fgvr.judges.served.prompt import request
-from fgvr.judges.server import Server
+from fgvr.judges.served.replies import content
+from fgvr.judges.served.server import Server
 
 KEY = "sk-planted-0123456789abcdef"
 

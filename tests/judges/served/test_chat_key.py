@@ -11,10 +11,10 @@ from judge_server import JudgeServer
 from test_chat import ask, body, opened, strict
 
 from fgvr.errors import UserError
-from fgvr.judges.replies import content
 from fgvr.judges.served.chat import Chat
 from fgvr.judges.served.patience import Unanswered
-from fgvr.judges.server import Server
+from fgvr.judges.served.replies import content
+from fgvr.judges.served.server import Server
 
 
 class TestKey:

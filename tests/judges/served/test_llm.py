@@ -17,7 +17,7 @@ from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judgement, Unjudged
 from fgvr.judges.caches.sqlite import SQLiteCache
 from fgvr.judges.served.llm import LLMJudge
-from fgvr.judges.server import Server
+from fgvr.judges.served.server import Server
 from fgvr.types import Verdict
 
 

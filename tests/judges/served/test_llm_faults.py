@@ -12,8 +12,8 @@ from asked_judges import Make, different, lost, names, wrongly_judged
 from judge_server import JudgeServer, Script, wait_until
 
 from fgvr.errors import UserError
-from fgvr.judges import breaker
 from fgvr.judges.base import Unjudged
+from fgvr.judges.served import breaker
 from fgvr.judges.served.llm import LLMJudge
 
 FAULTS = {

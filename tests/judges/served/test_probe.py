@@ -9,7 +9,7 @@ from fgvr.errors import UserError
 from fgvr.judges.served.chat import Chat
 from fgvr.judges.served.probe import Constrain, probe
 from fgvr.judges.served.prompt import Decoding
-from fgvr.judges.server import Server
+from fgvr.judges.served.server import Server
 
 
 @pytest.fixture(scope="module")

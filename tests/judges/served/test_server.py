@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fgvr.errors import UserError
-from fgvr.judges.server import Server
+from fgvr.judges.served.server import Server
 
 KEY = "sk-planted-0123456789abcdef"
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from fgvr.errors import UserError
-from fgvr.judges.breaker import Breaker
+from fgvr.judges.served.breaker import Breaker
 from fgvr.judges.served.patience import Passing, Unanswered
 
 REFUSED = Passing("refused")
@@ -134,7 +134,7 @@ def test_when_patience_is_over_all_who_wait_are_told_and_who_comes_later_tries_o
 def test_the_log_says_that_it_waits_at_twice_the_seconds_each(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("fgvr.judges.breaker.SAID", 0.2)
+    monkeypatch.setattr("fgvr.judges.served.breaker.SAID", 0.2)
 
     async def work(asked: Asked) -> None:
         asked.well = False

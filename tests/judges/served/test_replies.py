@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgvr.judges.replies import Faulty, Filtered, content, distribution, parsed, read, tokens_used, verdict
 from fgvr.judges.served.prompt import Decoding, Prompt
+from fgvr.judges.served.replies import Faulty, Filtered, content, distribution, parsed, read, tokens_used, verdict
 from fgvr.types import Verdict
 
 PLAIN = Prompt("m", "r", Decoding())

@@ -12,7 +12,7 @@ from judge_server import JudgeServer, Script
 
 from fgvr.judges.caches.sqlite import SQLiteCache
 from fgvr.judges.served.llm import LLMJudge
-from fgvr.judges.server import Server
+from fgvr.judges.served.server import Server
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import asyncio
 import time
 
-from fgvr.judges.pace import Pace
+from fgvr.judges.served.pace import Pace
 
 
 def seconds(pace: Pace, amounts: list[float]) -> float:
