@@ -17,10 +17,11 @@ from rich.filesize import decimal
 from fgvr.checkpoints.format import newest_checkpoint, read_manifest
 from fgvr.data.images import open_image
 from fgvr.data.tasks import OpenWorld, Task
-from fgvr.errors import UserError
+from fgvr.errors import UserError, shown
 from fgvr.models import Processor
 from fgvr.models.saved import Agreement, Question, compare, write_hf_folder
 from fgvr.models.trained import read_policy, rebuild
+from fgvr.runs.fingerprint import config_fingerprint, differences
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.reading import ShardSet
 from fgvr.sources.walking import without_links
@@ -62,7 +63,11 @@ def export(
     console.print(f"Reading {path}")
     card, state = read_policy(path)
     run, step = path.parent.parent, read_manifest(path).step
-    questions, dataset = comparison(data, read_config(run), samples)
+    config = read_config(run)
+    if changed := changed_since(path, config):
+        said = f"{run / 'config.yaml'} is not what {path.name} was trained with: {'; '.join(changed)}"
+        console.print(shown(said), markup=False, highlight=False, soft_wrap=True)
+    questions, dataset = comparison(data, config, samples)
 
     chosen = precision_of(card, adapter) if dtype == "auto" else dtype
     precision = torch.bfloat16 if chosen == "bfloat16" else torch.float32
@@ -141,6 +146,12 @@ def read_config(run: Path) -> dict[str, Any]:
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"{file} must be the run's settings in yaml, but it cannot be read: {error}") from error
     return loaded if isinstance(loaded, dict) else {}
+
+
+def changed_since(path: Path, config: Mapping[str, Any]) -> list[str]:
+    """Where a run's settings differ from those that its checkpoint was trained with, as KEY: OLD -> NEW."""
+    then = {"config": read_manifest(path).fingerprint.get("config")}
+    return differences(then, {"config": config_fingerprint(config)} if config else {}).get("config", [])
 
 
 def figures_of(run: Path, step: int) -> dict[str, Any]:

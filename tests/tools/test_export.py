@@ -14,9 +14,11 @@ from fgvr.errors import UserError
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained, Trained
 from fgvr.models.saved import compare, policy_card
 from fgvr.models.trained import rebuild
+from fgvr.runs.fingerprint import config_fingerprint
 from fgvr.shards.packing import pack
 from fgvr.sources.image_folder import ImageFolder
-from fgvr.tools.export import export, precision_of
+from fgvr.tools.export import changed_since, export, figures_of, precision_of
+from fgvr.whole_files import sealed
 
 
 @pytest.fixture
@@ -173,6 +175,27 @@ def test_another_pixel_budget_in_the_folder_is_noticed(tmp_path: Path, shards: P
     run = rebuild(policy_card(policy), policy.state_dict())
     with pytest.raises(RuntimeError):  # another number of image tokens: the logits are not even of one shape
         compare(run, tmp_path / "out", "merge", torch.float32, [(CHAT, [photo()])])
+
+
+def test_settings_that_are_not_those_of_the_checkpoint_are_said(tmp_path: Path):
+    config = {"data": {"init_args": {"task": {"init_args": {"question": "What is it?"}}}}}
+    made_of = {"fingerprint": {"config": config_fingerprint(config)}}
+    path = tmp_path / "step=3.ckpt"
+    write_checkpoint({"state_dict": {}, "global_step": 3, "fgvr": made_of}, path)
+    assert changed_since(path, config) == changed_since(path, {}) == []
+    config["data"]["init_args"]["task"]["init_args"]["question"] = "What as it?"
+    (said,) = changed_since(path, config)
+    assert said == 'data.init_args.task.init_args.question: "What is it?" -> "What as it?"'
+
+
+def test_damaged_figures_do_not_reach_the_card(tmp_path: Path):
+    data = bytearray(sealed({"seen/exact": 0.5, "step": 3, "fgvr": "0"}, indent=1))
+    (tmp_path / "final_metrics.json").write_bytes(data)
+    assert figures_of(tmp_path, 3)["seen/exact"] == 0.5
+    data[data.index(b"5")] ^= 1
+    (tmp_path / "final_metrics.json").write_bytes(data)
+    with pytest.raises(UserError, match=r"final_metrics\.json must be the run's figures as they were written"):
+        figures_of(tmp_path, 3)
 
 
 def test_figures_of_another_step_do_not_reach_the_card(tmp_path: Path, shards: Path):
