@@ -10,6 +10,7 @@ from exported import CHAT, noisy, own_logits, strangers_logits, write_run
 from rich.filesize import decimal
 from safetensors.torch import load_file, save_file
 
+from fgvr.checkpoints.format import write_checkpoint
 from fgvr.errors import UserError
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained, Trained
 from fgvr.models.saved import compare, policy_card

@@ -7,53 +7,21 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import pytest
-from judge_server import JudgeServer, Script, right
+from chatting import ask, body, opened, strict
+from judge_server import JudgeServer, right
 
 from fgvr.errors import UserError
 from fgvr.judges.served.chat import Chat
 from fgvr.judges.served.patience import Unanswered
-from fgvr.judges.served.prompt import request
 from fgvr.judges.served.replies import content
 from fgvr.judges.served.server import Server
-
-KEY = "sk-planted-0123456789abcdef"
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[JudgeServer]:
-    with JudgeServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(served: JudgeServer) -> JudgeServer:
-    served.behaviour.script = Script()
-    served.behaviour.counts.clear()
-    served.behaviour.pairs.clear()
-    return served
 
 
 @pytest.fixture
 def chat(server: JudgeServer) -> Iterator[Chat]:
     yield from opened(Server(url=server.url, timeout=0.5, attempts=3, patience=2.0))
-
-
-def opened(server: Server, counts: list[str] | None = None) -> Iterator[Chat]:
-    chat = Chat(server, "judge", (counts if counts is not None else []).append)
-    yield chat
-    chat.close()
-
-
-def body(answer: str) -> bytes:
-    data = json.dumps({"label": "Robin", "answer": answer})
-    return request("judge", [("user", f"mark\n{data}\nmark")], {})
-
-
-def ask(chat: Chat, answer: str = "Wren", probing: bool = False) -> str:
-    return chat.run(chat.ask, partial(body, answer), content, probing).result(30)
 
 
 def test_a_good_reply_is_read(chat: Chat, server: JudgeServer):
@@ -325,7 +293,3 @@ def test_models_are_named(chat: Chat, server: JudgeServer):
     server.script.lists_models = False
     with pytest.raises(Unanswered):
         chat.run(chat.models).result(10)
-
-
-def strict(reply: Any) -> str:
-    raise ValueError(f"no verdict: {content(reply)}")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from asked_judges import KEY
+from chatting import ask, body, opened, strict
 from judge_server import JudgeServer
-from test_chat import ask, body, opened, strict
 
 from fgvr.errors import UserError
 from fgvr.judges.served.chat import Chat
