@@ -31,7 +31,7 @@ NOT_WARNED = (
 def sentences(level: int) -> Iterator[None]:
     """Within it, what fgvr logs from `level` on goes to stderr, above a bar that is live."""
     root = logging.getLogger("fgvr")
-    handler = BesideBar()
+    handler, before = BesideBar(), root.level
     root.addHandler(handler)
     root.setLevel(level)
     others = logging.getLogger("lightning.pytorch.utilities.rank_zero")
@@ -42,6 +42,7 @@ def sentences(level: int) -> Iterator[None]:
                 warnings.filterwarnings("ignore", message=message)
             yield
     finally:
+        root.setLevel(before)
         root.removeHandler(handler)
         others.removeFilter(_worth_saying)
 

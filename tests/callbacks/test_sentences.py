@@ -31,6 +31,14 @@ def test_only_from_its_level_on(capsys: Any) -> None:
     assert not capsys.readouterr().err
 
 
+def test_it_leaves_the_level_as_it_was() -> None:
+    before = log.parent.level if log.parent else 0
+    with sentences(logging.DEBUG):
+        assert log.getEffectiveLevel() == logging.DEBUG
+    assert log.parent is not None
+    assert log.parent.level == before
+
+
 def test_it_keeps_torch_from_saying_of_every_loader_what_is_said_once() -> None:
     with sentences(logging.INFO):
         DataLoader([1, 2, 3], num_workers=99)  # pyright: ignore[reportArgumentType]
