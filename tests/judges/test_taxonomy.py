@@ -454,6 +454,7 @@ def test_what_is_accepted_is_near_enough(data: st.DataObject) -> None:
 def test_twins_in_case_spaces_and_accents_are_judged_alike(
     name: str, form: str, cased: type[str], space: str, slip: str
 ) -> None:
+    assume(not (slip and space == "_"))  # markup, in which no misspelling is looked for
     judge = TaxonomyJudge().bind(Taxonomy.flat(DATA_SETS["food"]))
     twin = unicodedata.normalize(form, cased(name + slip)).replace(" ", space)  # pyright: ignore[reportArgumentType]
     for label in (name, "Pizza"):

@@ -132,7 +132,7 @@ class TestFaults:
         pairs = [("Ruby Finch", name) for name in names(300)]
         server.script.on = {answer: f"400:judge: content filter triggered by {answer}" for _, answer in pairs[::30]}
         server.script.on |= {answer: "403:judge: the moderation flagged it" for _, answer in pairs[1::30]}
-        found = make(server).verdicts(pairs)
+        found = make(server, timeout=20.0).verdicts(pairs)
         assert (lost(found), wrongly_judged(pairs, found)) == (20, [])
         assert max(server.behaviour.pairs[json.dumps(list(pair))] for pair in pairs) == 1
 
