@@ -101,9 +101,8 @@ def spaces(name: str) -> Iterator[str]:
     for joint in (" ", "-", "  ", "\u00a0", " - ", "–"):
         yield joint.join(words)
     for place in range(1, len(words)):
-        if len("".join(words)) > 5 and not (
-            words[place - 1][-1:].isdigit() and words[place][:1].isdigit()
-        ):  # "737800" could be 7378-00
+        numbers = words[place - 1][-1:].isdigit() and words[place][:1].isdigit()  # "737800" could be 7378-00
+        if not numbers and len("".join(words)) > 5:
             yield " ".join((*words[: place - 1], words[place - 1] + words[place], *words[place + 1 :]))
 
 

@@ -19,9 +19,9 @@ from fgvr.taxonomy.tree import Taxonomy
 class Exact(Reward):
     """1 for an answer that names the label, by name or synonym, and nothing but the label; else 0.
 
-    The answer is looked up whole in the taxonomy, after normalisation and past a leading article and closing
-    punctuation (`Names.find`). So a part of a word, an ancestor, a name below the label, several candidates, or a reply
-    that did not parse earn 0.
+    The answer is looked up whole in the taxonomy, in all the ways in which names are written and said (`Names.find`).
+    So a part of a word, an ancestor, a name below the label, several candidates, or a reply that did not parse earn 0;
+    and so does a misspelt name, which `TaxonomyJudge` accepts unless its `similarity` is 1.
 
     Raises UserError for a label that the taxonomy lacks, and ValueError when it was not bound.
     """

@@ -170,6 +170,6 @@ class Names:
         genus = self._nodes.get((latin[0],))
         if genus not in (None, node) and not self.taxonomy.is_ancestor(genus, node):
             return False
-        names = (node, *self.taxonomy.synonyms.get(node, ()))
-        own = [words for words in map(surely_scientific, names) if words]
+        synonyms = map(scientific, self.taxonomy.synonyms.get(node, ()))
+        own = [words for words in (surely_scientific(node), *synonyms) if words]
         return not own or any(same_species(latin, words) for words in own)

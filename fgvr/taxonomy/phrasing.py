@@ -121,9 +121,9 @@ def _latinate(word: str) -> bool:
 
 
 def surely_scientific(name: str) -> tuple[str, ...]:
-    """As `scientific`, of a class name: "Cactus Wren" and "Chili con carne" are none."""
+    """As `scientific`, of a class name, which may sound so: "Cactus Wren", "Chili con carne", "garden phlox"."""
     lower = name.partition(" ")[2].islower()
-    return scientific(name) if lower and _LATIN.fullmatch(name.split()[-1]) else ()
+    return scientific(name) if lower and all(map(_LATIN.fullmatch, name.split())) else ()
 
 
 def same_species(one: tuple[str, ...], other: tuple[str, ...]) -> bool:

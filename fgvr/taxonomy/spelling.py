@@ -29,7 +29,7 @@ ARTICLE = re.compile(r"(?:a|an|the)\s+", re.IGNORECASE)
 
 
 # Markup, control characters, doubt and stacked accents: none of the ways in which people write a name.
-UNUSUAL = re.compile(rf"[^\w\s{MARKS}{APOSTROPHES}{_PARTING}&‐‑‒–—\"“”.:!()×-]|_|\.\s*\.|^\s*`|`\s*$|[{MARKS}]{{5}}")
+UNUSUAL = re.compile(rf"[^\w\s{MARKS}{APOSTROPHES}{_PARTING}&‐‑‒–—\"“”.:!()×-]|\.\s*\.|^\s*`|`\s*$|[{MARKS}]{{5}}")
 _POSSESSED = re.compile(rf"{_RUN}(?:'+{_RUN})*'?|&")
 _POSSESSIVE = re.compile("'s$|'$")
 _TWINS = {"grey": "gray", "st": "saint"}

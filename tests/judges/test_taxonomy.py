@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fgvr.errors import UserError
 from fgvr.judges.base import Judgement
 from fgvr.judges.taxonomy import TaxonomyJudge
+from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.spelling import normalise
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Verdict
@@ -454,8 +455,65 @@ def test_what_is_accepted_is_near_enough(data: st.DataObject) -> None:
 def test_twins_in_case_spaces_and_accents_are_judged_alike(
     name: str, form: str, cased: type[str], space: str, slip: str
 ) -> None:
-    assume(not (slip and space == "_"))  # markup, in which no misspelling is looked for
     judge = TaxonomyJudge().bind(Taxonomy.flat(DATA_SETS["food"]))
     twin = unicodedata.normalize(form, cased(name + slip)).replace(" ", space)  # pyright: ignore[reportArgumentType]
     for label in (name, "Pizza"):
         assert judge.verdicts([(label, twin)]) == judge.verdicts([(label, name + slip)])
+
+
+MAKES = Taxonomy(
+    {
+        "Dodge Ram Pickup 3500 Crew Cab 2010": ("Dodge", "Ram 3500", "Dodge Ram Pickup 3500 Crew Cab 2010"),
+        "AM General Hummer SUV 2000": ("AM General", "Humvee", "AM General Hummer SUV 2000"),
+        "Ram C/V Cargo Van Minivan 2012": ("Ram", "Cargo Van", "Ram C/V Cargo Van Minivan 2012"),
+        "HUMMER H2 SUT Crew Cab 2009": ("HUMMER", "H2", "HUMMER H2 SUT Crew Cab 2009"),
+    },
+    ("make", "model", "year"),
+    "car",
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "several", "node"),
+    [
+        ("Dodge Ram 3500 Crew Cab", False, None),  # without its year it is not the class
+        ("2010 Dodge Ram 3500 Crew Cab", False, "Dodge Ram Pickup 3500 Crew Cab 2010"),
+        ("AM General Hummer", False, None),
+        ("the AM General Hummer 2000", False, "AM General Hummer SUV 2000"),
+        ("AM General or Hummer", True, None),
+        ("AM General, Hummer", True, None),
+        ("Dodge Ram, HUMMER H2", True, None),
+        ("AM General Hummer H2", True, None),
+        ("HUMMER Dodge", True, None),
+    ],
+)
+def test_a_name_that_contains_another_is_one_name(answer: str, several: bool, node: str | None) -> None:
+    (judgement,) = TaxonomyJudge().bind(MAKES).verdicts([("Dodge Ram Pickup 3500 Crew Cab 2010", answer)])
+    assert (judgement.several, judgement.node) == (several, node)
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("Swainson´s Warblers", "Swainson's Warbler"),
+        ("Harris Sparrow", "Harris's Sparrow"),
+        ("Heermann's Gull", "Heermann Gull"),
+        ("Brandt’s Cormorant (Urile penicillatus)", "Brandt Cormorant"),
+        ("I think it's a Black & White Warbler.", "Black-and-white Warbler"),
+        ("a Mallard bird", "Mallard"),
+        ("The bird in the photo is a Heerman Gull", "Heermann Gull"),  # misspelt
+        ("Northern Cardinal (Passer domesticus)", None),  # its own is another
+        ("a Mallard cat", None),
+        ("It might be a Mallard", None),
+        ("It is not a Mallard.", None),
+    ],
+)
+def test_what_people_say_is_the_name(answer: str, label: str | None) -> None:
+    assert node(answer) == label
+
+
+@settings(deadline=None)
+@given(answer=st.text("FfinchRubyAs' .,()/&", max_size=20) | st.sampled_from(["It is a Ruby Finch.", "Ruby Finchs"]))
+def test_without_misspellings_the_judge_and_the_exact_reward_agree(answer: str) -> None:
+    (judgement,) = TaxonomyJudge(similarity=1).bind(BIRDS).verdicts([("Ruby Finch", answer)])
+    assert (judgement.verdict == Verdict.SPECIFIC) is (Names(BIRDS).find(answer) == "Ruby Finch")

@@ -66,6 +66,10 @@ def worth(reward: Reward, answer: str, label: str = "Ruby Finch") -> float | Non
         ("Finch", "Finch"),
         ("Owl, Little", "Owl, Little"),
         ("black and white owl", "Black-and-white Owl"),
+        ("Black & White Owls", "Black-and-white Owl"),
+        ("It's a Ruby Finch.", "Ruby Finch"),
+        ("a Ruby Finch bird", "Ruby Finch"),
+        ("Ruby Finch (Rubra vulgaris)", "Ruby Finch"),
         ("Hooter", "Hooter"),
     ],
 )
@@ -82,6 +86,8 @@ def test_exact_rewards_the_label_however_it_is_written(answer: str, label: str):
         ("Ruby Fintch", "Ruby Finch"),
         ("Ruby Finch (probably)", "Ruby Finch"),
         ("not a Ruby Finch", "Ruby Finch"),
+        ("It is not a Ruby Finch", "Ruby Finch"),
+        ("Ruby Finch (Passer domesticus)", "Ruby Finch"),  # which it is not
         ("Roundbill", "Ruby Finch"),  # the genus
         ("small songbirds", "Ruby Finch"),  # the family, by synonym
         ("bird", "Ruby Finch"),  # the root

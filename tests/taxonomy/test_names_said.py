@@ -32,8 +32,7 @@ CHANGES = (
     say.cases,
 )
 LEAST = 0.98  # of each kind of change that must be found
-# "Garden phlox" and "cautleya spicata" look like scientific names themselves, and two of these are no one plant's
-LESS = {("flower", "scientific names"): 0.96}
+LATIN_LABELS = ("cautleya spicata",)  # with another scientific name beside them they would be two things
 
 
 def variants(kind: str, names: list[str]) -> Iterator[tuple[str, str, str]]:
@@ -47,7 +46,8 @@ def variants(kind: str, names: list[str]) -> Iterator[tuple[str, str, str]]:
             for text in (f"{name} {noun}", f"{name} ({noun})", f"a {name} {noun}.", f"It is a {name.lower()} {noun}."):
                 yield "kinds", name, text
         for scientific in random.Random(name).sample(SCIENTIFIC_NAMES, 4):
-            if scientific.split()[0].lower() not in {other.lower() for other in names}:  # no hibiscus is a cactus
+            genera = {other.lower() for other in names}
+            if scientific.split()[0].lower() not in genera and name not in LATIN_LABELS:  # no hibiscus is a cactus
                 yield "scientific names", name, f"{name} ({scientific})"
     for change, title in ((say.without_body, "bodies"), (say.without_maker(MAKERS), "makers")):
         if title == "bodies" or kind.startswith(("aircraft", "car")):  # Lincoln's Sparrow is not a Lincoln
@@ -64,8 +64,7 @@ def test_what_people_say_for_a_class_is_that_class_and_never_another(kind: str, 
     for change, triples in found.items():
         assert [triple for triple in triples if triple[0] not in (None, triple[1])] == [], change
         missed = [triple for triple in triples if triple[0] is None]
-        least = LESS.get((kind, change), LEAST)
-        assert len(missed) <= (1 - least) * len(triples), (change, missed[:9])
+        assert len(missed) <= (1 - LEAST) * len(triples), (change, missed[:9])
 
 
 def test_every_name_of_one_world_is_foreign_in_another() -> None:
