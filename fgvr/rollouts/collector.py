@@ -29,6 +29,7 @@ from fgvr.shards.order import key_of
 from fgvr.types import Overlap, PromptBatch, RolloutBatch, RolloutGroup, ScoredGroup, UpdateBatch
 
 BARREN = 20  # batches in a row without a completion to learn from, after which a run stops
+NAMED = 5  # groups that one warning names
 
 log = logging.getLogger(__name__)
 
@@ -177,16 +178,23 @@ class Collector:
     def _sort_out(self, groups: Sequence[ScoredGroup]) -> list[ScoredGroup]:
         """Counts every group, and keeps those that can be learned from."""
         kept: list[ScoredGroup] = []
+        unscorable: list[str] = []
         before = self._found.cut_off
         for group in groups:
             self._found.count(group)
             if bool(group.rewards.isnan().all()) and any(answer is not None for answer in group.answers):
-                self._found.unscorable += 1
-                log.warning("no completion of %s could be scored: its group is dropped", group.rollout.example.uid)
+                unscorable.append(group.rollout.example.uid)
             elif not self._is_informative(group):
                 self._found.uninformative += 1
             else:
                 kept.append(group)
+        self._found.unscorable += len(unscorable)
+        if unscorable:
+            named = ", ".join(unscorable[:NAMED]) + (", …" if len(unscorable) > NAMED else "")
+            log.warning(
+                "no completion of %d of %d groups could be scored, so they are dropped: %s",
+                len(unscorable), len(groups), named,
+            )  # fmt: skip
         if self._found.cut_off > before and not self._told:
             self._told = True
             log.warning(
