@@ -173,11 +173,12 @@ class Chat:
 
     def _refuse(self, reply: HTTPReply, line: Line, probing: bool) -> None:
         """Raises what is wrong with a reply by its status."""
-        status, said = reply.status, f"status {reply.status} {line.quoted(reply.body)!r}"
+        status = reply.status
         if 200 <= status < 300:
             if reply.refused:
                 raise Passing(f"a reply {reply.refused}")
             return
+        said = f"status {status} {line.quoted(reply.body)!r}"
         if status in BUSY or status >= 500:
             raise Passing(said, busy=status == 429 or reply.after > 0, after=reply.after)
         if status < 400:
