@@ -33,9 +33,18 @@ def part_name(file: Path) -> Path:
 
 def put_in_place(beside: Path, file: Path) -> None:
     """Flushes a finished file to the disk and gives it its name; the rename is flushed too."""
-    _flush(beside)
+    flush(beside)
     os.replace(beside, file)
-    _flush(file.parent)
+    flush(file.parent)
+
+
+def flush(path: Path) -> None:
+    """Sends a file, or the entries of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sealed(content: Mapping[str, Any], indent: int | None = None) -> bytes:
@@ -90,11 +99,3 @@ def unsealed_line(line: bytes) -> dict[str, Any]:
 def _spelt(content: Mapping[str, Any], indent: int | None) -> bytes:
     separators = (",", ":") if indent is None else None
     return (json.dumps(content, indent=indent, sort_keys=True, separators=separators, allow_nan=False) + "\n").encode()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

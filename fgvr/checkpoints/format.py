@@ -24,7 +24,7 @@ import torch
 
 from fgvr.checkpoints.plain_data import plain
 from fgvr.errors import UserError
-from fgvr.whole_files import unsealed
+from fgvr.whole_files import flush, unsealed
 
 FORMAT = 1
 SUFFIX = ".ckpt"
@@ -83,7 +83,7 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         body = asdict(manifest)
         text = json.dumps({**body, "sha256": _own_hash(body)}, indent=1, sort_keys=True)
         _write_file(building / MANIFEST, text.encode())
-        _sync_folder(building)
+        flush(building)
         _put_in_place(building, path)
     except OSError as error:
         shutil.rmtree(building, ignore_errors=True)
@@ -276,9 +276,9 @@ def _put_in_place(building: Path, path: Path) -> None:
         # a folder cannot be renamed over another; the old one stays a valid checkpoint under its other name
         remove_checkpoint(aside)
         path.rename(aside)
-        _sync_folder(path.parent)
+        flush(path.parent)
     building.rename(path)
-    _sync_folder(path.parent)
+    flush(path.parent)
     remove_checkpoint(aside)
 
 
@@ -289,14 +289,6 @@ def _swept(path: Path) -> bool:
         log.warning("%s could not be removed (%s); the next start tries it again.", path, error.strerror)
         return False
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _open_confined(path: Path, name: str) -> BufferedReader:

@@ -1,11 +1,10 @@
 import collections
-import pickle
 import random
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_birds import BIRDS, PATHS, example
 
 from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.tasks import OpenWorld, Task, format_answer, parse_completion
@@ -13,25 +12,8 @@ from fgvr.errors import SampleError, UserError
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Answer, Example
 
-PATHS = {
-    name: path
-    for path in [
-        ("Finches", "Roundbill", "Red Finch"),
-        ("Finches", "Roundbill", "Blue Finch"),
-        ("Finches", "Roundbill", "Ash Finch"),
-        ("Finches", "Longbill", "Tall Finch"),
-        ("Wrens", "Cocktail", "Barred Wren"),
-        ("Wrens", "Cocktail", "Plain Wren"),
-    ]
-    for name in [path[-1]]
-}
-BIRDS = Taxonomy(PATHS, ("family", "genus", "species"), "bird", {"Red Finch": ("Rubra",)})
 NAMES = st.text(min_size=1).filter(lambda text: text.strip() and not set(text) & set("<>"))
 THOUGHTS = st.text() | st.just("maybe <answer>Wren</answer>") | st.just("1 < 2 <b>")
-
-
-def example(label: str = "Red Finch", uid: str = "x-1", **extra: Any) -> Example:
-    return Example(uid, (b"photo", b"positive"), label, PATHS[label], "val", "seen", "birds", extra)
 
 
 @given(NAMES, st.none() | THOUGHTS)
@@ -197,113 +179,5 @@ def test_settings_are_checked_against_the_taxonomy() -> None:
         OpenWorld(depth={"tribe": 1.0}).bind(BIRDS)
     with pytest.raises(UserError, match="angle bracket"):
         OpenWorld().bind(Taxonomy.flat(["a<b", "c"]))
-    with pytest.raises(UserError, match="between 2 and 26"):
-        ClosedWorld(options=1)
     with pytest.raises(ValueError, match="bind"):
         OpenWorld(depth={"family": 1.0}).target(example(), random.Random(0))
-
-
-@given(st.integers(0, 2**32), st.integers(2, 6), st.booleans(), st.sampled_from(sorted(PATHS)))
-def test_the_order_of_options_never_changes_which_is_right(seed: int, options: int, letters: bool, label: str) -> None:
-    task = ClosedWorld(options, letters).bind(BIRDS)
-    shown = task.prepare(example(label), random.Random(seed))
-    answer = task.parse(task.target(shown, random.Random(0)), shown)
-    assert answer == Answer(label)
-    assert len(task.shown(shown)) == len(set(task.shown(shown))) == options
-    text = task.messages(shown, random.Random(1))[0]["content"][-1]["text"]
-    lines = [line.split(" ", 1)[1] for line in text.splitlines()[1:-1]]
-    assert lines == list(task.shown(shown))
-
-
-def test_positions_of_the_label_are_balanced_with_and_without_prepare() -> None:
-    task, rng = ClosedWorld(letters=True).bind(BIRDS), random.Random(0)
-    for shown in (
-        [example(uid=f"x-{i}") for i in range(2000)],
-        [task.prepare(example(), rng) for _ in range(2000)],
-    ):
-        letters = collections.Counter(task.target(entry, rng) for entry in shown)
-        assert len(letters) == 4
-        assert all(400 < count < 600 for count in letters.values())  # 500 each, five standard errors are 97
-
-
-def test_unprepared_order_is_the_same_in_another_process_and_varies_with_the_seed() -> None:
-    task = ClosedWorld().bind(BIRDS)
-    copied = pickle.loads(pickle.dumps(task))
-    entries = [example(uid=f"x-{i}") for i in range(20)]
-    assert [task.shown(entry) for entry in entries] == [copied.shown(entry) for entry in entries]
-    assert [task.shown(entry) for entry in entries] != [ClosedWorld(seed=1).bind(BIRDS).shown(e) for e in entries]
-
-
-def test_distractors_come_from_the_nearest_relatives() -> None:
-    task = ClosedWorld(options=4).bind(BIRDS)
-    assert set(task.shown(example())) == {"Red Finch", "Blue Finch", "Ash Finch", "Tall Finch"}
-    assert {"Red Finch", "Blue Finch", "Ash Finch"} == set(ClosedWorld(options=3).bind(BIRDS).shown(example()))
-    assert len(ClosedWorld(options=9).bind(BIRDS).shown(example())) == 6
-
-
-def test_no_distractor_is_right_too() -> None:
-    nested = Taxonomy({"Finch": ("Finch",), "Red Finch": ("Finch", "Red Finch"), "Wren": ("Wren",)}, ("a", "b"), "bird")
-    red = Example("r", (b"",), "Red Finch", ("Finch", "Red Finch"), "val", "seen", "birds")
-    assert set(ClosedWorld().bind(nested).shown(red)) == {"Red Finch", "Wren"}
-    given_too = Example(
-        "r", (b"",), "Finch", ("Finch",), "val", "seen", "b", {"options": ["red finch", "Wren", "wren", "finch"]}
-    )
-    assert set(ClosedWorld().bind(nested).shown(given_too)) == {"Finch", "Wren"}
-
-
-def test_given_options_are_used_in_their_order() -> None:
-    task = ClosedWorld(options=3).bind(BIRDS)
-    entry = example(options=["Plain Wren", "Rubra", "Made-up Bird", "Ash Finch"])
-    assert set(task.shown(entry)) == {"Red Finch", "Plain Wren", "Made-up Bird"}
-    for bad in ("Plain Wren", [1, 2], None):
-        with pytest.raises(SampleError, match="x-1: options must be a list"):
-            task.shown(example(options=bad))
-    with pytest.raises(SampleError, match="second class"):
-        task.shown(example(options=["Red Finch"]))
-
-
-def test_closed_world_replies() -> None:
-    task = ClosedWorld(letters=True).bind(BIRDS)
-    entry = example(shown=["Blue Finch", "Red Finch", "Ash Finch", "Plain Wren"])
-
-    def read(text: str) -> str | None:
-        answer = task.parse(f"<answer>{text}</answer>", entry)
-        return answer.text if answer else None
-
-    for text in ["B", "b", "(B)", "B.", "B) Red Finch", "b. rubra", "red finch", "Rubra", "the Red Finch."]:
-        assert read(text) == "Red Finch", text
-    # A reply that names no single option stays as it is, and no judge will find it right.
-    for text in ["A, B", "A B", "A or B", "B) Blue Finch", "Z", "Red, Finch", "Red Finch or Ash Finch", "Tall Wren"]:
-        assert read(text) == text
-    assert read("") is None
-    assert task.parse("B", entry) is None
-    with pytest.raises(ValueError, match="pass the example"):
-        task.parse("<answer>B</answer>")
-
-
-def test_letters_mean_nothing_where_none_are_shown() -> None:
-    entry = example(shown=["Blue Finch", "Red Finch"])
-    assert ClosedWorld().bind(BIRDS).parse("<answer>B</answer>", entry) == Answer("B")
-
-
-def test_all_classes_as_options_need_no_label():
-    task = ClosedWorld("all").bind(BIRDS)
-    assert not task.needs_label
-    assert ClosedWorld().needs_label
-    photos = [Example(f"{n}.jpg", (b"",), "", (), "predict", "", "photos") for n in range(8)]
-    shown = [task.shown(photo) for photo in photos]
-    assert all(sorted(options) == sorted(BIRDS.paths) for options in shown)
-    assert len(set(shown)) > 1, "the order is drawn for each photo"
-    assert shown == [task.shown(photo) for photo in photos]
-    assert all(f"- {name}\n" in task.choices(photos[0]) for name in BIRDS.paths)
-    label = sorted(BIRDS.paths)[0]
-    assert task.parse(f"<answer>{label.upper()}</answer>", photos[0]) == Answer(label)
-
-
-def test_letters_for_all_classes_end_with_the_alphabet():
-    few, many = Taxonomy.flat([f"class {n}" for n in range(26)]), Taxonomy.flat([f"class {n}" for n in range(27)])
-    photo = Example("x.jpg", (b"",), "", (), "predict", "", "photos")
-    task = ClosedWorld("all", letters=True).bind(few)
-    assert task.parse("<answer>Z</answer>", photo) == Answer(task.shown(photo)[25])
-    with pytest.raises(UserError, match="27 classes: leave them out"):
-        ClosedWorld("all", letters=True).bind(many)
