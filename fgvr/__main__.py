@@ -105,16 +105,18 @@ def _run_lightning(args: list[str]) -> int:
 
 
 def _run_tool(command: str, args: list[str]) -> None:
-    from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser  # pyright: ignore[reportPrivateImportUsage]
+    from jsonargparse import ActionConfigFile, ArgumentError  # pyright: ignore[reportPrivateImportUsage]
 
     from fgvr.cli_help import explain
+    from fgvr.settings.said import SayingParser, complete_help
 
     tool = TOOLS[command]
     function: Callable[..., Any] = getattr(importlib.import_module(tool.module), tool.function)
     prog = f"python -m fgvr {command}"
-    parser = ArgumentParser(prog=prog, description=tool.help, parser_mode="omegaconf", exit_on_error=False)
+    parser = SayingParser(prog=prog, description=tool.help, parser_mode="omegaconf", exit_on_error=False)
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a yaml file with the options below")
     parser.add_function_arguments(function)
+    args = complete_help(parser, args)
     try:
         options = parser.instantiate(parser.parse_args(args))
     except (ArgumentError, ValueError, TypeError) as error:
@@ -130,7 +132,7 @@ def _overview() -> str:
         [
             f"fgvr {fgvr.__version__}: name what is in a photo as finely as one can without being wrong",
             "",
-            "usage: python -m fgvr COMMAND [--config FILE] [--KEY VALUE ...]",
+            "usage: python -m fgvr COMMAND [--config FILE ...] [--SETTING VALUE ...]     (or fgvr COMMAND ...)",
             "",
             "runs:",
             *runs,
@@ -138,7 +140,8 @@ def _overview() -> str:
             "tools:",
             *tools,
             "",
-            "python -m fgvr COMMAND --help says what a command takes; --print_config prints its whole config.",
+            "python -m fgvr COMMAND --help says what a command takes, with --model.help, --data.help or --source.help",
+            "what their settings mean; --print_config prints the whole config of a run.",
         ]
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import pydoc
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -51,6 +50,9 @@ from fgvr.runs.folder import (
     set_later_aside,
 )
 from fgvr.runs.overlaid import replaced_lists
+from fgvr.settings.refused import refuse_nulls, refuse_settings, users_own
+from fgvr.settings.said import SayingParser, complete_help
+from fgvr.settings.taken_over import say_another_task, take_over_task
 from fgvr.strategies.checkpoint_io import WholeCheckpointIO
 from fgvr.strategies.named_weights import with_named_weights
 from fgvr.whole_files import write_whole
@@ -59,11 +61,18 @@ log = logging.getLogger(__name__)
 
 VERBS = {
     "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "ckpt_path", "weights_only"},
-    "validate": {"model", "dataloaders", "datamodule", "verbose", "weights_only"},
-    "test": {"model", "dataloaders", "datamodule", "verbose", "weights_only"},
-    "predict": {"model", "dataloaders", "datamodule", "return_predictions", "weights_only"},
+    "validate": {"model", "dataloaders", "datamodule", "ckpt_path", "verbose", "weights_only"},
+    "test": {"model", "dataloaders", "datamodule", "ckpt_path", "verbose", "weights_only"},
+    "predict": {"model", "dataloaders", "datamodule", "ckpt_path", "return_predictions", "weights_only"},
 }
-PRECISIONS = ("None", "32-true", "32", "bf16-mixed")
+CKPT_PATH = (
+    "the checkpoint to evaluate: its path, 'best', 'last' (by default), or 'none' for the model as the config builds "
+    "it, which is the zero-shot baseline of a pretrained one"
+)
+
+
+class RunParser(SayingParser, LightningArgumentParser):
+    """LightningCLI's parser, whose help says what each setting means."""
 
 
 class FGVRCLI(LightningCLI):
@@ -82,7 +91,8 @@ class FGVRCLI(LightningCLI):
             LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            parser_kwargs={**options, "prog": "python -m fgvr", self.verb: options},
+            parser_kwargs={**options, self.verb: {**options, "description": getattr(self, self.verb).__doc__}},
+            parser_class=RunParser,
             save_config_callback=None,
             seed_everything_default=0,
             auto_configure_optimizers=False,
@@ -97,13 +107,17 @@ class FGVRCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=RunFolder, help="the run's folder, its checkpoints and how it is resumed")
+        if self.verb != "fit":
+            parser.add_argument("--ckpt_path", type=str | None, default=None, help=CKPT_PATH)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        line = list(args) if isinstance(args, list) else []
+        own = self._parser(self.verb)
+        own.prog = f"{parser.prog} {self.verb}"
+        line = complete_help(own, list(args) if isinstance(args, list) else [])
         try:
             self.config = parser.parse_args(line)
         except (ArgumentError, ValueError, TypeError) as error:
-            raise UserError(explain(self._parser(self.verb), line[1:], error)) from error
+            raise UserError(explain(own, line[1:], error)) from error
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would let a checkpoint's hyper-parameters override the config: a run is what its config says."""
@@ -112,6 +126,8 @@ class FGVRCLI(LightningCLI):
         config = self.config[self.verb]
         if config.get("run") is None:
             raise UserError("A run needs a folder: give run.dir in the config, or --run.dir runs/NAME.")
+        refuse_nulls(config.as_dict(), {"trainer": Trainer, "run": RunFolder})
+        take_over_task(config)
         given = config.trainer.default_root_dir
         self.run = RunFolder(**vars(config.run))
         if given is not None and Path(given) != self.run.dir:
@@ -123,7 +139,7 @@ class FGVRCLI(LightningCLI):
         for line in replaced_lists([Path(file) for file in config.get("config") or []]):
             log.info(line)
         if self.verb == "fit":
-            _refuse_settings(self.plain_config)
+            refuse_settings(self.plain_config)
             self.stack.push(partial(_note_how_to_go_on, self.run))
             say_if_ctrl_c_is_ignored()
             if _leads():
@@ -144,6 +160,8 @@ class FGVRCLI(LightningCLI):
         self.model = self._get(self.config_init, "model")
         if isinstance(self.model, PolicyModule):
             self.model.policy_config.backbone.check()  # before any data is drawn for it
+        if self.start.checkpoint is None:
+            say_another_task(self.model, self.datamodule)
         self.trainer = self.instantiate_trainer()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -165,7 +183,10 @@ class FGVRCLI(LightningCLI):
             # the curves after the checkpoint, or all of a run that was stopped before its first one, are drawn again
             done = self.start.manifest.step if self.start.manifest else None
             kwargs["logger"] = StepLogger(self.run.dir, done) if self._trains else False
-        return with_named_weights(with_step_loggers(super().instantiate_trainer(**kwargs)))
+        try:
+            return with_named_weights(with_step_loggers(super().instantiate_trainer(**kwargs)))
+        except (ImportError, TypeError, ValueError) as error:  # as lightning refuses what the settings say
+            raise UserError(f"trainer: {error}") from error
 
     def fit(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
         """Trains from where the run stands to its end, then evaluates the final weights in full."""
@@ -243,6 +264,8 @@ class FGVRCLI(LightningCLI):
         def evaluate() -> dict[str, float]:
             with _without_training_state():
                 self.trainer.validate(model, datamodule=datamodule, ckpt_path=self._checkpoint, verbose=False)
+            if isinstance(model, PolicyModule):
+                model.check_start(self.figures.figures)
             return self.figures.figures
 
         scores = getattr(model, "scores_start", False) and not self.trainer.fast_dev_run  # pyright: ignore[reportAttributeAccessIssue]
@@ -300,35 +323,6 @@ def run_cli(args: list[str]) -> None:
 def _leads() -> bool:
     """Whether this is the one process of the run that may change its folder; asked before the processes have met."""
     return rank_zero_only.rank == 0 and LightningEnvironment().node_rank() == 0
-
-
-def _refuse_settings(config: dict[str, Any]) -> None:
-    """Raises UserError for what the trainer could be told but a training here could not keep to."""
-    trainer = config["trainer"]
-    if str(trainer.get("precision")) not in PRECISIONS:
-        raise UserError(
-            f"trainer.precision must be 32-true or bf16-mixed, got {trainer['precision']}: choose bf16-mixed for speed "
-            "(the weights are kept in float32 and 16-mixed would clip its gradients while they are scaled)."
-        )
-    data = pydoc.locate(config["data"]["class_path"])
-    if not isinstance(data, type) or not issubclass(data, ShardDataModule):
-        return
-    for key, defaults in (("limit_train_batches", ("None", "1.0")), ("overfit_batches", ("None", "0.0", "0"))):
-        if str(trainer.get(key)) not in defaults:  # as text, because 1.0 is everything and 1 is a single batch
-            raise UserError(
-                f"trainer.{key} must be left out with {data.__name__}, got {trainer[key]}: the stream counts its own "
-                "batches, so shorten an epoch with data.init_args.epoch_length instead."
-            )
-
-
-def users_own(error: BaseException) -> BaseException:
-    """The UserError that jsonargparse wrapped on its way up, or `error` itself when there is none."""
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, UserError):
-            return link
-        link = link.__cause__ or link.__context__
-    return error
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -21,7 +21,8 @@ LAYERS = (  # lowest first; rooms of one layer know nothing of each other
     {"datamodules", "rollouts", "modules", "strategies"},
     {"metrics"},
     {"pictures"},
-    {"callbacks", "cli_help"},
+    {"callbacks", "settings"},
+    {"cli_help"},
     {"cli", "tools"},
     {"__main__"},
 )

@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonargparse import ArgumentParser
 
-from fgvr.cli_help import class_parameters, config_files, explain, missing_class, nearest, one_line
+from fgvr.__main__ import main
+from fgvr.cli_help import explain, one_line
 from fgvr.runs.folder import RunFolder
 
 
@@ -62,36 +64,6 @@ def test_a_missing_file(parser: ArgumentParser) -> None:
     assert explain(parser, ["--config=nowhere.yaml"], "") == "nowhere.yaml: there is no such file."
 
 
-def test_where_configs_are_named() -> None:
-    assert config_files(["--config", "a", "--x", "1", "--config=b", "-c", "d"]) == [Path("a"), Path("b"), Path("d")]
-
-
-def test_classes_that_are_not_there() -> None:
-    assert missing_class("toy_run.ToyModel") is None
-    assert missing_class("fgvr.modulez.SFT") == "there is no modulez in fgvr; the nearest is fgvr.modules."
-    assert missing_class("nowhere.at.All") == "there is no module nowhere to import nowhere.at.All from."
-    assert missing_class("os.system") == "os.system is not a class."
-
-
-def test_parameters_that_a_class_passes_on() -> None:
-    assert {"monitor", "patience"} <= class_parameters(_early_stopping())
-
-
-def _early_stopping() -> type:
-    from lightning.pytorch.callbacks import EarlyStopping
-
-    class Later(EarlyStopping):
-        def __init__(self, begin: int = 0, **kwargs: object) -> None:
-            super().__init__(**kwargs)  # pyright: ignore[reportArgumentType]
-
-    return Later
-
-
-def test_nearest() -> None:
-    assert nearest("batchsize", ["batch_size", "workers"]) == "batch_size"
-    assert nearest("zzz", ["batch_size"]) is None
-
-
 def test_many_lines_become_one() -> None:
     raised = "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
     raised += "  x\nfgvr.errors.UserError: bad."
@@ -103,3 +75,54 @@ def test_many_lines_become_one() -> None:
         "  Given value type: x"
     )
     assert one_line(parsed) == "model: a.B: lr: must be of type float, got abc"
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            "shards --source Imagefolder --source.root x --out y",
+            "--source: there is no class Imagefolder; the nearest is ImageFolder.",
+        ),
+        ("shards --source.root x --out y", "--source.root: say first whose setting this is: --source CLASS, one of"),
+        ("shards --source ImageFolder --source.rot x --out y", "the nearest is source.root."),
+        ("shards --out y", "source is required: give it in the config or as --source."),
+        ("fit --config configs/photos.yaml --model SFTT", "--model: there is no class SFTT; the nearest is SFT."),
+        (
+            "fit --config configs/photos.yaml --data.task OpenWrld",
+            "there is no class OpenWrld; the nearest is OpenWorld.",
+        ),
+        ("fit --config configs/photos.yaml --model.optimizer.lrr 4", "the nearest is model.optimizer.lr."),
+        (
+            "fit --config configs/photos.yaml --model.optimizr.lr 4",
+            "no setting model.optimizr; the nearest is model.optimizer.",
+        ),
+        (
+            "fit --config configs/photos.yaml --model.policy.backbone.hiddn 4",
+            "the nearest is model.policy.backbone.hidden.",
+        ),
+        ("fit --config configs/photos.yaml --data.task.questio x", "the nearest is data.task.question."),
+        ("fit --config configs/photos.yaml --lr 4", "the nearest is model.init_args.optimizer.lr."),
+        ("fit --config configs/photos.yaml --model.optimizer.help", "see --model.help."),
+        ("fit --model.help Foo", "--model.help: there is no class Foo; there are "),
+        (
+            "fit --config configs/aviary/speciarl/binary.yaml",
+            "--config configs/aviary/speciarl.yaml --config configs/aviary/speciarl/binary.yaml.",
+        ),
+        (
+            "fit --config configs/speciarl/binary.yaml",
+            "--config configs/speciarl_qwen2_5_vl_7b.yaml --config configs/speciarl/binary.yaml.",
+        ),
+    ],
+)
+def test_a_mistake_as_typed_is_one_sentence_with_what_to_type(capsys: Any, line: str, sentence: str) -> None:
+    assert main(line.split()) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert sentence in said[0]
+
+
+@pytest.mark.parametrize("option", ["--trainer.max_step", "--model.max_new", "--model.optimizer.l", "--conf"])
+def test_the_beginning_of_a_setting_is_not_taken_for_it(capsys: Any, option: str) -> None:
+    assert main(["fit", "--config", "configs/photos.yaml", option, "4"]) == 2
+    assert f"there is no setting {option[2:]}; the nearest is {option[2:]}" in capsys.readouterr().err

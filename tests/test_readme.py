@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import photo
 from PIL import Image
 
@@ -50,16 +51,21 @@ def test_every_file_the_readme_names_is_there():
         assert (ROOT / path).is_file(), path
 
 
-def test_a_folder_of_photos_packs_trains_and_exports_with_the_three_commands(tmp_path: Path):
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+def draw_photos(folder: Path) -> None:
+    """A user's folder: the configs, and twelve drawn photos of each of four classes in files of several kinds."""
+    (folder / "configs").symlink_to(ROOT / "configs")
     aviary = Aviary(species=48, unseen=0, size=96)
     suffixes = ("jpg", "PNG", "webp")
     for number, species in enumerate(aviary.species[::12]):
-        folder = tmp_path / "photos" / species
-        folder.mkdir(parents=True)
+        place = folder / "photos" / species
+        place.mkdir(parents=True)
         for index in range(12):
             picture = aviary.draw(species, index).resize((120, 80), Image.Resampling.BICUBIC)
-            picture.save(folder / f"{number}-{index}.{suffixes[index % 3]}")
+            picture.save(place / f"{number}-{index}.{suffixes[index % 3]}")
+
+
+def test_a_folder_of_photos_packs_trains_and_exports_with_the_three_commands(tmp_path: Path):
+    draw_photos(tmp_path)
     packed, fitted, exported = next(block for block in BLOCKS if "--source ImageFolder" in block).strip().splitlines()
     run(packed, tmp_path)
     manifest = json.loads((tmp_path / "data" / "photos" / "manifest.json").read_text())
@@ -70,6 +76,30 @@ def test_a_folder_of_photos_packs_trains_and_exports_with_the_three_commands(tmp
     assert figures["seen/n"] == 8  # a fifth of twelve, for each of four classes
     run(exported, tmp_path)
     assert (tmp_path / "exports" / "photos" / "model.safetensors").is_file()
+
+
+def test_reinforcement_learning_goes_on_from_ones_own_model_with_its_own_question(tmp_path: Path):
+    draw_photos(tmp_path)
+    packed, fitted, _ = next(block for block in BLOCKS if "--source ImageFolder" in block).strip().splitlines()
+    run(packed, tmp_path)
+    taught = "--data.task.question 'Which bird is this?'"
+    run(f"{fitted} {taught} --trainer.max_steps 60 --trainer.val_check_interval 60", tmp_path)
+    end = json.loads((tmp_path / "runs/photos/final_metrics.json").read_text())
+    for name in ("photos_grpo", "photos_speciarl"):
+        line = f"python -m fgvr fit --config configs/{name}.yaml"
+        said = run(f"{line} --trainer.max_steps 2 --trainer.val_check_interval 2", tmp_path)
+        assert "was taught to answer" not in said
+        figures = json.loads((tmp_path / "runs" / name / "final_metrics.json").read_text())
+        for key in ("seen/exact", "seen/parse_failures"):
+            assert figures[f"start/{key}"] == pytest.approx(end[key])  # it is asked what it was taught
+        settings = yaml.safe_load((tmp_path / "runs" / name / "config.yaml").read_text())
+        assert settings["data"]["init_args"]["task"]["init_args"]["question"] == "Which bird is this?"
+    other = "--run.dir runs/other --data.task OpenWorld --data.task.question 'Say AB.' --model.max_new_tokens 1"
+    words = [sys.executable, *shlex.split(line)[1:], *shlex.split(other)]
+    refused = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert refused.returncode == 2
+    assert "This run asks 'Say AB. Give" in refused.stderr
+    assert "seen/parse_failures 1.000 break it" in refused.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("picture", sorted((ROOT / "assets").glob("*.png")), ids=lambda path: path.name)

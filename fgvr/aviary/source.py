@@ -38,8 +38,8 @@ class Aviary(Source):
     and have val and test pictures only. So have `novel` others, drawn from the rest: held out of a later stage of
     training, while an earlier one, on the same birds without them, knew them. `train`, `val` and `test` count pictures
     a species. `size` is the side in pixels, 56 to 512. `difficulty`, 0 to 1, sets the size of the mark, how near its
-    colour is to what it lies on, and how much pose, light, cover and noise vary. Raises UserError when a setting is out
-    of range.
+    colour is to what it lies on, and how much pose, light, cover and noise vary. `seed` decides what is drawn. Raises
+    UserError when a setting is out of range.
     """
 
     dataset = "aviary"

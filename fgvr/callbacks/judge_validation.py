@@ -84,10 +84,11 @@ class JudgeValidation(Callback):
     `answers.jsonl` of the latest pass into the Trainer's root folder. Shows bars of verdicts, tables, and a cohort's
     `pictures` photos with their answers and as many of its commonest confusions; `show` says where they go.
 
-    `samples` has several answers drawn for each photo besides. `second` judges the same answers, to see how far the two
-    agree. `weights` are those of `summary`. A pass in which more than the share `max_unjudged` of the answers gets no
-    verdict ends in a UserError. The sanity check only tries the judge. Raises UserError when `pictures` is negative or
-    a share outside [0, 1], for a judge that cannot work, and when there is no datamodule.
+    `judge` decides every figure. `samples` has several answers drawn for each photo besides. `second` judges the same
+    answers, to see how far the two agree. `weights` are those of `summary`. A pass in which more than the share
+    `max_unjudged` of the answers gets no verdict ends in a UserError. The sanity check only tries the judge. Raises
+    UserError when `pictures` is negative or a share outside [0, 1], for a judge that cannot work, and when there is no
+    datamodule.
     """
 
     def __init__(

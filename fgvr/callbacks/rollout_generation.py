@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 class RolloutGeneration(Callback):
     """Samples, scores and filters groups, and gives them to the module that learns from them.
 
-    `seed` decides what is sampled; None takes the run's. `max_unscorable` is the share of groups without any reward
-    past which training stops. Raises UserError for a module that does not learn from rollouts, and for a datamodule
-    without a task, a taxonomy and a batch size.
+    `engine` does the sampling; `seed` decides what is sampled; None takes the run's. `max_unscorable` is the share of
+    groups without any reward past which training stops. Raises UserError for a module that does not learn from
+    rollouts, and for a datamodule without a task, a taxonomy and a batch size.
     """
 
     def __init__(

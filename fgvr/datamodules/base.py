@@ -30,20 +30,22 @@ from fgvr.taxonomy.tree import Taxonomy
 class ShardDataModule(LightningDataModule, ABC):
     """Streams shard sets; a subclass says how an example becomes part of a batch.
 
-    Trains on split "train" of the cohorts seen and base. Validates and tests on the folders in `val` (default: those
-    of `train`), one loader per cohort, named in `cohorts` in the loaders' order. `batch_size` counts examples per
+    Trains on split "train" of the cohorts seen and base. Validates and tests on the folders in `val` (default: those of
+    `train`), one loader per cohort, named in `cohorts` in the loaders' order. `batch_size` counts examples per
     optimiser step over all ranks, `eval_batch_size` examples per rank and step. `eval_examples` caps each cohort,
     evenly over its classes. `epoch_length` and the weights are those of `ShuffledOrder`. The order depends on `seed`
     and these, never on `workers` or the number of ranks. `predict` is what to name: a folder of photos without labels,
-    or one photo. `allow_leaks` lets a set be validated or tested on pictures that another set trains on; the log then
-    names them. Raises UserError for such pictures, when the sets' taxonomies disagree, or when there is nothing to
-    predict.
+    or one photo. More than the share `max_bad_share` of samples that cannot be used ends the run. Samples are shuffled
+    among `window` neighbours. `allow_leaks` lets a set be validated or tested on pictures that another set trains on;
+    the log then names them. `task` may be left out of a config whose run starts from another's checkpoint: it then asks
+    the same. Raises UserError without a task, for pictures that leak, when the sets' taxonomies disagree, or when there
+    is nothing to predict.
     """
 
     def __init__(
         self,
         train: list[ShardSource],
-        task: Task,
+        task: Task | None = None,
         val: list[Path] | None = None,
         batch_size: int = 32,
         eval_batch_size: int = 32,
@@ -61,6 +63,11 @@ class ShardDataModule(LightningDataModule, ABC):
         self.prepare_data_per_node = False
         if not train:
             raise UserError("data.train must name at least one shard set, got an empty list")
+        if task is None:
+            raise UserError(
+                "data.task must say what is asked, such as fgvr.data.OpenWorld: only a run whose backbone is "
+                "fgvr.models.Trained may leave it out, and asks what that run was asked"
+            )
         self.train, self.task, self.val = list(train), task, val
         self.batch_size, self.eval_batch_size, self.eval_examples = batch_size, eval_batch_size, eval_examples
         self.workers, self.seed, self.epoch_length = workers, seed, epoch_length

@@ -55,7 +55,7 @@ class PromptData(AskingData):
     def __init__(
         self,
         train: list[ShardSource],
-        task: Task,
+        task: Task | None = None,
         *,
         batch_size: int = 16,
         max_prompt_tokens: int = 4096,

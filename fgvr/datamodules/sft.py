@@ -15,14 +15,14 @@ class SFTData(AskingData):
     """Packs each global batch into micro-batches of at most `micro_batch_tokens`, in rows of about `row_tokens`.
 
     A sequence longer than `micro_batch_tokens` is quarantined, never cut. Short rows keep dense attention cheap;
-    flash attention is best served by one, `row_tokens` = `micro_batch_tokens`. Augmentation is off unless asked for.
+    flash attention is best served by one, `row_tokens` = `micro_batch_tokens`. `augment` is off unless asked for.
     The other options are `ShardDataModule`'s.
     """
 
     def __init__(
         self,
         train: list[ShardSource],
-        task: Task,
+        task: Task | None = None,
         *,
         micro_batch_tokens: int = 8192,
         row_tokens: int = 512,

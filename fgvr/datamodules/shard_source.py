@@ -20,9 +20,10 @@ log = logging.getLogger(__name__)
 class ShardSource:
     """A shard set to train on, its weight in the mixture, and how to pack it when the folder holds none yet.
 
-    A set that is there must be the one that `source` and `pack` ask for. Without `pack` any options will do for it; a
-    new set is packed with the default ones and the data module's seed. `examples` are to be learned from, spread over
-    the classes; None takes all.
+    `path` is the set's folder; `weight` is in proportion to its size, 1 for each sample once an epoch. A set that is
+    there must be the one that `source` and `pack` ask for. Without `pack` any options will do for it; a new set is
+    packed with the default ones and the data module's seed. `examples` are to be learned from, spread over the classes;
+    None takes all.
     """
 
     path: Path

@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +23,9 @@ from transformers import (
     Qwen3VLConfig,
 )
 from transformers.models.qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.utils.hub import cached_file
 
 from fgvr.errors import UserError
+from fgvr.models.hub import Place, place_of
 from fgvr.models.processor import VISION_TOKENS, PixelBudget, Processor
 from fgvr.whole_files import unsealed
 
@@ -46,10 +47,11 @@ class Backbone(ABC):
     """A source of weights, in float32, and of the processor that goes with them.
 
     `reloadable` says whether the same weights can be had again, so that checkpoints need not hold those that are
-    frozen.
+    frozen; `learned` whether they know anything, so that it is worth evaluating them before they are trained.
     """
 
     reloadable: bool
+    learned = True
 
     def check(self) -> None:
         """Raises UserError when something is missing that no run makes for itself; asked before any data is made."""
@@ -64,7 +66,8 @@ class Backbone(ABC):
         """The model with its weights, on the CPU, in float32."""
 
     @abstractmethod
-    def processor(self, pixels: PixelBudget) -> Processor: ...
+    def processor(self, pixels: PixelBudget | None) -> Processor:
+        """Tokenizer and image processor; without a budget the one these weights were trained with, if it is known."""
 
     @abstractmethod
     def origin(self) -> dict[str, str]:
@@ -76,22 +79,24 @@ class Backbone(ABC):
 
 
 class Pretrained(Backbone):
-    """A Qwen2.5-VL or Qwen3-VL checkpoint: a folder, or a hub id where there is a network.
+    """A Qwen2.5-VL or Qwen3-VL checkpoint.
 
-    `revision` pins a hub commit. Raises UserError when it cannot be read, is of another architecture or lacks weights.
+    `path` is a folder as the hub has it, for which no network is needed, or a hub id, which is taken from the cache
+    where the hub cannot be reached. `revision` pins a hub commit. Raises UserError when it cannot be read, is of
+    another architecture or lacks weights.
     """
 
     reloadable = True
 
     def __init__(self, path: str, revision: str | None = None) -> None:
-        self.path, self.revision = path, revision
+        self.path, self.revision = str(Path(path).expanduser()) if path.startswith("~") else path, revision
 
     def check(self) -> None:
         self.config()
 
     def config(self) -> PretrainedConfig:
         with self._readable("config.json"):
-            config = AutoConfig.from_pretrained(self.path, revision=self.revision)
+            config = AutoConfig.from_pretrained(self._place.source, revision=self._place.revision)
         if config.model_type not in FAMILIES:
             raise UserError(
                 f"the model's type must be one of {', '.join(FAMILIES)}, got {config.model_type!r} in {self.path!r}"
@@ -102,8 +107,8 @@ class Pretrained(Backbone):
         self.config()
         with self._readable("weights"):
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
-                self.path,
-                revision=self.revision,
+                self._place.source,
+                revision=self._place.revision,
                 dtype=torch.float32,
                 attn_implementation=attention,
                 output_loading_info=True,
@@ -117,10 +122,11 @@ class Pretrained(Backbone):
             )
         return model
 
-    def processor(self, pixels: PixelBudget) -> Processor:
+    def processor(self, pixels: PixelBudget | None) -> Processor:
         self.config()
         with self._readable("tokenizer and image processor"):
-            return Processor.from_folder(self.path, pixels, revision=self.revision)
+            budget = pixels or PixelBudget()
+            return Processor.from_folder(self._place.source, budget, revision=self._place.revision)
 
     def origin(self) -> dict[str, str]:
         folder = Path(self.path)
@@ -133,13 +139,15 @@ class Pretrained(Backbone):
             }
             card = folder / "README.md"
         else:
-            commit = getattr(self.config(), "_commit_hash", None) or self.revision or ""
+            self.config()
+            commit = self._place.commit
             found = {"name": self.path, "path": self.path, "digest": commit, "revision": commit}
-            cached = cached_file(
-                self.path, "README.md", revision=self.revision, _raise_exceptions_for_missing_entries=False
-            )
-            card = Path(cached) if cached else None
+            card = self._place.readme()
         return found | {"license": _licence(card), "dtype": _precision(self.config())}
+
+    @cached_property
+    def _place(self) -> Place:
+        return place_of(self.path, self.revision)
 
     @contextmanager
     def _readable(self, what: str) -> Iterator[None]:
@@ -191,12 +199,14 @@ def _licence(card: Path | None) -> str:
 class TinyQwen(Backbone):
     """A small random Qwen-VL with a tokenizer trained on given names: enough to learn the Aviary on a CPU.
 
-    `vocabulary` is a file of text to train the tokenizer on: a shard set's manifest.json (its names are taken) or
-    plain lines. `phrases` are further texts it should spell in few tokens, such as the task's question. Sizes are in
-    units; `seed` fixes the weights. Raises UserError for sizes that do not divide.
+    `vocabulary` is a file of text to train the tokenizer on: a shard set's manifest.json (its names are taken) or plain
+    lines. `phrases` are further texts it should spell in few tokens, such as the task's question; it learns `tokens` in
+    all. `family` is the architecture; `hidden`, `layers` and `heads` size its language model, `vision_hidden` and
+    `vision_layers` its tower. `seed` fixes the weights. Raises UserError for sizes that do not divide.
     """
 
     reloadable = False
+    learned = False
 
     def __init__(
         self,
@@ -229,12 +239,12 @@ class TinyQwen(Backbone):
             torch.manual_seed(self.seed)
             return AutoModelForImageTextToText.from_config(config, dtype=torch.float32, attn_implementation=attention)
 
-    def processor(self, pixels: PixelBudget) -> Processor:
+    def processor(self, pixels: PixelBudget | None) -> Processor:
         patch = 14 if self.family == "qwen2_5_vl" else 16
         settings: dict[str, Any] = {"patch_size": patch}
         if self.family == "qwen3_vl":
             settings |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-        return Processor(self._tokenizer(), Qwen2VLImageProcessorPil(**settings), pixels)
+        return Processor(self._tokenizer(), Qwen2VLImageProcessorPil(**settings), pixels or PixelBudget())
 
     def origin(self) -> dict[str, str]:
         name, nowhere = f"tiny random {self.family}", {"path": "", "revision": "", "digest": ""}

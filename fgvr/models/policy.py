@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -34,12 +34,15 @@ Part = Literal["vision", "projector", "language"]
 class PolicyConfig:
     """What is trained: a backbone, its pixel budget, what of it is frozen, adapters, and how attention is computed.
 
+    `backbone` is where weights and processor come from. Without `pixels` a run that starts from another one's
+    checkpoint keeps to that one's budget, any other takes the default one. `freeze` names parts that are not trained,
+    `lora` the adapters that are trained in place of the rest. `gradient_checkpointing` trades time for memory.
     `prefix_attention` says how groups that share their prompt attend, see `fgvr.kernels.prefix_attention`; None takes
     what goes with `attention`, "split" with sdpa and "varlen" with flash attention.
     """
 
     backbone: Backbone
-    pixels: PixelBudget = field(default_factory=PixelBudget)
+    pixels: PixelBudget | None = None
     freeze: tuple[Part, ...] = ()
     lora: LoRA | None = None
     attention: Attention = "sdpa"

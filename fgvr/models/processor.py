@@ -40,6 +40,7 @@ TAGS = frozenset({"<think>", "</think>", "<answer>", "</answer>"})
 class PixelBudget:
     """How many pixels an image may have after resizing; the aspect ratio is kept.
 
+    Smaller ones are enlarged to `min`, larger ones reduced to `max`: 28 x 28 pixels are one token of Qwen2.5-VL.
     Pixels of the resized image, which is a multiple of patch size x merge size on each side.
     Raises UserError unless 0 < min <= max.
     """

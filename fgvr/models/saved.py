@@ -33,7 +33,7 @@ def policy_card(policy: Policy) -> dict[str, Any]:
     return {
         "config": json.dumps(policy.base.config.to_dict(), default=str, sort_keys=True),
         "processor": files,
-        "pixels": asdict(config.pixels),
+        "pixels": asdict(policy.processor.pixels),
         "lora": None if config.lora is None else config.lora.plain(),
         "attention": config.attention,
         "trained": [name for name, _ in policy.trainable()],

@@ -6,7 +6,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,12 +28,24 @@ log = logging.getLogger(__name__)
 
 def read_policy(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A checkpoint's description of its policy, and the weights. Raises UserError for another kind of checkpoint."""
-    checkpoint = read_checkpoint(path)
-    if "fgvr_policy" not in checkpoint:
-        raise UserError(f"the checkpoint must come from a fgvr run, but {path} does not describe a policy")
+    checkpoint = _of_policy(path)
     weights = checkpoint["state_dict"].items()
     state = {name.removeprefix("policy."): value for name, value in weights if name.startswith("policy.")}
     return checkpoint["fgvr_policy"], state
+
+
+def _of_policy(path: Path) -> dict[str, Any]:
+    checkpoint = read_checkpoint(path)
+    if "fgvr_policy" not in checkpoint:
+        raise UserError(f"the checkpoint must come from a fgvr run, but {path} does not describe a policy")
+    return checkpoint
+
+
+@lru_cache(maxsize=8)
+def _described(path: Path, digest: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A checkpoint's description of its policy, and its run's settings; read once for each `digest` of its state."""
+    checkpoint = _of_policy(path)
+    return checkpoint["fgvr_policy"], checkpoint.get("fgvr", {}).get("config", {})
 
 
 class Rebuilt(Backbone):
@@ -63,7 +75,7 @@ class Rebuilt(Backbone):
             self.config(), dtype=torch.float32, attn_implementation=attention
         )
 
-    def processor(self, pixels: PixelBudget) -> Processor:
+    def processor(self, pixels: PixelBudget | None) -> Processor:
         with tempfile.TemporaryDirectory() as folder:
             for name, text in self.card["processor"].items():
                 (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
@@ -108,9 +120,9 @@ def rebuild(card: Mapping[str, Any], state: Mapping[str, Tensor], attention: Att
 class Trained(Backbone):
     """What another run has learned: the weights of one of its checkpoints, adapters merged, and its processor.
 
-    `run` is that run's folder, whose newest whole checkpoint is taken ("last") or the one that its best.json names
-    ("best"), or a checkpoint itself. Raises UserError when it is missing or damaged, and for another pixel budget than
-    it was trained with; never before it is asked for something.
+    `run` is that run's folder, or a checkpoint itself. Of a folder `checkpoint` takes the newest whole one ("last") or
+    the one that its best.json names ("best"). Raises UserError when it is missing or damaged, and for another pixel
+    budget than it was trained with; never before it is asked for something.
     """
 
     reloadable = True
@@ -145,7 +157,16 @@ class Trained(Backbone):
 
     @cached_property
     def card(self) -> dict[str, Any]:
-        return read_policy(self.path)[0]
+        return _described(self.path, self._digest)[0]
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings of that run as its checkpoint keeps them; empty where it was not started by a config."""
+        return _described(self.path, self._digest)[1]
+
+    @cached_property
+    def _digest(self) -> str:
+        return read_manifest(self.path).files[STATE].sha256
 
     def check(self) -> None:
         _ = self.path
@@ -163,22 +184,21 @@ class Trained(Backbone):
         model = policy.model if policy.config.lora is None else policy.model.merge_and_unload()
         return model.requires_grad_(True)
 
-    def processor(self, pixels: PixelBudget) -> Processor:
+    def processor(self, pixels: PixelBudget | None) -> Processor:
         own = PixelBudget(**self.card["pixels"])
-        if pixels != own:
+        if pixels not in (None, own):
             raise UserError(
                 f"the pixel budget must be the one that {self.path} was trained with, but policy.pixels has "
-                f"min={pixels.min} and max={pixels.max}: set min={own.min} and max={own.max}"
+                f"min={pixels.min} and max={pixels.max}: leave it out, or set min={own.min} and max={own.max}"
             )
-        return Rebuilt(self.card).processor(pixels)
+        return Rebuilt(self.card).processor(own)
 
     def origin(self) -> dict[str, str]:
         return dict(self._origin)
 
     @cached_property
     def _origin(self) -> dict[str, str]:
-        digest = read_manifest(self.path).files[STATE].sha256
-        return {**self.card["origin"], "kind": KIND, "path": str(self.path), "digest": digest}
+        return {**self.card["origin"], "kind": KIND, "path": str(self.path), "digest": self._digest}
 
 
 def how_to_make(run: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 class Optimizer:
     """AdamW (arXiv 1711.05101) with linear warm-up, then a constant or cosine rate.
 
-    `warmup` counts optimiser steps. The cosine ends at `floor` x lr at the last step. `max_grad_norm` clips the
+    `lr` is the rate at its highest, `schedule` what becomes of it then. `betas`, `eps` and `weight_decay` are AdamW's
+    own. `warmup` counts optimiser steps. The cosine ends at `floor` x lr at the last step. `max_grad_norm` clips the
     global norm. A step with a non-finite gradient is skipped and counted; after `max_skipped` in a row the run stops.
     Raises UserError outside the ranges.
     """
@@ -69,11 +70,10 @@ class Optimizer:
 class PolicyModule(LightningModule):
     """A policy under training, whose optimiser steps are taken in micro-batches.
 
-    `max_new_tokens` bounds the answers given at validation. `scores_start` says that the weights a run begins with are
-    evaluated too.
+    `policy` is what is trained, `optimizer` how its steps are taken. `max_new_tokens` bounds the answers given at
+    validation. The weights a run begins with are evaluated too, unless they are random.
     """
 
-    scores_start = False
     steps_per_batch = 1
     policy: Policy | None
     skipped: Tensor  # steps skipped for a non-finite gradient: in all, and in a row up to now
@@ -84,6 +84,15 @@ class PolicyModule(LightningModule):
         self.policy_config, self.optimizer_config, self.max_new_tokens = policy, optimizer, max_new_tokens
         self.policy = None
         self.register_buffer("skipped", torch.zeros(2, dtype=torch.long))
+
+    @property
+    def scores_start(self) -> bool:
+        """Whether the weights a run begins with are worth evaluating, as what it is compared with at its end."""
+        return self.policy_config.backbone.learned
+
+    def check_start(self, figures: Mapping[str, float]) -> None:
+        """Raises UserError when what the start scored says that the training would be in vain."""
+        return
 
     @cached_property
     def processor(self) -> Processor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -34,10 +34,12 @@ class GRPO(PolicyModule):
     were cut off are left out. Each rollout batch is split into `updates` optimiser steps, and gone through `epochs`
     times.
 
+    `sampling` says how many completions a prompt gets, and how. `micro_batch_tokens` bounds what a forward pass holds,
+    as far as whole groups allow: lower it when memory runs out. Where more than the share `max_start_failures` of the
+    start's validation answers cannot be read, nothing is trained.
+
     Rollouts are put into `rollouts` by the callback RolloutGeneration. Raises UserError for groups of one completion.
     """
-
-    scores_start = True
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class GRPO(PolicyModule):
         epochs: int = 1,
         micro_batch_tokens: int = 8192,
         max_new_tokens: int = 64,
+        max_start_failures: float = 0.95,
     ) -> None:
         super().__init__(policy, optimizer, max_new_tokens)
         if isinstance(reward, Reward):
@@ -83,12 +86,31 @@ class GRPO(PolicyModule):
             mask_truncated,
         )
         self.updates, self.epochs, self.micro_batch_tokens = updates, epochs, micro_batch_tokens
+        self.max_start_failures = max_start_failures
         self.steps_per_batch = updates * epochs
         self.rollouts: RolloutBatch | None = None
         self.last_rollouts: RolloutBatch | None = None
         self._frozen: list[Policy] = []  # in a list, so that it is no part of this module's weights
         self._sums: dict[str, float] = {}
         self._widest = 0.0
+
+    @property
+    def scores_start(self) -> bool:
+        return True  # even random weights: a start that cannot be read is said before hours are spent on it
+
+    def check_start(self, figures: Mapping[str, float]) -> None:
+        """Raises UserError when hardly a reply can be read: every group would earn the same, which teaches nothing."""
+        failed = {name: value for name, value in figures.items() if name.endswith("/parse_failures")}
+        if not failed or min(failed.values()) <= self.max_start_failures:
+            return
+        said = ", ".join(f"{name} {value:.3f}" for name, value in failed.items())
+        raise UserError(
+            f"Most replies of the start must be of the form that the task asks for, but {said} break it, and a group "
+            "whose replies all earn nothing teaches nothing: ask what its first run was taught (leave "
+            "data.init_args.task out), give it room to finish (max_new_tokens, now "
+            f"{self.max_new_tokens}), teach it the form by fgvr.modules.SFT first, or set "
+            "model.init_args.max_start_failures to 1.0 to train all the same"
+        )
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

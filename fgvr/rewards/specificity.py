@@ -110,7 +110,7 @@ def noisy(verdict: Verdict, probability: float, rng: random.Random) -> Verdict:
 
 
 class SpecificityReward(Reward):
-    """The verdicts of a judge on one group's answers, as scores by the rule of `specificity`.
+    """The verdicts of `judge` on one group's answers, as scores by the rule of `specificity`.
 
     A group with an answer that could not be judged has no scores at all: what its best is, is not known. Where
     unparsable replies stand apart they have none either, so the mean reward is that of answers alone: see it beside

@@ -28,7 +28,10 @@ ONE_AT_A_TIME = threading.Lock()  # for rewards that are not remote: they need n
 
 @dataclass(frozen=True)
 class Term:
-    """One reward of a sum. Weight 0 shows it in the logs without learning from it."""
+    """One reward of a sum.
+
+    The scores of `reward` count `weight` times. Weight 0 shows it in the logs without learning from it.
+    """
 
     reward: Reward
     weight: float = 1.0
@@ -65,8 +68,8 @@ class Scores:
 class WeightedSum:
     """The sum of weight times score over named rewards; the names are those of the logs.
 
-    A total is missing when any component with a weight other than 0 is. Raises UserError when there are no terms, a
-    term is no `Term` of a `Reward`, a weight is not finite, or all weights are 0.
+    `terms` are the rewards by name. A total is missing when any component with a weight other than 0 is. Raises
+    UserError when there are no terms, a term is no `Term` of a `Reward`, a weight is not finite, or all weights are 0.
     """
 
     def __init__(self, terms: dict[str, Term]) -> None:

@@ -41,15 +41,15 @@ NAMED = 5  # folders in a sentence
 class ImageFolder(Source):
     """Pictures in folders named after their classes: root/class/x.jpg or root/split/class/x.jpg.
 
-    Folders between are taxonomy ranks, coarse to fine (root/family/genus/class): as many as nine of ten pictures lie
-    under, or as `ranks` names, and a picture that lies elsewhere is refused; where the depth varies more than that, the
-    last folder alone is the class. `taxonomy` is a yaml file with root, ranks, paths and synonyms (default:
-    root/taxonomy.yaml where there is one); a folder may then go by any spelling or synonym of a class in it. `ranks`
-    names the folder levels, the class level last. `splits` says whether the top folders are splits; by default they are
-    when all of them are called so. `drop_numbers` says whether 001.Laysan_Albatross means "Laysan Albatross"; by
-    default such folders are refused. `leave_out` names folders of root that are not looked into. Hidden files and text
-    files are passed over; any other file that is not an image is refused, and so are links out of the root. Nothing is
-    looked for before it is asked for: a run on shards that are there already needs no pictures.
+    `root` is the folder to look in. Folders between are taxonomy ranks, coarse to fine (root/family/genus/class): as
+    many as nine of ten pictures lie under, or as `ranks` names, and a picture that lies elsewhere is refused; where the
+    depth varies more than that, the last folder alone is the class. `taxonomy` is a yaml file with root, ranks, paths
+    and synonyms (default: root/taxonomy.yaml where there is one); a folder may then go by any spelling or synonym of a
+    class in it. `ranks` names the folder levels, the class level last. `splits` says whether the top folders are
+    splits; by default they are when all of them are called so. `drop_numbers` says whether 001.Laysan_Albatross means
+    "Laysan Albatross"; by default such folders are refused. `leave_out` names folders of root that are not looked into.
+    Hidden files and text files are passed over; any other file that is not an image is refused, and so are links out of
+    the root. Nothing is looked for before it is asked for: a run on shards that are there already needs no pictures.
     """
 
     def __init__(

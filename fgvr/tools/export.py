@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.filesize import decimal
 
 from fgvr.checkpoints.format import newest_checkpoint, read_manifest
 from fgvr.data.images import open_image
-from fgvr.data.tasks import OpenWorld, Task
+from fgvr.data.tasks import OpenWorld
+from fgvr.datamodules.asked import task_of
 from fgvr.errors import UserError, shown
 from fgvr.models import Processor
 from fgvr.models.saved import Agreement, Question, compare, write_hf_folder
@@ -179,7 +179,7 @@ def comparison(data: Path | None, config: Mapping[str, Any], samples: int) -> tu
     if folder is None:
         raise UserError("the comparison needs photos, but the run's shard set is not here: name one with --data FOLDER")
     manifest = load_manifest(folder)
-    task = task_of(settings).bind(Taxonomy.from_dict(manifest.taxonomy))
+    task = (task_of(config) or OpenWorld()).bind(Taxonomy.from_dict(manifest.taxonomy))
     questions: list[Question] = []
     for example in spread(folder, tuple(sorted(set(manifest.cohorts.values()))), samples):
         rng = random.Random(example.uid)
@@ -196,15 +196,6 @@ def comparison(data: Path | None, config: Mapping[str, Any], samples: int) -> tu
 def text_of(question: Question) -> str:
     """What stands beside the photo in a question."""
     return str(next(part["text"] for part in question[0][-1]["content"] if part["type"] == "text"))
-
-
-def task_of(settings: Mapping[str, Any]) -> Task:
-    """The task that a run's data settings name; plain naming where they name none."""
-    if not settings.get("task"):
-        return OpenWorld()
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--task", type=Task)
-    return parser.instantiate(parser.parse_object({"task": settings["task"]})).task
 
 
 def spread(folder: Path, cohorts: tuple[str, ...], samples: int) -> list[Example]:

@@ -176,8 +176,10 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused(tmp_path):
 
 
 def test_sources_that_cannot_be_read_are_refused_with_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="checkpoint folder with a config"):
+    with pytest.raises(UserError, match="there is no folder .*nowhere"):
         Pretrained(str(tmp_path / "nowhere")).config()
+    with pytest.raises(UserError, match="checkpoint folder with a config"):
+        Pretrained(str(tmp_path)).config()
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="must be one of qwen2_5_vl"):
         Pretrained(str(tmp_path)).config()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import prompt, sequenced, tiny_policy
 
-from fgvr.checkpoints.format import STATE, read_manifest, write_checkpoint
+from fgvr.checkpoints.format import STATE, read_checkpoint, read_manifest, write_checkpoint
 from fgvr.data.collate import pack
 from fgvr.errors import UserError
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained, Trained
@@ -210,5 +210,21 @@ def test_no_best_checkpoint_is_refused(tmp_path: Path):
 
 def test_another_pixel_budget_than_the_checkpoint_s_is_refused(tmp_path: Path):
     save(noisy(tiny_policy()), tmp_path)
-    with pytest.raises(UserError, match=r"has min=784 and max=784: set min=784 and max=7056"):
+    with pytest.raises(UserError, match=r"has min=784 and max=784: leave it out, or set min=784 and max=7056"):
         Trained(str(tmp_path)).processor(PixelBudget(784, 784))
+
+
+def test_without_a_pixel_budget_the_checkpoint_s_is_kept_to(tmp_path: Path):
+    save(noisy(tiny_policy()), tmp_path)
+    backbone = Trained(str(tmp_path))
+    policy = Policy(PolicyConfig(backbone), backbone.processor(None))
+    assert policy.processor.pixels == PIXELS
+    assert PixelBudget(**policy_card(policy)["pixels"]) == PIXELS
+
+
+def test_the_settings_of_the_run_are_known_where_it_had_any(tmp_path: Path):
+    path = save(noisy(tiny_policy()), tmp_path / "run")
+    assert Trained(str(path)).settings == {}
+    content = read_checkpoint(path) | {"fgvr": {"config": {"data": {"init_args": {"task": {"class_path": "x"}}}}}}
+    write_checkpoint(content, tmp_path / "other" / "checkpoints" / "step-00000004.ckpt")
+    assert Trained(str(tmp_path / "other")).settings["data"]["init_args"]["task"] == {"class_path": "x"}

@@ -7,7 +7,7 @@ from conftest import NAMES, tiny_backbone, tiny_policy
 from templates import THINKS, template_that_opens
 
 from fgvr.errors import UserError
-from fgvr.models import LoRA, PixelBudget, PolicyConfig, Pretrained, TinyQwen
+from fgvr.models import LoRA, PixelBudget, PolicyConfig, Pretrained, TinyQwen, Trained
 from fgvr.modules import SFT
 
 PIXELS = PixelBudget(784, 7056)
@@ -124,3 +124,9 @@ def test_what_is_trained_is_said_where_a_run_trains(fn: str, caplog: pytest.LogC
     module._trainer = SimpleNamespace(state=SimpleNamespace(fn=fn))  # pyright: ignore[reportAttributeAccessIssue]
     module.configure_model()
     assert ("LoRA of rank 2, scale 2, on 14 layers: q_proj 2, k_proj 2" in caplog.text) == (fn == "fit")
+
+
+def test_only_weights_that_know_something_are_worth_a_score(folder):
+    assert SFT(PolicyConfig(Pretrained(str(folder)))).scores_start
+    assert SFT(PolicyConfig(Trained("runs/another"))).scores_start
+    assert not SFT(PolicyConfig(tiny_backbone())).scores_start

@@ -218,3 +218,20 @@ def test_images_that_are_not_those_of_the_prompt_are_refused():
 
     with pytest.raises(ValueError, match="as many image tokens as the tower gives features"):
         fit(module(), [RolloutGeneration(Mixed(REPLIES))])
+
+
+def test_a_start_that_cannot_be_read_is_not_trained():
+    asked = module()
+    assert asked.scores_start
+    asked.check_start({})
+    asked.check_start({"seen/parse_failures": 0.9, "unseen/parse_failures": 1.0, "seen/exact": 0.0})
+    with pytest.raises(UserError, match=r"seen/parse_failures 1\.000, unseen/parse_failures 0\.970") as refused:
+        asked.check_start({"seen/parse_failures": 1.0, "unseen/parse_failures": 0.97})
+    for remedy in (
+        "leave data.init_args.task out",
+        "max_new_tokens",
+        "fgvr.modules.SFT first",
+        "max_start_failures to 1.0",
+    ):
+        assert remedy in str(refused.value)
+    module(max_start_failures=1.0).check_start({"seen/parse_failures": 1.0})

@@ -1,0 +1,143 @@
+"""Settings that a config may spell but a training here could not keep to, each with the one to use instead."""
+
+from __future__ import annotations
+
+import inspect
+import pydoc
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
+from types import NoneType
+from typing import Any, get_args
+
+from fgvr.datamodules.base import ShardDataModule
+from fgvr.errors import UserError
+from fgvr.modules.base import PolicyModule
+from fgvr.settings.classes import class_named, hints_of, members
+
+PRECISIONS = ("None", "32-true", "32", "bf16-mixed")
+STRATEGIES = ("auto", "ddp", "ddp_spawn", "ddp_find_unused_parameters_true", "single_device")
+DEVICES = re.compile(r"auto|-?\d+(\s*,\s*\d+)*,?")
+NOT_CLIPPED = "the modules clip the gradient themselves, so set model.init_args.optimizer.max_grad_norm instead"
+# settings of Lightning's own loop, which the modules here do not run in: what is meant by leaving it alone, what to set
+OF_THE_LOOP = (
+    ("gradient_clip_val", ("None",), NOT_CLIPPED),
+    ("gradient_clip_algorithm", ("None",), NOT_CLIPPED),
+    (
+        "accumulate_grad_batches",
+        ("1",),
+        "data.init_args.batch_size counts the examples of a whole step, over all devices, and micro_batch_tokens what "
+        "is in memory at a time: raise the one or lower the other instead",
+    ),
+)
+# settings that cut a stream short, which counts its own batches; as text, because 1.0 is everything and 1 one batch
+CUTTING = (("limit_train_batches", ("None", "1.0")), ("overfit_batches", ("None", "0.0", "0")))
+
+
+def refuse_nulls(settings: Mapping[str, Any], roots: Mapping[str, type]) -> None:
+    """Raises UserError for a null where something must stand: of all settings only those in yaml go unchecked.
+
+    `roots` names the classes of the sections that do not name theirs.
+    """
+    for section, value in settings.items():
+        for place, hint in _nulls(value, roots.get(section), section):
+            raise UserError(f"{place} must be {_described(hint)}, got null: give one, or leave the setting out.")
+
+
+def refuse_settings(config: Mapping[str, Any]) -> None:
+    """Raises UserError for what the trainer could be told but a training here could not keep to."""
+    trainer = config["trainer"]
+    if str(trainer.get("precision")) not in PRECISIONS:
+        raise UserError(
+            f"trainer.precision must be 32-true or bf16-mixed, got {trainer['precision']}: choose bf16-mixed for speed "
+            "(the weights are kept in float32 and 16-mixed would clip its gradients while they are scaled)."
+        )
+    devices = trainer.get("devices")
+    if isinstance(devices, str) and not DEVICES.fullmatch(devices):
+        raise UserError(
+            f"trainer.devices must be how many devices to use, a list of their numbers or auto, got {devices}: give a "
+            "number."
+        )
+    data, model = (pydoc.locate(config[section]["class_path"]) for section in ("data", "model"))
+    if isinstance(model, type) and issubclass(model, PolicyModule):
+        _refuse_another_loop(trainer, model.__name__)
+    if isinstance(data, type) and issubclass(data, ShardDataModule):
+        _refuse_cutting(trainer, data.__name__)
+
+
+def users_own(error: BaseException) -> BaseException:
+    """The UserError that jsonargparse wrapped on its way up, or one of a package that is lacking; else `error`."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, UserError):
+            return link
+        if isinstance(link, ModuleNotFoundError):
+            return UserError(_lacking(str(link), str(error)))
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def _refuse_another_loop(trainer: Mapping[str, Any], module: str) -> None:
+    for key, unset, instead in OF_THE_LOOP:
+        if str(trainer.get(key)) not in unset:
+            raise UserError(f"trainer.{key} must be left out with {module}, got {trainer[key]}: {instead}.")
+    strategy = trainer.get("strategy")
+    if isinstance(strategy, str) and strategy not in STRATEGIES:
+        raise UserError(
+            f"trainer.strategy must be auto or ddp, got {strategy}: each device holds the whole model. Where that does "
+            "not fit, set policy.lora, policy.freeze or policy.gradient_checkpointing, or lower micro_batch_tokens."
+        )
+
+
+def _refuse_cutting(trainer: Mapping[str, Any], data: str) -> None:
+    for key, unset in CUTTING:
+        if str(trainer.get(key)) not in unset:
+            raise UserError(
+                f"trainer.{key} must be left out with {data}, got {trainer[key]}: the stream counts its own "
+                "batches, so shorten an epoch with data.init_args.epoch_length instead."
+            )
+
+
+def _lacking(message: str, around: str) -> str:
+    wanted = re.search(r"pip install (?:-U )?'?([\w.-]+)|No module named '([\w-]+)", message)
+    named = next((name for name in wanted.groups() if name), "") if wanted else ""
+    owner = re.search(r"class_path '([\w.]+)'", around)
+    what = owner[1] if owner else "this config"
+    return f"{what} needs the package {named or message}, which is not installed: pip install {named or 'it'}."
+
+
+def _nulls(value: Any, hint: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Where a null stands although the type (None if unknown) does not allow it."""
+    if value is None:
+        if hint is not None and NoneType not in members(hint) and Any not in members(hint):
+            yield place, hint
+    elif isinstance(value, list):
+        inner = next((arg for option in members(hint) for arg in get_args(option)), None)
+        for index, entry in enumerate(value):
+            yield from _nulls(entry, inner, f"{place}[{index}]")
+    elif isinstance(value, dict):
+        shape = next((option for option in members(hint) if is_dataclass(option)), hint if _is_section(hint) else None)
+        named = class_named(value.get("class_path"))
+        kind, given, inside = (shape, value, place)
+        if named is not None:
+            kind, given, inside = named, value.get("init_args") or {}, f"{place}.init_args"
+        for key, entry in given.items() if kind is not None else ():
+            yield from _nulls(entry, _typed(kind, key), f"{inside}.{key}")
+
+
+def _is_section(hint: Any) -> bool:
+    return inspect.isclass(hint) and hint.__module__.startswith(("lightning.", "fgvr."))
+
+
+def _typed(kind: Any, key: str) -> Any:
+    """The type of one of a class's parameters; None where it is unknown or null is the default."""
+    for base in inspect.getmro(kind):
+        own = vars(base).get("__init__")
+        parameter = inspect.signature(own).parameters.get(key) if own is not None else None
+        if parameter is not None:
+            return None if parameter.default is None else hints_of(kind).get(key)
+    return None
+
+
+def _described(hint: Any) -> str:
+    return f"of type {hint.__name__ if inspect.isclass(hint) else re.sub(r'[a-z_]+[.]', '', str(hint))}"
