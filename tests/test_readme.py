@@ -76,6 +76,15 @@ def test_a_folder_of_photos_packs_trains_and_exports_with_the_three_commands(tmp
     assert figures["seen/n"] == 8  # a fifth of twelve, for each of four classes
     run(exported, tmp_path)
     assert (tmp_path / "exports" / "photos" / "model.safetensors").is_file()
+    (tmp_path / "new_photos").mkdir()
+    photo().save(tmp_path / "new_photos" / "one.jpg")
+    page = (ROOT / "docs" / "photos.md").read_text(encoding="utf-8")
+    lines = [line for text in (README, page) for line in text.splitlines() if line.startswith("python -m fgvr predict")]
+    assert len(set(lines)) == 2  # as the run was taught, and from a list of all classes
+    for line in set(lines):
+        run(line, tmp_path)
+        rows = (tmp_path / "runs" / "photos" / "predictions.csv").read_text().splitlines()
+        assert rows[1].startswith('"one.jpg"')
 
 
 def test_reinforcement_learning_goes_on_from_ones_own_model_with_its_own_question(tmp_path: Path):

@@ -176,7 +176,7 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused(tmp_path):
 
 
 def test_sources_that_cannot_be_read_are_refused_with_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="there is no folder .*nowhere"):
+    with pytest.raises(UserError, match=r"there is no folder .*nowhere"):
         Pretrained(str(tmp_path / "nowhere")).config()
     with pytest.raises(UserError, match="checkpoint folder with a config"):
         Pretrained(str(tmp_path)).config()
