@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster.slurm_cluster import SlurmCluster
+from cluster.slurm_cluster import SlurmCluster, wait_until
 from rl_run import ROOT, ends, json_rows, judged_config, sft_config, start
 
-from fgvr.checkpoints.format import checkpoints_in
+from fgvr.checkpoints.format import checkpoints_in, read_manifest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(290)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # five jobs, on a machine that may be busy
 JUDGE = f"{sys.executable} {ROOT / 'tests/judge_server.py'} '{{}}' $JUDGE_PORT"
 
 
-def test_a_real_run_is_taught_by_the_judge_of_its_job(tmp_path: Path, cluster: SlurmCluster) -> None:
+@pytest.fixture
+def job_of(tmp_path: Path, cluster: SlurmCluster) -> Callable[..., int]:
+    """Submits the program itself, without a stand-in: `job_of(*options)` is the id of a job in `tmp_path`."""
     ends(start(sft_config(tmp_path), tmp_path / "sft"))
     config = judged_config(tmp_path, "judged", "judged.sqlite")
     settings = {
@@ -24,12 +28,50 @@ def test_a_real_run_is_taught_by_the_judge_of_its_job(tmp_path: Path, cluster: S
         "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
         "OMP_NUM_THREADS": "1",
     }
-    components = ["--gres=none", ":", "--gres=none", "--ntasks-per-node=1"]
-    script = ROOT / "slurm/train_with_judge.sbatch"
-    job = cluster.submit(*components, str(script), str(config), folder=tmp_path, settings=settings)
+    line = ["--gres=none", ":", "--gres=none", "--ntasks-per-node=1", str(ROOT / "slurm/train_with_judge.sbatch")]
+    return lambda *options: cluster.submit(*line, str(config), *options, folder=tmp_path, settings=settings)
+
+
+def test_a_real_run_is_taught_by_the_judge_of_its_job(
+    tmp_path: Path, cluster: SlurmCluster, job_of: Callable[..., int]
+) -> None:
+    job = job_of()
     said = (tmp_path / f"slurm-{job}.log").read_text
     assert cluster.ended(job, 240) == ("COMPLETED", 0), said()
     assert cluster.processes(job) == {}
     assert [path.name for path in checkpoints_in(tmp_path / "judged/checkpoints")][-1] == "step-00000012.ckpt"
     assert any(row["reward"] for row in json_rows(tmp_path / "judged/rollouts.jsonl"))
     assert "The judge answers at" in said()
+
+
+def test_a_real_run_goes_on_from_job_to_job_whatever_ends_them(
+    tmp_path: Path, cluster: SlurmCluster, job_of: Callable[..., int]
+) -> None:
+    run = tmp_path / "judged"
+    run.mkdir()
+    (run / "hpc_ckpt_1.ckpt").write_text("what Lightning's requeueing would begin with")
+
+    def saved() -> int:
+        return max((read_manifest(path).step for path in checkpoints_in(run / "checkpoints")), default=0)
+
+    def said(job: int) -> str:
+        return (tmp_path / f"slurm-{job}.log").read_text()
+
+    options = ["--trainer.max_steps", "40"]
+    job = job_of(*options, "--trainer.max_time", "00:00:00:02")
+    assert cluster.ended(job, 120) == ("FAILED", 75), said(job)
+    assert "fgvr: stopped by trainer.max_time. The same command goes on from the last checkpoint." in said(job)
+    first = saved()
+    assert 0 < first < 40
+    for sent in ("USR1", "USR2"):
+        before = saved()
+        job = job_of(*options)
+        wait_until(lambda: saved() > before or cluster.state(job)[0] == "FAILED", 90, "a step to be saved")  # noqa: B023
+        cluster.run("scancel", f"--signal={sent}", str(job))
+        state, code = cluster.ended(job, 60)
+        assert (state, code) == ("FAILED", 128 + signal.Signals[f"SIG{sent}"]), said(job)  # and is not queued again
+        assert f"Resuming at step {before} from" in said(job)
+    job = job_of(*options)
+    assert cluster.ended(job, 120) == ("COMPLETED", 0), said(job)
+    assert saved() == 40
+    assert [path.name for path in run.glob("hpc_ckpt*")] == ["hpc_ckpt_1.ckpt"]
