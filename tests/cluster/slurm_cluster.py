@@ -115,6 +115,13 @@ class SlurmCluster:
         mine = {f"SLURM_CONF={self.environment['SLURM_CONF']}", f"SLURM_JOB_ID={job}"}
         return {pid: command_line(pid) for pid in pids() if mine <= set(variables(pid))}
 
+    def leftovers(self, job: int) -> dict[int, str]:
+        """Processes of an ended job that outlive it by over two seconds: a shell's last `sleep 1` may end by itself."""
+        deadline = time.monotonic() + 2
+        while (left := self.processes(job)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return left
+
     def _configure(self) -> None:
         (self.folder / "state").mkdir(mode=0o700)
         (self.folder / "munge.key").write_bytes(os.urandom(128))

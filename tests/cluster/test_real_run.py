@@ -38,7 +38,7 @@ def test_a_real_run_is_taught_by_the_judge_of_its_job(
     job = job_of()
     said = (tmp_path / f"slurm-{job}.log").read_text
     assert cluster.ended(job, 240) == ("COMPLETED", 0), said()
-    assert cluster.processes(job) == {}
+    assert cluster.leftovers(job) == {}
     assert [path.name for path in checkpoints_in(tmp_path / "judged/checkpoints")][-1] == "step-00000012.ckpt"
     assert any(row["reward"] for row in json_rows(tmp_path / "judged/rollouts.jsonl"))
     assert "The judge answers at" in said()

@@ -24,7 +24,7 @@ def test_a_job_trains_to_its_end(tmp_path: Path, cluster: SlurmCluster, tasks: i
     job = cluster.submit(*options, folder=tmp_path, settings=SETTINGS)
     said = (tmp_path / f"slurm-{job}.log").read_text
     assert cluster.ended(job, 240) == ("COMPLETED", 0), said()
-    assert cluster.processes(job) == {}
+    assert cluster.leftovers(job) == {}
     assert (tmp_path / "sft/final_metrics.json").is_file(), said()
     assert checkpoints_in(tmp_path / "sft/checkpoints")
 

@@ -76,7 +76,7 @@ def test_the_judge_answers_every_rank_and_ends_with_the_training(folder: Folder,
     assert {server["pid"], server["worker"]} <= set(cluster.processes(job))
     (folder.path / "go").touch()
     assert cluster.ended(job) == ("COMPLETED", 0)
-    assert cluster.processes(job) == {}
+    assert cluster.leftovers(job) == {}
     assert (folder.path / "judge-ended-well").exists()
     url = f"http://{NODES[0]}:{25000 + job % 7000}/v1"
     for rank in range(RANKS):
@@ -121,7 +121,7 @@ def test_the_code_of_the_training_is_that_of_the_job(folder: Folder, cluster: Sl
     options = ["--code", "3"] + (["--of-rank", "2"] if others == "hang" else [])
     job = folder.submit(*options)
     assert cluster.ended(job) == ("FAILED", 3)
-    assert cluster.processes(job) == {}
+    assert cluster.leftovers(job) == {}
     assert not list(folder.path.glob("slurm-*-code-*"))
 
 
@@ -133,7 +133,7 @@ def test_a_server_that_dies_ends_the_training(folder: Folder, cluster: SlurmClus
     os.kill(folder.server()["pid"], kill)
     assert cluster.ended(job) == ("FAILED", 69)
     assert time.monotonic() - began < 4 + KILL_WAIT
-    assert cluster.processes(job) == {}
+    assert cluster.leftovers(job) == {}
     assert folder.notes == [f"{rank} TERM" for rank in range(RANKS)]  # asked to end before it is made to
     code = 128 + kill if kill == signal.SIGKILL else 0  # aiohttp ends well on SIGTERM
     assert f"The judge's server ended with code {code}." in folder.log(job)
@@ -156,7 +156,7 @@ def test_a_server_that_is_never_healthy_is_given_up(folder: Folder, cluster: Slu
     job = folder.submit(judge=f"{JUDGE} --healthy-after 300", JUDGE_WAIT="3")
     assert cluster.ended(job) == ("FAILED", 69)
     assert not folder.trained
-    assert cluster.processes(job) == {}
+    assert cluster.leftovers(job) == {}
     assert "must be healthy within 3 s (JUDGE_WAIT): nothing was trained" in folder.log(job)
 
 
@@ -167,7 +167,7 @@ def test_scancel_ends_both(folder: Folder, cluster: SlurmCluster) -> None:
     assert {folder.server()["worker"], folder.rank()["pid"]} <= set(running)
     cluster.run("scancel", str(job))
     assert cluster.ended(job)[0] == "CANCELLED"
-    assert cluster.processes(job) == {}
+    assert cluster.leftovers(job) == {}
     assert folder.notes == [f"{rank} TERM" for rank in range(RANKS)]
     assert (folder.path / "judge-ended-well").exists()
     assert not list(folder.path.glob("slurm-*-code-*"))
