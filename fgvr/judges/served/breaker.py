@@ -37,6 +37,7 @@ class Breaker:
         self._name, self._most, self._patience = name, concurrency, patience
         self.heard = -math.inf  # when the last good reply came
         self._outage = 0  # the number of the present or last one
+        self._confirmed = 0  # of the last that a sounding found to be one
         self._given_up = 0  # items, in that
         self._closed = False
         self._since = 0.0  # when that began which closed it
@@ -85,16 +86,20 @@ class Breaker:
             self._room.set()
 
     async def is_well(self, began: float, failure: Passing, sound: Sound) -> bool:
-        """Whether the server has replied well since an attempt `began` that failed, or does now."""
+        """Whether the server was well when an attempt failed that `began` then: heard since, or found so at once.
+
+        Whoever fails in an outage is told so, also where it hears of its failure when the server is back already.
+        """
         if self.heard > began:
             return True
         first = not self._closed
         if first:
             self._close(began, str(failure))
+        outage = self._outage
         async with self._sounding:  # the others wait for what the first finds
             if first and self._closed:
                 await self._sound_out(sound)
-        return self.heard > began
+        return self.heard > began and self._confirmed != outage
 
     def leave_alone(self, began: float, failure: Passing) -> None:
         """The server has more to do than it can, and said so of what `began` then."""
@@ -132,6 +137,7 @@ class Breaker:
             raise
         except Passing as failure:
             self._sounded, self._wrong, self._reason, self._allowed = began, "", str(failure), 1.0
+            self._confirmed = self._outage
             self._failures += 1
             self._due = time.monotonic() + self._pause(failure.after)
             self._say_that_it_is_away()

@@ -82,6 +82,19 @@ def test_one_at_a_time_while_it_is_away():
     assert asked.most == 8  # in the end
 
 
+def test_an_attempt_that_hears_late_of_an_outage_is_not_to_blame():
+    async def work(asked: Asked) -> None:
+        asked.well, began = False, time.monotonic()
+        waiting = asyncio.create_task(asked.items(2))
+        await asyncio.sleep(0.1)  # the next sounding is awaited, which will find the server back
+        asked.well = True
+        assert not await asked.breaker.is_well(began, REFUSED, asked.sound)
+        assert asked.breaker.heard > began
+        assert await waiting == [False, False]
+
+    run(Asked(), work)
+
+
 def test_it_opens_a_little_at_first():
     async def work(asked: Asked) -> None:
         asked.well = False
