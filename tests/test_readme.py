@@ -87,6 +87,7 @@ def test_a_folder_of_photos_packs_trains_and_exports_with_the_three_commands(tmp
         assert rows[1].startswith('"one.jpg"')
 
 
+@pytest.mark.slow
 def test_reinforcement_learning_goes_on_from_ones_own_model_with_its_own_question(tmp_path: Path):
     draw_photos(tmp_path)
     packed, fitted, _ = next(block for block in BLOCKS if "--source ImageFolder" in block).strip().splitlines()
