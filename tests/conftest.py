@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
+from tensorboard.summary.writer import event_file_writer
 
 from fgvr.data.collate import PromptCollate, Sequenced
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, TinyQwen
@@ -28,6 +29,12 @@ QUESTION = "What is shown in this photo?"
 @pytest.fixture(autouse=True)
 def _two_threads():
     torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _first_event_files(monkeypatch: pytest.MonkeyPatch):
+    """Files begun in one second are read in the order of their numbers as text, where the tenth precedes the ninth."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 def tiny_backbone(family: str = "qwen2_5_vl", **options) -> TinyQwen:
