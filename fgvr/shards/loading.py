@@ -216,7 +216,7 @@ class StepLoader(Generic[T]):
 
     def _batches(self, epoch: int, step: int) -> Iterator[Any]:
         self._steps.start(epoch, step)
-        for batch in self._loader:
+        for batch in _from_workers(self._loader):
             record: ReadRecord = batch.record
             if (record.epoch, record.step) != (self.epoch, self.step):
                 raise RuntimeError(
@@ -291,6 +291,13 @@ class _Steps:
 
     def __len__(self) -> int:
         return len(self.loader) - self.first
+
+
+def _from_workers(loader: DataLoader[Any]) -> Iterator[Any]:
+    try:
+        yield from loader
+    except (ConnectionError, EOFError) as error:  # it ended while it handed a batch over, before torch noticed
+        raise RuntimeError("a worker of the loader was killed or has exited while it handed over a batch") from error
 
 
 def _as_it_is(batch: T) -> T:

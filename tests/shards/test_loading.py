@@ -276,6 +276,24 @@ def test_killed_worker_is_an_error(sets):
     stream.close()
 
 
+def hang_up():
+    raise ConnectionResetError(104, "Connection reset by peer")
+
+
+class Interrupted:
+    """A batch whose worker is gone before its tensors have been handed over."""
+
+    def __reduce__(self):
+        return hang_up, ()
+
+
+def test_worker_killed_while_it_hands_over_is_an_error(sets):
+    stream = loader(sets, collate=lambda items, record: Interrupted(), workers=1)
+    with pytest.raises(RuntimeError, match=r"worker.*(killed|exited)"):
+        next(iter(stream))
+    stream.close()
+
+
 def asleep(example: Example, rng: random.Random):
     time.sleep(100)
 
