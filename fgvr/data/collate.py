@@ -6,6 +6,7 @@ import random
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -18,7 +19,7 @@ from fgvr.data.augment import Augment
 from fgvr.data.images import open_image
 from fgvr.data.tasks import Task
 from fgvr.errors import SampleError, UserError
-from fgvr.kernels.packing import balanced_rows, token_budget_batches
+from fgvr.kernels.packing import balanced_rows, packed_tokens, token_budget_batches
 from fgvr.types import EncodedPrompt, Example, ImageInputs, PackedRows, PromptBatch, ReadRecord, SFTBatch
 
 
@@ -87,7 +88,7 @@ def encode_prompt(
 class SFTCollate:
     """Sequences into micro-batches of at most `micro_batch_tokens`, each of rows of about `row_tokens` tokens.
 
-    Raises UserError unless both are positive.
+    Padding counts, for it is computed too. Raises UserError unless both are positive.
     """
 
     padding_token: int
@@ -104,7 +105,8 @@ class SFTCollate:
     def __call__(self, items: list[Sequenced], record: ReadRecord) -> SFTBatch:
         lengths = [len(item.input_ids) for item in items]
         micro_batches: list[PackedRows] = []
-        for chosen in token_budget_batches(lengths, self.micro_batch_tokens):
+        computed = partial(packed_tokens, row_tokens=self.row_tokens)
+        for chosen in token_budget_batches(lengths, self.micro_batch_tokens, computed):
             rows = balanced_rows([lengths[i] for i in chosen], self.row_tokens)
             micro_batches.append(pack([items[i] for i in chosen], rows, self.padding_token))
         return SFTBatch(micro_batches, sum(item.targets for item in items), len(items), record)

@@ -14,9 +14,10 @@ from fgvr.datamodules.prompts import AskingData
 class SFTData(AskingData):
     """Packs each global batch into micro-batches of at most `micro_batch_tokens`, in rows of about `row_tokens`.
 
-    A sequence longer than `micro_batch_tokens` is quarantined, never cut. Short rows keep dense attention cheap;
-    flash attention is best served by one, `row_tokens` = `micro_batch_tokens`. `augment` is off unless asked for.
-    The other options are `ShardDataModule`'s.
+    The tokens of a micro-batch are those computed, padding included. A sequence longer than `micro_batch_tokens` is
+    quarantined, never cut. Short rows keep dense attention cheap; varlen and flash attention compute a micro-batch as
+    one row without padding, whatever its rows are. `augment` is off unless asked for. The other options are
+    `ShardDataModule`'s.
     """
 
     def __init__(

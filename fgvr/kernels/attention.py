@@ -6,10 +6,11 @@ M key tokens; `bounds` has one entry more than there are sequences.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -74,7 +75,10 @@ def varlen_attention(
     if how == "flash":
         from flash_attn import flash_attn_varlen_func  # pyright: ignore[reportMissingImports]
 
-        return flash_attn_varlen_func(query, key, value, *lengths, softmax_scale=scale, causal=True)
+        exact = torch.are_deterministic_algorithms_enabled()  # torch's own kernel asks by itself
+        return flash_attn_varlen_func(
+            query, key, value, *lengths, softmax_scale=scale, causal=True, deterministic=exact
+        )
     from torch.nn.attention.varlen import varlen_attn
 
     # torch 2.11 takes fewer key heads than query heads unasked, and knows no such option
@@ -93,8 +97,20 @@ def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def fastest_varlen() -> Varlen:
-    """flash-attn where it is installed, else torch's own kernel."""
-    return "flash" if importlib.util.find_spec("flash_attn") is not None else "torch"
+    """flash-attn where it can be used, else torch's own kernel."""
+    return "torch" if flash_attn_lacks() else "flash"
+
+
+@cache
+def flash_attn_lacks() -> str:
+    """Why flash-attn cannot be used; empty where it can."""
+    try:
+        importlib.import_module("flash_attn")
+    except (ImportError, OSError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "flash_attn":
+            return "flash-attn is not installed"
+        return f"flash-attn cannot be loaded ({str(error).splitlines()[0]})"  # compiled against another torch, say
+    return ""
 
 
 def _loop(query: Tensor, key: Tensor, value: Tensor, spans: Spans, scale: float) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from fgvr.kernels.packing import without_padding
 from fgvr.types import EncodedPrompt, GroupRows, ImageFeatures, ImageInputs
 
 
@@ -65,6 +66,11 @@ def one_row_per_completion(
     copies = [prompt for prompt, group in zip(prompts, completions, strict=True) for _ in group]
     alone = [[ids] for group in completions for ids in group]
     return pack_groups(copies, alone, [None] * len(copies), padding_token)
+
+
+def groups_in_one_row(rows: GroupRows) -> GroupRows:
+    """The same groups, one after the other in a single row without padding: each begins where segment 0 comes back."""
+    return without_padding(rows, rows.segments >= 0)
 
 
 def join_images(images: Sequence[ImageInputs]) -> ImageInputs:

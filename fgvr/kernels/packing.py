@@ -7,29 +7,46 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from fgvr.types import GroupRows, PackedRows
 
-def token_budget_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Cuts sequences, in order, into micro-batches of at most `budget` tokens; returns their indices.
+Rows = TypeVar("Rows", PackedRows, GroupRows)
 
-    A sequence longer than the budget is a micro-batch of its own. Raises ValueError when the budget is below 1.
+
+def token_budget_batches(
+    lengths: Sequence[int], budget: int, computed: Callable[[Sequence[int]], int]
+) -> list[list[int]]:
+    """Cuts sequences into micro-batches of which no more than `budget` tokens are computed; returns their indices.
+
+    `computed` says how many that is for sequences of given lengths, longest first. Like lengths come together, so that
+    little is padding: the longest stand in the first micro-batch. A sequence longer than the budget is a micro-batch of
+    its own. Indices ascend within each. Raises ValueError when the budget is below 1.
     """
     if budget < 1:
         raise ValueError(f"the token budget must be at least 1, got {budget}")
     batches: list[list[int]] = []
-    used = 0
-    for index, length in enumerate(lengths):
-        if not batches or used + length > budget:
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if not batches or computed([lengths[i] for i in (*batches[-1], index)]) > budget:
             batches.append([])
-            used = 0
         batches[-1].append(index)
-        used += length
-    return batches
+    return [sorted(batch) for batch in batches]
+
+
+def padded_tokens(lengths: Sequence[int]) -> int:
+    """Tokens computed where each sequence is a row, padded to the longest."""
+    return len(lengths) * max(lengths, default=0)
+
+
+def packed_tokens(lengths: Sequence[int], row_tokens: int) -> int:
+    """Tokens computed where sequences stand side by side in `balanced_rows`, padding included."""
+    return padded_tokens([sum(lengths[i] for i in row) for row in balanced_rows(lengths, row_tokens)])
 
 
 def balanced_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
@@ -46,7 +63,8 @@ def balanced_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
     most = min(len(lengths), max(1, math.ceil(sum(lengths) / max(row_tokens, max(lengths)))))
     fewest = max(1, most - 2) if most > 3 else most
     return min(
-        (_spread(lengths, count) for count in range(most, fewest - 1, -1)), key=lambda rows: _area(lengths, rows)
+        (_spread(lengths, count) for count in range(most, fewest - 1, -1)),
+        key=lambda rows: padded_tokens([sum(lengths[i] for i in row) for row in rows]),
     )
 
 
@@ -60,11 +78,6 @@ def _spread(lengths: Sequence[int], count: int) -> list[list[int]]:
     return [sorted(row) for row in rows]
 
 
-def _area(lengths: Sequence[int], rows: list[list[int]]) -> int:
-    """Tokens of the padded rectangle."""
-    return len(rows) * max(sum(lengths[i] for i in row) for row in rows)
-
-
 def block_causal_mask(segments: Int[Tensor, "R T"]) -> Bool[Tensor, "R 1 T T"]:
     """True where a token may look: itself and what stands before it in its segment. Padding (0) sees only itself."""
     same = segments[:, :, None] == segments[:, None, :]
@@ -72,3 +85,22 @@ def block_causal_mask(segments: Int[Tensor, "R T"]) -> Bool[Tensor, "R 1 T T"]:
     real = (segments > 0)[:, :, None]
     itself = torch.eye(segments.shape[1], dtype=torch.bool, device=segments.device)
     return ((same & causal & real) | itself)[:, None]
+
+
+def in_one_row(rows: PackedRows) -> PackedRows:
+    """The same sequences in a single row without padding, numbered on from 1."""
+    first = torch.arange(len(rows.segments), device=rows.segments.device)[:, None] * rows.segments.max()
+    numbered = torch.where(rows.segments > 0, rows.segments + first, 0)
+    return without_padding(replace(rows, segments=numbered), numbered > 0)
+
+
+def without_padding(rows: Rows, real: Bool[Tensor, "R T"]) -> Rows:
+    """Only the `real` tokens, row after row in one; targets and images stay as they are."""
+    places = real.flatten().nonzero().flatten()
+    return replace(
+        rows,
+        input_ids=rows.input_ids.flatten()[None, places],
+        segments=rows.segments.flatten()[None, places],
+        positions=rows.positions.flatten(1)[:, None, places],
+        target_index=(real.flatten().cumsum(0) - 1)[rows.target_index],
+    )

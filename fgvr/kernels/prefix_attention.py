@@ -6,6 +6,7 @@ K key heads, D width of a head. `segments` is 0 on the prompt, g on the g-th com
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -123,32 +124,28 @@ class SplitPrefix(AttentionPlan):
 
 
 class VarlenPrefix(AttentionPlan):
-    """As "split", without any padding: the completions' keys are [prompt | own], aligned at the end."""
+    """As "split", without any padding: the completions' keys are [prompt | own], aligned at the end.
+
+    Groups may also stand one after the other in a row: each begins where segment 0 does.
+    """
 
     def __init__(self, segments: Int[Tensor, "R T"], how: Varlen) -> None:
         self.how: Varlen = how
-        device, width = segments.device, segments.shape[1]
-        prompts: list[int] = []
-        completions: list[int] = []
-        places: list[Tensor] = []  # of queries: prompts first, then completions
-        keys: list[Tensor] = []
-        for row, numbers in enumerate(segments.tolist()):
-            base, prompt = row * width, numbers.count(0)
-            prompts.append(prompt)
-            places.append(torch.arange(base, base + prompt))
-            start = prompt
-            while start < width and numbers[start] > 0:
-                length = numbers.count(numbers[start])
-                completions.append(length)
-                keys += [torch.arange(base, base + prompt), torch.arange(base + start, base + start + length)]
-                start += length
-        starts = torch.cat(places)
-        answers = torch.cat(keys[1::2]) if keys else torch.zeros(0, dtype=torch.long)
-        seen = torch.cat(keys) if keys else torch.zeros(0, dtype=torch.long)
-        self.prompts, self.completions, self.seen = (x.to(device) for x in (starts, answers, seen))
-        per_row = iter([len(piece) for piece in keys])
-        self.prompt_spans = spans_of(prompts, prompts, device)
-        self.completion_spans = spans_of(completions, [a + b for a, b in zip(per_row, per_row, strict=True)], device)
+        device = segments.device
+        prompts: list[range] = []
+        completions: list[tuple[range, range]] = []  # each with its prompt
+        for number, run in _runs(segments):
+            if number == 0:
+                prompts.append(run)
+            elif number > 0:
+                completions.append((prompts[-1], run))
+        self.prompts = _places(prompts, device)
+        self.completions = _places([own for _, own in completions], device)
+        self.seen = _places([part for pair in completions for part in pair], device)
+        lengths = [len(prompt) for prompt in prompts]
+        self.prompt_spans = spans_of(lengths, lengths, device)
+        own = [len(own) for _, own in completions]
+        self.completion_spans = spans_of(own, [len(prompt) + len(own) for prompt, own in completions], device)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         rows, width = query.shape[0], query.shape[2]
@@ -162,6 +159,22 @@ class VarlenPrefix(AttentionPlan):
             answers = varlen_attention(q[at], k[self.seen], v[self.seen], self.completion_spans, scale, self.how)
             out = out.index_copy(0, at, answers.to(out.dtype))
         return out.unflatten(0, (rows, width)).transpose(1, 2)
+
+
+def _runs(segments: Tensor) -> Iterator[tuple[int, range]]:
+    """Each stretch of one segment with its flat places, row-major; a stretch never goes on in the next row."""
+    rows = torch.arange(len(segments), device=segments.device)[:, None].expand_as(segments)
+    numbered = torch.stack([rows.flatten(), segments.flatten()])
+    found, counts = torch.unique_consecutive(numbered, dim=1, return_counts=True)
+    start = 0
+    for number, count in zip(found[1].tolist(), counts.tolist(), strict=True):
+        yield number, range(start, start + count)
+        start += count
+
+
+def _places(runs: Sequence[range], device: torch.device) -> Int[Tensor, " _"]:
+    places = [torch.arange(run.start, run.stop) for run in runs]
+    return torch.cat([torch.zeros(0, dtype=torch.long), *places]).to(device)
 
 
 @cache

@@ -158,7 +158,7 @@ class Pretrained(Backbone):
                 raise
             raise UserError(
                 "attention flash_attention_2 needs flash-attn: pip install 'fgvr[flash]', or set policy.attention "
-                "to sdpa"
+                "to auto"
             ) from error
         except UserError:
             raise

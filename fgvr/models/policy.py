@@ -16,14 +16,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fgvr.errors import UserError
-from fgvr.kernels.attention import AttentionPlan, PackedAttention, fastest_varlen
+from fgvr.kernels.attention import AttentionPlan, PackedAttention, Varlen, fastest_varlen
 from fgvr.kernels.group_decoding import GroupCache
-from fgvr.kernels.packing import block_causal_mask
+from fgvr.kernels.group_packing import groups_in_one_row
+from fgvr.kernels.packing import block_causal_mask, in_one_row
 from fgvr.kernels.prefix_attention import Backend, prefix_attention
 from fgvr.kernels.token_logprobs import next_token_logprobs, token_logprobs, token_logprobs_and_entropy
 from fgvr.models.adapters import LoRA, what_is_trained, with_adapters
 from fgvr.models.attention import plan_attention
-from fgvr.models.backbone import Attention, Backbone
+from fgvr.models.attention_choice import VARLEN, AttentionSetting, usual_groups
+from fgvr.models.backbone import Backbone
 from fgvr.models.processor import PixelBudget, Processor
 from fgvr.types import EncodedPrompt, GroupRows, ImageFeatures, ImageInputs, PackedRows, PromptBatch
 
@@ -37,15 +39,17 @@ class PolicyConfig:
     `backbone` is where weights and processor come from. Without `pixels` a run that starts from another one's
     checkpoint keeps to that one's budget, any other takes the default one. `freeze` names parts that are not trained,
     `lora` the adapters that are trained in place of the rest. `gradient_checkpointing` trades time for memory.
+    `attention` is "sdpa" (torch's, under masks), "varlen" (torch's own kernel, without padding), "flash_attention_2"
+    (flash-attn, without padding, in the vision tower too) or "auto": the last of these that device and precision allow.
     `prefix_attention` says how groups that share their prompt attend, see `fgvr.kernels.prefix_attention`; None takes
-    what goes with `attention`, "split" with sdpa and "varlen" with flash attention.
+    what goes with `attention`, "split" with sdpa and "varlen" with the others.
     """
 
     backbone: Backbone
     pixels: PixelBudget | None = None
     freeze: tuple[Part, ...] = ()
     lora: LoRA | None = None
-    attention: Attention = "sdpa"
+    attention: AttentionSetting = "auto"
     prefix_attention: Backend | None = None
     gradient_checkpointing: bool = False
 
@@ -73,10 +77,11 @@ class Policy(nn.Module):
     def __init__(self, config: PolicyConfig, processor: Processor) -> None:
         super().__init__()
         self.config, self.processor = config, processor
-        model = config.backbone.build(config.attention)
+        model = config.backbone.build("flash_attention_2" if config.attention == "flash_attention_2" else "sdpa")
         plan_attention(model.model.language_model)
-        usual: Backend = "varlen" if config.attention == "flash_attention_2" else "split"
-        self.prefix_backend: Backend = config.prefix_attention or usual
+        self.prefix_backend: Backend = config.prefix_attention or usual_groups(config.attention)
+        self.packs_by: Literal["mask", "varlen"] = "varlen" if config.attention in VARLEN else "mask"
+        self.varlen: Varlen = VARLEN.get(config.attention) or fastest_varlen()
         self.register_buffer("suppressed", torch.tensor(processor.vision_token_ids), persistent=False)
         for part in config.freeze:
             for module in _parts(model)[part]:
@@ -95,14 +100,15 @@ class Policy(nn.Module):
 
     def forward(self, rows: PackedRows) -> Float[Tensor, " N"]:
         """Log-probability in nats of every target token, each predicted by the token before it in its own sequence."""
+        rows = in_one_row(rows) if self.packs_by == "varlen" else rows
         hidden = self.hidden_states(rows).flatten(0, 1)  # [R*T, D]
         return token_logprobs(hidden.index_select(0, rows.target_index), self.base.lm_head.weight, rows.target_ids)
 
     def hidden_states(self, rows: PackedRows) -> Float[Tensor, "R T D"]:
         """The language model's last hidden states of packed rows."""
-        if self.config.attention == "flash_attention_2":
+        if self.packs_by == "varlen":
             embedded = self._embed(rows.input_ids, rows.images, None)
-            return self._language(*embedded, rows.positions[1:], PackedAttention(rows.segments, fastest_varlen()))
+            return self._language(*embedded, rows.positions[1:], PackedAttention(rows.segments, self.varlen))
         output = self.base.model(
             input_ids=rows.input_ids,
             use_cache=False,
@@ -119,8 +125,9 @@ class Policy(nn.Module):
 
         Both are of the distribution that is sampled: at this temperature and without vision tokens.
         """
+        rows = groups_in_one_row(rows) if self.prefix_backend == "varlen" else rows
         embedded = self._embed(rows.input_ids, rows.images, rows.features)
-        plan = prefix_attention(rows.segments, self.prefix_backend)
+        plan = prefix_attention(rows.segments, self.prefix_backend, self.varlen)
         hidden = self._language(*embedded, rows.positions, plan).flatten(0, 1)
         # not hidden[...]: its backward adds up repeated rows in an order that threads decide
         hidden = hidden.index_select(0, rows.target_index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fgvr.errors import UserError
 from fgvr.models import Policy, PolicyConfig, Processor
+from fgvr.models.attention_choice import choose_attention
 from fgvr.models.saved import card_differences, policy_card
 from fgvr.types import PromptBatch
 
@@ -99,21 +100,18 @@ class PolicyModule(LightningModule):
         return self.policy_config.backbone.processor(self.policy_config.pixels)
 
     def setup(self, stage: str) -> None:
-        """Refuses, before the model is built, what the attention kernels cannot do."""
-        config = self.policy_config
-        half = config.attention == "flash_attention_2" or config.prefix_attention == "varlen"
-        if stage != "fit" or not (half or config.prefix_attention == "flex"):
-            return
-        if self.trainer.strategy.root_device.type != "cuda":
-            raise UserError(
-                "flash, varlen and flex attention train on a GPU only: set policy.attention to sdpa and "
-                "policy.prefix_attention to split"
-            )
-        if half and not str(self.trainer.precision).startswith("bf16"):
-            raise UserError(
-                f"flash and varlen attention compute in bfloat16: set trainer.precision to bf16-mixed, got "
-                f"{self.trainer.precision}"
-            )
+        """Settles, before the model is built, what attention is computed with, and refuses what cannot be."""
+        config, trainer = self.policy_config, self.trainer
+        attention, why = choose_attention(
+            config.attention,
+            config.prefix_attention,
+            trainer.strategy.root_device,
+            str(trainer.precision),
+            trains=stage == "fit",
+        )
+        self.policy_config = replace(config, attention=attention)
+        if stage == "fit":
+            log.info(why)
 
     def configure_model(self) -> None:
         if self.policy is None:

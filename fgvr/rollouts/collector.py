@@ -24,7 +24,7 @@ from fgvr.rewards import AnsweredGroup, Scores, WeightedSum
 from fgvr.rollouts.engine import RolloutEngine
 from fgvr.rollouts.figures import Found, figures_of
 from fgvr.rollouts.scoring import Scoring, covered
-from fgvr.rollouts.updates import UpdatePlan, updates_of
+from fgvr.rollouts.updates import Place, UpdatePlan, updates_of
 from fgvr.shards.order import key_of
 from fgvr.types import Overlap, PromptBatch, RolloutBatch, RolloutGroup, ScoredGroup, UpdateBatch
 
@@ -67,7 +67,7 @@ class Collector:
         self._begin()
 
     def _begin(self) -> None:
-        self._kept: list[tuple[tuple[int, int], ScoredGroup]] = []  # with (try, place), which orders them over ranks
+        self._kept: list[tuple[Place, ScoredGroup]] = []
         self._found = Found()
         self._seconds = {"sample": 0.0, "score": 0.0, "sync": 0.0}
         self._asked = self._beside = 0.0
@@ -105,9 +105,12 @@ class Collector:
             raise
 
     def _finish(self, policy: Policy) -> RolloutBatch:
-        groups, self._found.surplus = self._first_wanted()
+        wanted = self._first_wanted()
+        self._found.surplus = len(self._kept) - len(wanted)
+        groups = [group for _, group in wanted]
         figures = figures_of(self._found, groups, self.ranks.gather)
-        updates = updates_of(groups, self.plan, self.ranks.total, self.ranks.world, policy.processor.padding_token)
+        padded = policy.prefix_backend != "varlen"
+        updates = updates_of(wanted, self.plan, self.ranks, policy.processor.padding_token, padded)
         self._watch_for_nothing(updates)
         seconds, overlap = dict(self._seconds), self._overlap
         self._begin()
@@ -139,14 +142,12 @@ class Collector:
         )  # fmt: skip
         return False
 
-    def _first_wanted(self) -> tuple[list[ScoredGroup], int]:
-        """This rank's part of the first groups over all ranks, by batch and place; how many of its own go unused."""
+    def _first_wanted(self) -> list[tuple[Place, ScoredGroup]]:
+        """This rank's part of the first groups over all ranks, by batch and place."""
         if self.group_filter is None:
-            return [group for _, group in self._kept], 0
-        keys = sorted(self.ranks.gather([key for key, _ in self._kept]))
-        wanted = set(keys[: self.groups])
-        groups = [group for key, group in self._kept if key in wanted]
-        return groups, len(self._kept) - len(groups)
+            return self._kept
+        wanted = set(sorted(self.ranks.gather([place for place, _ in self._kept]))[: self.groups])
+        return [(place, group) for place, group in self._kept if place in wanted]
 
     def _score(self) -> list[ScoredGroup]:
         groups, answered, scores = self.ranks.agree(self._scoring.scores)

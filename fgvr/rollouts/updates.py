@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from fgvr.errors import UserError
 from fgvr.kernels.group_packing import pack_groups
-from fgvr.kernels.packing import token_budget_batches
+from fgvr.kernels.packing import padded_tokens, token_budget_batches
 from fgvr.objectives import Reduction, loss_weights
+from fgvr.ranks import Ranks
 from fgvr.types import RolloutRows, ScoredGroup, UpdateBatch
+
+Place = tuple[int, int]  # the batch that a group was sampled in, and where in the epoch's order its prompt stands
 
 
 @dataclass(frozen=True)
 class UpdatePlan:
     """How groups become updates.
 
-    `reduction` is that of `loss_weights`, `length` its constant, in tokens. `updates` optimiser steps share the groups.
-    With `mask_truncated` a completion that was cut off is neither learned from nor counted. `every_group` says that
+    `reduction` is that of `loss_weights`, `length` its constant, in tokens. `updates` optimiser steps share the groups
+    of all ranks evenly, in the order of their places, so that a step holds the same groups on any number of ranks. With
+    `mask_truncated` a completion that was cut off is neither learned from nor counted. `every_group` says that
     completions of advantage 0 are computed too, because something other than the advantage (a KL term, an entropy term)
-    learns from them; else they only count in the mean. A micro-batch holds whole groups, about `micro_batch_tokens`
-    tokens of them. Raises UserError below 1.
+    learns from them; else they only count in the mean. A micro-batch holds whole groups, of which at most
+    `micro_batch_tokens` tokens are computed, padding included; a larger group is one of its own. Raises UserError below
+    1.
     """
 
     reduction: Reduction = "token"
@@ -52,31 +57,40 @@ class _Learned:
 
 
 def updates_of(
-    groups: Sequence[ScoredGroup],
-    plan: UpdatePlan,
-    total: Callable[[Sequence[float]], list[float]],
-    world: int,
-    padding_token: int,
+    groups: Sequence[tuple[Place, ScoredGroup]], plan: UpdatePlan, ranks: Ranks, padding_token: int, padded: bool = True
 ) -> list[UpdateBatch]:
-    """One batch per optimiser step; weights are normalised over all ranks, with `total` to sum counts over them.
+    """One batch per optimiser step, of this rank's groups in it; weights are normalised over all ranks.
 
-    Every rank gets as many batches, an empty one where it has no groups left; a step that no rank has a completion for
-    is left out. A collective call.
+    `groups` come with their places, which are their own over all ranks. Every rank gets as many batches, an empty one
+    where it has no group in it; a step that no rank has a completion for is left out. `padded` says whether groups are
+    computed as rows as long as the longest, or without padding. A collective call.
     """
-    learned = [_learned(group, plan) for group in groups]
+    steps = _steps_of([place for place, _ in groups], plan.updates, ranks)
+    learned = [_learned(group, plan) for _, group in sorted(groups, key=lambda placed: placed[0])]
     batches: list[UpdateBatch] = []
-    for number in range(plan.updates):
-        part = learned[number :: plan.updates]
+    for step in range(plan.updates):
+        part = [entry for entry, own in zip(learned, steps, strict=True) if own == step]
         counts = [length for entry in part for length in entry.lengths(entry.counted)]
-        tokens, sequences = total([sum(counts), len(counts)])
+        tokens, sequences = ranks.total([sum(counts), len(counts)])
         if not sequences:
             continue
-        weigh = {"tokens": int(tokens), "sequences": int(sequences), "world": world, "length": plan.length}
+        weigh = {"tokens": int(tokens), "sequences": int(sequences), "world": ranks.world, "length": plan.length}
         part = [entry for entry in part if entry.computed]
         sizes = [len(e.group.rollout.prompt.input_ids) + sum(e.lengths(e.computed)) for e in part]
-        cut = token_budget_batches(sizes, plan.micro_batch_tokens)
+        cut = token_budget_batches(sizes, plan.micro_batch_tokens, padded_tokens if padded else sum)
         batches.append(UpdateBatch([_rows([part[i] for i in chosen], plan, weigh, padding_token) for chosen in cut]))
     return batches
+
+
+def _steps_of(own: Sequence[Place], updates: int, ranks: Ranks) -> list[int]:
+    """For each of this rank's places, in order, the optimiser step that it belongs to. A collective call.
+
+    Steps are stretches of the order over all ranks: these hold neighbouring places, so that each has its share of a
+    stretch, and nothing need be sent from one to another.
+    """
+    places = sorted(ranks.gather(list(own)))
+    step = {place: number * updates // len(places) for number, place in enumerate(places)}
+    return [step[place] for place in sorted(own)]
 
 
 def _learned(group: ScoredGroup, plan: UpdatePlan) -> _Learned:

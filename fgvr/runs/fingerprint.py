@@ -16,6 +16,8 @@ Changeable = Literal["config", "data", "code"]
 # These change how fast a run goes or what it prints, never what it learns.
 WITHOUT_EFFECT = frozenset(
     {
+        "attention",  # which kernel computes it, with another rounding at the most
+        "prefix_attention",
         "workers",
         "num_workers",
         "prefetch",
@@ -62,8 +64,7 @@ def config_fingerprint(config: Mapping[str, Any]) -> dict[str, Any]:
         name = str(callback.get("class_path", "")).rpartition(".")[2]
         if name in DECIDING:
             sections["trainer"][name] = callback.get("init_args")
-    flat = dict(_flatten(json.loads(json.dumps(sections, default=str)), ""))
-    return {key: value for key, value in flat.items() if WITHOUT_EFFECT.isdisjoint(key.split("."))}
+    return _deciding(dict(_flatten(json.loads(json.dumps(sections, default=str)), "")))
 
 
 def code_fingerprint(package: Path | None = None) -> dict[str, str]:
@@ -79,7 +80,8 @@ def code_fingerprint(package: Path | None = None) -> dict[str, str]:
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:
     """Per part ("config", "data", "code") what differs, as `key: old -> new`, source files by name alone.
 
-    A part that agrees, or that one side does not have, is absent. A class that has another name now is the same class.
+    A part that agrees, or that one side does not have, is absent. A class that has another name now is the same class,
+    and what decides nothing today is not asked of an older run either.
     """
     found: dict[str, list[str]] = {}
     for part in ("config", "data", "code"):
@@ -87,6 +89,8 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, li
         if old is None or new is None or old == new:
             continue
         if isinstance(old, Mapping) and isinstance(new, Mapping):
+            if part == "config":
+                old, new = _deciding(old), _deciding(new)
             old, new = _renamed(old), _renamed(new)
             changed = [key for key in sorted({*old, *new}) if _show(old, key) != _show(new, key)]
             if changed and part == "code":
@@ -121,6 +125,10 @@ def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         yield prefix, value
     for key, entry in entries:
         yield from _flatten(entry, key)
+
+
+def _deciding(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if WITHOUT_EFFECT.isdisjoint(key.split("."))}
 
 
 def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from fgvr.models import PixelBudget, PolicyConfig, Processor
 from fgvr.models.sampling import Sampling
 from fgvr.modules import GRPO
 from fgvr.objectives import KL, Advantage, Clip, group_advantages
+from fgvr.ranks import Ranks
 from fgvr.rewards import Exact, Term, WeightedSum
 from fgvr.rollouts.updates import UpdatePlan, updates_of
 from fgvr.types import Completion, RolloutGroup, RolloutRows, ScoredGroup
@@ -190,7 +191,8 @@ def ours(
         every_group=every_group or module.kl is not None or module.entropy_coefficient != 0,
         micro_batch_tokens=10**6 if micro_batches == 1 else 1,
     )
-    updates = updates_of(groups_of(module, rewards), plan, list, 1, module.processor.padding_token)
+    placed = [((0, group.rollout.place), group) for group in groups_of(module, rewards)]
+    updates = updates_of(placed, plan, Ranks(), module.processor.padding_token)
     (update,) = module._with_fixed_logprobs(updates)
     if moved:
         drift(policy.model, OFF_POLICY)

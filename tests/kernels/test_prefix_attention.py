@@ -68,6 +68,22 @@ def test_every_backend_equals_one_completion_at_a_time(backend, groups, key_head
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
+@given(groups=st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 6), min_size=1, max_size=4)), min_size=1))
+@settings(deadline=None, max_examples=20)
+def test_groups_in_one_row_are_kept_apart(groups):
+    segments = segments_of(groups)
+    qkv = random_qkv(*segments.shape)
+    real = segments >= 0
+    flat = [x.detach().transpose(0, 1)[:, real][None].requires_grad_() for x in qkv]
+    fast = prefix_attention(segments[real][None], "varlen", "loop").attend(0, *flat, scale=0.3)
+    slow = one_by_one(groups, qkv, 0.3).transpose(0, 1)[:, real][None]
+    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+    up = torch.randn(fast.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ours, theirs = torch.autograd.grad((fast * up).sum(), flat), torch.autograd.grad((slow * up).sum(), qkv)
+    for mine, reference in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, reference.transpose(0, 1)[:, real][None], rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @given(groups=GROUPS)
 @settings(deadline=None, max_examples=15)

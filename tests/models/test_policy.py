@@ -76,6 +76,22 @@ def test_log_probs_equal_stock_transformers():
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_packed_rows_without_padding_are_one_row_and_teach_the_same(family):
+    policy = tiny_policy(family)
+    items = [sequenced(policy, target, width=84 + 28 * n, seed=n) for n, target in enumerate(TARGETS)]
+    rows = pack(items, [[0], list(range(1, len(items)))], policy.processor.padding_token)
+    widths: list[tuple[int, ...]] = []
+    layer = policy.base.model.language_model.layers[0].mlp
+    layer.register_forward_hook(lambda module, given, out: widths.append(tuple(given[0].shape[:2])))
+    logp, (_, slow) = policy(rows).detach(), loss_and_gradients(policy, rows)
+    policy.packs_by, policy.varlen = "varlen", "loop"
+    torch.testing.assert_close(policy(rows).detach(), logp, rtol=1e-5, atol=1e-5)
+    assert relative(loss_and_gradients(policy, rows)[1], slow) <= 1e-5
+    padded, flat = tuple(rows.segments.shape), (1, sum(len(item.input_ids) for item in items))
+    assert widths == [padded, padded, flat, flat]
+
+
 def test_only_target_tokens_reach_the_loss():
     policy = tiny_policy()
     item = sequenced(policy, TARGETS[0])

@@ -62,7 +62,7 @@ def assert_alike(ours, theirs, values: float, gradient: float):
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
 @pytest.mark.parametrize("options", OPTIONS)
-@given(groups=GROUPS, backend=st.sampled_from(["split", "dense"]), temperature=st.sampled_from([1.0, 0.7]))
+@given(groups=GROUPS, backend=st.sampled_from(["split", "dense", "varlen"]), temperature=st.sampled_from([1.0, 0.7]))
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_sharing_the_prompt_changes_nothing(family, options, groups, backend, temperature):
     policy = policy_of(family, options)
@@ -74,7 +74,7 @@ def test_sharing_the_prompt_changes_nothing(family, options, groups, backend, te
         carried = split_features(features, counts)
     rows = pack_groups(prompts, completions, carried, policy.processor.padding_token)
     assert (rows.images is None) == policy.fixed_features
-    policy.prefix_backend = backend
+    policy.prefix_backend, policy.varlen = backend, "loop"
     ours = learned(policy, rows, temperature)
     policy.prefix_backend = "dense"
     theirs = learned(policy, one_row_per_completion(prompts, completions, 0), temperature)
@@ -82,14 +82,31 @@ def test_sharing_the_prompt_changes_nothing(family, options, groups, backend, te
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
-@pytest.mark.parametrize("backend", ["split", "dense"])
+@pytest.mark.parametrize("backend", ["split", "dense", "varlen"])
 def test_in_float64_what_is_left_is_the_norms_float32(family, backend):
     policy = policy_of(family, "whole", double=True)
     prompts, completions = fill(policy, [(1, 84, [3, 5, 1]), (2, 56, [4])])
-    policy.prefix_backend = backend
+    policy.prefix_backend, policy.varlen = backend, "loop"
     ours = learned(policy, pack_groups(prompts, completions, [None, None], 0))
+    policy.prefix_backend = "dense"
     theirs = learned(policy, one_row_per_completion(prompts, completions, 0))
     assert_alike(ours, theirs, 1e-6, 1e-6)
+
+
+def test_without_padding_everything_is_computed_in_one_row():
+    policy = policy_of("qwen2_5_vl", "whole")
+    prompts, completions = fill(policy, [(1, 84, [3, 5, 1]), (2, 56, [40])])
+    rows = pack_groups(prompts, completions, [None, None], 0)
+    seen: list[tuple[int, ...]] = []
+    layer = policy.base.model.language_model.layers[0].mlp
+    handle = layer.register_forward_hook(lambda module, given, out: seen.append(tuple(given[0].shape[:2])))
+    policy.varlen = "loop"
+    for backend in ("split", "varlen"):
+        policy.prefix_backend = backend
+        policy.completion_logprobs(rows)
+    handle.remove()
+    assert seen == [tuple(rows.segments.shape), (1, int((rows.segments >= 0).sum()))]
+    assert seen[0][0] * seen[0][1] > seen[1][1]
 
 
 def test_each_part_of_a_group_stands_where_it_should():

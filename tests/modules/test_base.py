@@ -90,24 +90,21 @@ def test_a_checkpoint_of_other_weights_is_refused():
         built(tiny_backbone()).on_load_checkpoint(checkpoint)
 
 
-def test_flash_attention_in_full_precision_is_refused_before_the_model_is_built():
-    module = SFT(PolicyConfig(tiny_backbone(), PIXELS, attention="flash_attention_2"))
+def test_attention_is_settled_before_the_model_is_built(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "fgvr")
     cuda, cpu = (SimpleNamespace(root_device=torch.device(kind)) for kind in ("cuda", "cpu"))
+    module = SFT(PolicyConfig(tiny_backbone(), PIXELS, attention="varlen"))
     module._trainer = SimpleNamespace(precision="32-true", strategy=cuda)  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(UserError, match="bfloat16"):
         module.setup("fit")
-    module.setup("validate")
-    choices: list[dict[str, Any]] = [
-        {"attention": "flash_attention_2"},
-        {"prefix_attention": "varlen"},
-        {"prefix_attention": "flex"},
-    ]
-    for options in choices:
-        module = SFT(PolicyConfig(tiny_backbone(), PIXELS, **options))
-        module._trainer = SimpleNamespace(precision="bf16-mixed", strategy=cpu)  # pyright: ignore[reportAttributeAccessIssue]
-        with pytest.raises(UserError, match="train on a GPU only"):
-            module.setup("fit")
     assert module.policy is None
+    module = SFT(PolicyConfig(tiny_backbone(), PIXELS))
+    module._trainer = SimpleNamespace(precision="bf16-mixed", strategy=cpu)  # pyright: ignore[reportAttributeAccessIssue]
+    module.setup("validate")
+    assert "Attention" not in caplog.text
+    module.setup("fit")
+    assert module.policy_config.attention == "sdpa"
+    assert "Attention is computed by torch's scaled_dot_product_attention" in caplog.text
 
 
 def test_another_chat_template_is_refused(folder):

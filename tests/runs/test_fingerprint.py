@@ -43,6 +43,15 @@ def test_a_class_that_has_moved_since_is_the_same_class() -> None:
     assert differences(then, now) == {}
 
 
+def test_a_run_may_go_on_with_another_attention_and_an_older_one_is_not_asked_for_its_own() -> None:
+    policy = {"attention": "sdpa", "prefix_attention": None, "freeze": ["vision"]}
+    config = {"model": {"init_args": {"policy": policy}}}
+    assert not [key for key in config_fingerprint(config) if "attention" in key]
+    older = {"config": {"model.init_args.policy.attention": "sdpa", "model.init_args.policy.freeze[0]": "vision"}}
+    older["config"] |= {"trainer": {}}
+    assert differences(older, {"config": config_fingerprint(config)}) == {}
+
+
 def test_every_new_name_is_one_that_can_be_imported() -> None:
     for name in RENAMED.values():
         room, _, kind = name.rpartition(".")
