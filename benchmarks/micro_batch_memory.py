@@ -15,7 +15,6 @@ from head_memory import resident
 from rich.console import Console
 from rich.table import Table
 
-from fgvr.kernels.packing import padded_tokens
 from fgvr.models import PixelBudget, Policy, PolicyConfig, TinyQwen
 from fgvr.ranks import Ranks
 from fgvr.rollouts.updates import UpdatePlan, updates_of

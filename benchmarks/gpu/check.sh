@@ -2,11 +2,13 @@
 # All that only a GPU can show, in one run of a few minutes: steps in the 3B's shapes, the kernels' tests, every
 # attention against the dense one, and short SFT and GRPO runs on the Aviary in bfloat16. Nothing is downloaded.
 #
-#   benchmarks/gpu/check.sh [--dry] [FOLDER]
+#   benchmarks/gpu/check.sh [--dry] [--only STAGE]... [FOLDER]
 #
+# --only runs the stage of that name and what it builds on, as often as it is given: --only grpo --only "step full". The
+# stages are: drawing, step full, step lora, tests on a GPU, attention, tests on a CPU, sft float32, sft, grpo.
 # FOLDER (default: $OUT, else the current one) gets figures.jsonl and log.txt as things are found, and at the end one
 # table, DATE-DEVICE.md. A stage that fails or takes too long is said in the table, the next one goes on, and the
-# script ends with status 1.
+# script ends with status 1. Whatever is not done after 8 minutes is cut off.
 # --dry walks through all of it on a CPU, with a tiny model. PYTHON names the interpreter, python3 by default.
 #
 # A bare machine needs Python 3.11 or newer with torch, transformers, lightning, jaxtyping, hypothesis, pytest and
@@ -16,23 +18,45 @@ set -uo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 python=${PYTHON:-python3}
-dry=
-if [ "${1:-}" = --dry ]; then dry=1 && shift; fi
+stages=("drawing" "step full" "step lora" "tests on a GPU" "attention" "tests on a CPU" "sft float32" "sft" "grpo")
+dry='' only=()
+while [[ ${1:-} == --* ]]; do
+    case $1 in
+        --dry) dry=1 ;;
+        --only) only+=("${2:-}") && shift ;;
+        *) echo "check.sh knows --dry and --only STAGE, not $1" >&2 && exit 2 ;;
+    esac
+    shift
+done
+for name in "${only[@]}"; do
+    printf '%s\n' "${stages[@]}" | grep -qxF -- "$name" && continue
+    echo "--only must name a stage, one of $(printf '%s, ' "${stages[@]}")but got '$name'" >&2 && exit 2
+done
 folder=$(mkdir -p "${1:-${OUT:-.}}" && cd "${1:-${OUT:-.}}" && pwd)
 work=$(mktemp -d)
 figures=$folder/figures.jsonl
 trap 'rm -rf "$work"' EXIT
 rm -f "$figures" "$folder/log.txt"
+END=470 # seconds after which nothing goes on
 export PYTHONPATH=$root:$root/benchmarks${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 cd "$work" # data and runs go there
 
 note() { "$python" "$root/benchmarks/gpu/figures.py" "$figures" "$@"; }
 report() { "$python" "$root/benchmarks/gpu/report.py" "$figures" "$folder"; }
 
+# wanted STAGE...: whether any of them is to be run
+wanted() {
+    local name
+    [ ${#only[@]} = 0 ] && return
+    for name in "$@"; do printf '%s\n' "${only[@]}" | grep -qxF -- "$name" && return; done
+    return 1
+}
+
 # stage NAME SECONDS COMMAND...: runs it and writes down how it ended; the table is there after every stage
 stage() {
-    local name=$1 limit=$(($2 * patience)) log=$work/${1// /_}.log began=$SECONDS ended
+    local name=$1 limit=$(($2 * patience)) log=$work/${1// /_}.log began=$SECONDS left=$((END * patience - SECONDS)) ended
     shift 2
+    if [ $left -lt $limit ]; then limit=$((left > 1 ? left : 1)); fi
     timeout "$limit" "$@" >"$log" 2>&1
     ended=$?
     { echo "== $name" && cat "$log"; } >>"$folder/log.txt"
@@ -63,32 +87,43 @@ step() { # TUNING SECONDS
 }
 
 if [ "$dry" ]; then
-    hardware=() patience=3 sft_steps=2 grpo_steps=1 cpu_tests=("$root/tests/kernels/test_prefix_attention.py")
+    hardware=() patience=3 sft_steps=2 grpo_steps=1
+    gpu_tests=("$root/tests/kernels" "$root/tests/rollouts") cpu_tests=("$root/tests/kernels/test_packing.py")
 else
     hardware=(--config "$root/configs/hardware/one_gpu.yaml") patience=1 sft_steps=200 grpo_steps=60
+    gpu_tests=("$root/tests/kernels" "$root/tests/models" "$root/tests/rollouts")
     cpu_tests=("$root/tests/kernels" "$root/tests/models/test_shared_prefix.py")
 fi
 
-run drawing 150 quickstart.yaml --run.dir runs/drawing --trainer.max_steps 1 --trainer.limit_val_batches 0 &
-step full 120
-step lora 120
+if wanted drawing sft "sft float32" grpo; then
+    run drawing 150 quickstart.yaml --run.dir runs/drawing --trainer.max_steps 1 --trainer.limit_val_batches 0 &
+fi
+if wanted "step full"; then step full 150; fi
+if wanted "step lora"; then step lora 150; fi
 wait
 {
-    tests "tests on a GPU" 100 -m gpu "$root/tests/kernels"
-    stage attention 100 "$python" "$root/benchmarks/gpu/attention.py" "$figures" ${dry:+--device cpu}
+    # CUDA graphs against eager decoding among them
+    if wanted "tests on a GPU"; then tests "tests on a GPU" 120 -m gpu "${gpu_tests[@]}"; fi
+    if wanted attention; then
+        stage attention 60 "$python" "$root/benchmarks/gpu/attention.py" "$figures" ${dry:+--device cpu}
+    fi
 } &
-tests "tests on a CPU" 150 "${cpu_tests[@]}" &
-{
-    run "sft, float32" 150 quickstart.yaml "${hardware[@]}" --run.dir runs/float32 --trainer.max_steps $sft_steps \
+if wanted "tests on a CPU"; then tests "tests on a CPU" 170 "${cpu_tests[@]}" & fi
+if wanted "sft float32"; then
+    run "sft float32" 100 quickstart.yaml "${hardware[@]}" --run.dir runs/float32 --trainer.max_steps $sft_steps \
         --trainer.precision 32-true
-    note "sft, float32" --run runs/float32
-} &
-{
-    run sft 150 quickstart.yaml "${hardware[@]}" --run.dir runs/quickstart --trainer.max_steps $sft_steps
+    note "sft float32" --run runs/float32
+fi &
+if wanted sft grpo; then
+    run sft 100 quickstart.yaml "${hardware[@]}" --run.dir runs/quickstart --trainer.max_steps $sft_steps
     note sft --run runs/quickstart
-    run grpo 150 aviary/grpo.yaml "${hardware[@]}" --run.dir runs/grpo --trainer.max_steps $grpo_steps
-    note grpo --run runs/grpo
-} &
+    if wanted grpo; then
+        # two steps of SFT teach no replies that can be read
+        run grpo 150 aviary/grpo.yaml "${hardware[@]}" --run.dir runs/grpo --trainer.max_steps $grpo_steps \
+            ${dry:+--model.init_args.max_start_failures 1.0}
+        note grpo --run runs/grpo
+    fi
+fi &
 wait
 report
 ! grep -qE '"found": "(FAILED|CUT OFF)' "$figures"

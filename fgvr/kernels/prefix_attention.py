@@ -7,6 +7,7 @@ K key heads, D width of a head. `segments` is 0 on the prompt, g on the g-th com
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -30,13 +31,14 @@ def prefix_attention(segments: Int[Tensor, "R T"], backend: Backend, varlen: Var
     """The plan for rows of whole groups.
 
     "dense" masks the square of the row's length: the reference. "split" attends twice, prompt to prompt and completions
-    to prompt and themselves, on any device. "varlen" does so without padding, by flash-attn or torch's kernel. "flex"
-    is FlexAttention, which skips the blocks that nobody sees.
+    to prompt and themselves, on any device; completions of like length go together where otherwise most would be
+    padding. "varlen" does so without padding, by flash-attn or torch's kernel. "flex" is FlexAttention, which skips the
+    blocks that nobody sees.
     """
     if backend == "dense":
         return DensePrefix(segments)
     if backend == "split":
-        return SplitPrefix(segments)
+        return SortedPrefix(segments) if _mostly_padding(segments) else SplitPrefix(segments)
     return VarlenPrefix(segments, varlen or fastest_varlen()) if backend == "varlen" else FlexPrefix(segments)
 
 
@@ -121,6 +123,69 @@ class SplitPrefix(AttentionPlan):
         if self.exact:
             return out
         return out.gather(2, self.back[:, None, :, None].expand(-1, out.shape[1], -1, out.shape[3]))
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """Completions of like length, padded to the longest of them: n in all, each with its row in the batch."""
+
+    rows: Int[Tensor, " n"]
+    places: Int[Tensor, "n C"]  # row-major over [R T]; what stands behind a completion is read by nobody
+    mask: Bool[Tensor, "n 1 C M"]  # M = P + C keys
+
+
+class SortedPrefix(AttentionPlan):
+    """As "split", with a call for the longest completions and all of more than half their length, and so on down.
+
+    So less than half of what is computed is padding, however long a single completion is.
+    """
+
+    def __init__(self, segments: Int[Tensor, "R T"]) -> None:
+        device, width = segments.device, segments.shape[1]
+        prompts = (segments == 0).sum(1)  # [R]
+        self.prompt = int(prompts.max())
+        sees_prompt = torch.arange(self.prompt, device=device) < prompts[:, None]  # [R P]
+        completions = [run for number, run in _runs(segments) if number > 0]
+        longest = max(map(len, completions))
+        inside = torch.arange(width, device=device)
+        # where each token's output stands among those of the prompts and, length by length, of the completions
+        self.back = (self.prompt * torch.arange(len(segments), device=device)[:, None] + inside).flatten()
+        self.back[segments.flatten() != 0] = 0
+        self.alike: list[_Alike] = []
+        start = len(segments) * self.prompt
+        for halvings in sorted({(longest // len(run)).bit_length() for run in completions}):
+            chosen = [run for run in completions if (longest // len(run)).bit_length() == halvings]
+            most = max(map(len, chosen))
+            first = torch.tensor([run.start for run in chosen], device=device)
+            rows = first // width
+            lower = torch.ones(most, most, dtype=torch.bool, device=device).tril().expand(len(chosen), -1, -1)
+            mask = torch.cat([sees_prompt[rows, None].expand(-1, most, -1), lower], -1)[:, None]
+            places = (first[:, None] + inside[:most]).clamp(max=segments.numel() - 1)
+            self.alike.append(_Alike(rows, places, mask))
+            for number, run in enumerate(chosen):
+                self.back[run.start : run.stop] = start + number * most + inside[: len(run)]
+            start += len(chosen) * most
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        prompts = [x[:, :, : self.prompt] for x in (query, key, value)]
+        tokens = [x.transpose(1, 2).flatten(0, 1) for x in (query, key, value)]  # [R*T H D]
+        found = [masked_attention(*prompts, None, scale)]
+        for alike in self.alike:
+            asking, *own = (x.index_select(0, alike.places.flatten()) for x in tokens)
+            asking, *own = (x.unflatten(0, alike.places.shape).transpose(1, 2) for x in (asking, *own))  # [n H C D]
+            keys, values = (
+                torch.cat([shared.index_select(0, alike.rows), mine], 2)
+                for shared, mine in zip(prompts[1:], own, strict=True)
+            )  # [n K P+C D]
+            found.append(masked_attention(asking, keys, values, alike.mask, scale))
+        out = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in found])
+        return out.index_select(0, self.back).unflatten(0, (len(query), -1)).transpose(1, 2)
+
+
+def _mostly_padding(segments: Tensor) -> bool:
+    """True where most of what "split" computes, as many completions a row and as long as any, would be padding."""
+    lengths = [len(run) for number, run in _runs(segments) if number > 0]
+    return len(segments) * int(segments.max()) * max(lengths, default=0) > 2 * sum(lengths)
 
 
 class VarlenPrefix(AttentionPlan):

@@ -109,9 +109,10 @@ class PolicyModule(LightningModule):
             str(trainer.precision),
             trains=stage == "fit",
         )
-        self.policy_config = replace(config, attention=attention)
-        if stage == "fit":
-            log.info(why)
+        if self.policy is None:
+            self.policy_config = replace(config, attention=attention)
+            if stage == "fit":
+                log.info(why)
 
     def configure_model(self) -> None:
         if self.policy is None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fgvr.kernels.attention import PackedAttention, spans_of, varlen_attention
 from fgvr.kernels.packing import block_causal_mask
-from fgvr.kernels.prefix_attention import prefix_attention, prefix_mask
+from fgvr.kernels.prefix_attention import SortedPrefix, SplitPrefix, prefix_attention, prefix_mask
 
 GROUPS = st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 6), max_size=4)), min_size=1, max_size=3)
 
@@ -68,7 +68,42 @@ def test_every_backend_equals_one_completion_at_a_time(backend, groups, key_head
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-@given(groups=st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 6), min_size=1, max_size=4)), min_size=1))
+UNEVEN = [(3, [1, 9, 2]), (5, [4]), (2, [1, 1, 1, 1, 2])]
+ALL_WITH_COMPLETIONS = st.lists(
+    st.tuples(st.integers(1, 9), st.lists(st.integers(1, 9), min_size=1, max_size=4)), min_size=1, max_size=4
+)
+
+
+@given(groups=ALL_WITH_COMPLETIONS, key_heads=st.sampled_from([1, 2, 4]))
+@settings(deadline=None)
+def test_completions_sorted_by_length_attend_as_before(groups, key_heads):
+    segments = segments_of(groups)
+    qkv = random_qkv(*segments.shape, key_heads=key_heads)
+    real = (segments >= 0)[:, None, :, None]
+    fast, slow = SortedPrefix(segments).attend(0, *qkv, scale=0.3) * real, one_by_one(groups, qkv, 0.3)
+    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+    up = torch.randn(qkv[0].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ours, theirs = (torch.autograd.grad((out * up).sum(), qkv) for out in (fast, slow))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_one_rambling_completion_does_not_widen_the_others():
+    # 7 completions of 16 tokens and one of 400: as wide as it they would be 8 x 400 = 3,200 tokens for 512
+    segments = segments_of([(160, [16] * 7 + [400])])
+    plan = prefix_attention(segments, "split")
+    assert isinstance(plan, SortedPrefix)
+    assert [tuple(alike.places.shape) for alike in plan.alike] == [(1, 400), (7, 16)]
+    # of like length, or nearly, all go together as ever
+    assert isinstance(prefix_attention(segments_of([(160, [16] * 7 + [30])]), "split"), SplitPrefix)
+
+
+@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=16))
+def test_less_than_half_of_what_is_computed_for_completions_is_padding(lengths):
+    computed = sum(alike.places.numel() for alike in SortedPrefix(segments_of([(1, lengths)])).alike)
+    assert computed < 2 * sum(lengths)
+
+
+@given(groups=ALL_WITH_COMPLETIONS)
 @settings(deadline=None, max_examples=20)
 def test_groups_in_one_row_are_kept_apart(groups):
     segments = segments_of(groups)
@@ -95,9 +130,9 @@ def test_flex_has_the_same_values(groups):
     torch.testing.assert_close(ours * real, theirs * real, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("groups", [[(3, [2, 1]), (5, [4, 4])], UNEVEN])
 @pytest.mark.parametrize("backend", ["dense", "split", "varlen"])
-def test_padding_moves_nothing_and_gets_no_gradient(backend):
-    groups = [(3, [2, 1]), (5, [4, 4])]
+def test_padding_moves_nothing_and_gets_no_gradient(backend, groups):
     segments = segments_of(groups)
     q, k, v = random_qkv(*segments.shape)
     pad = (segments < 0)[:, None, :, None]
