@@ -20,15 +20,15 @@ from fgvr.ranks import Ranks
 from fgvr.rollouts.updates import UpdatePlan, updates_of
 from fgvr.types import Completion, EncodedPrompt, Example, ImageFeatures, ImageInputs, RolloutGroup, ScoredGroup
 
-BUDGET, PROMPT, SIZE = 4096, 160, 8  # tokens of a micro-batch, tokens of a prompt, completions of a group
-WIDTH, LAYERS = 512, 6
+BUDGET, PROMPT, SIZE = 2048, 80, 8  # tokens of a micro-batch, tokens of a prompt, completions of a group
+WIDTH, LAYERS = 512, 4
 WORDS = (20, 250)  # ids that are no special tokens
-SHORT = [[16] * SIZE] * 8
+SHORT = [[8] * SIZE] * 8
 GROUPS: dict[str, list[list[int]]] = {  # lengths of completions, group by group
-    "even, filling the budget": [[44] * SIZE] * 8,
-    "8 short, one rambling": [[236] * SIZE, *SHORT],
-    "8 short, one rambling completion": [[16] * (SIZE - 1) + [1776], *SHORT],
-    "every group with one long completion": [[16] * (SIZE - 1) + [400]] * 9,
+    "even, filling the budget": [[22] * SIZE] * 8,
+    "8 short, one rambling": [[118] * SIZE, *SHORT],
+    "8 short, one rambling completion": [[8] * (SIZE - 1) + [888], *SHORT],
+    "every group with one long completion": [[8] * (SIZE - 1) + [200]] * 9,
 }
 
 

@@ -167,15 +167,15 @@ class SortedPrefix(AttentionPlan):
             start += len(chosen) * most
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        prompts = [x[:, :, : self.prompt] for x in (query, key, value)]
+        asked, *shared = (x[:, :, : self.prompt] for x in (query, key, value))  # of the prompts
         tokens = [x.transpose(1, 2).flatten(0, 1) for x in (query, key, value)]  # [R*T H D]
-        found = [masked_attention(*prompts, None, scale)]
+        found = [masked_attention(asked, shared[0], shared[1], None, scale)]
         for alike in self.alike:
             asking, *own = (x.index_select(0, alike.places.flatten()) for x in tokens)
             asking, *own = (x.unflatten(0, alike.places.shape).transpose(1, 2) for x in (asking, *own))  # [n H C D]
             keys, values = (
-                torch.cat([shared.index_select(0, alike.rows), mine], 2)
-                for shared, mine in zip(prompts[1:], own, strict=True)
+                torch.cat([prompt.index_select(0, alike.rows), mine], 2)
+                for prompt, mine in zip(shared, own, strict=True)
             )  # [n K P+C D]
             found.append(masked_attention(asking, keys, values, alike.mask, scale))
         out = torch.cat([part.transpose(1, 2).flatten(0, 1) for part in found])
