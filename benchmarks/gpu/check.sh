@@ -71,7 +71,9 @@ stage() {
 tests() { # NAME SECONDS ARGUMENTS...
     local name=$1 limit=$2
     shift 2
-    stage "$name" "$limit" "$python" -m pytest -q -p no:cacheprovider --rootdir "$root" -c "$root/pyproject.toml" "$@"
+    # in one process, and without the plugins that only the options of pyproject.toml ask for
+    stage "$name" "$limit" "$python" -m pytest -q -p no:cacheprovider --rootdir "$root" -c "$root/pyproject.toml" \
+        -o addopts="--import-mode=importlib --strict-markers" "$@"
     note "$name" pytest "$(tail -n 1 "$work/${name// /_}.log")"
 }
 
@@ -108,7 +110,7 @@ wait
         stage attention 60 "$python" "$root/benchmarks/gpu/attention.py" "$figures" ${dry:+--device cpu}
     fi
 } &
-if wanted "tests on a CPU"; then tests "tests on a CPU" 170 "${cpu_tests[@]}" & fi
+if wanted "tests on a CPU"; then tests "tests on a CPU" 170 -m "not gpu and not slow" "${cpu_tests[@]}" & fi
 if wanted "sft float32"; then
     run "sft float32" 100 quickstart.yaml "${hardware[@]}" --run.dir runs/float32 --trainer.max_steps $sft_steps \
         --trainer.precision 32-true
