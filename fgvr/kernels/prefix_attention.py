@@ -25,6 +25,7 @@ from fgvr.kernels.attention import (
 )
 
 Backend = Literal["dense", "split", "varlen", "flex"]
+BLOCK = 128  # tokens on each side of FlexAttention's blocks
 
 
 def prefix_attention(segments: Int[Tensor, "R T"], backend: Backend, varlen: Varlen | None = None) -> AttentionPlan:
@@ -250,16 +251,31 @@ def _flex(compiled: bool) -> Any:
 
 
 class FlexPrefix(AttentionPlan):
-    """FlexAttention, compiled on a GPU; on a CPU it has no gradient and serves for comparison only."""
+    """FlexAttention, compiled on a GPU; on a CPU it has no gradient and serves for comparison only.
+
+    Which blocks are looked at, and which need no mask, is told from the numbers at both ends of each: nothing of the
+    size of R x T x T is made.
+    """
 
     def __init__(self, segments: Int[Tensor, "R T"]) -> None:
-        from torch.nn.attention.flex_attention import create_block_mask
+        from torch.nn.attention.flex_attention import BlockMask
 
-        rows, width = segments.shape
-
-        seen = prefix_mask(segments)[:, 0]
-        self.blocks = create_block_mask(
-            lambda row, _, query, key: seen[row, query, key], rows, None, width, width, device=str(segments.device)
+        width = segments.shape[1]
+        some, every = (_listed(blocks) for blocks in _blocks_seen(segments))
+        self.blocks = BlockMask.from_kv_blocks(
+            *some,
+            *every,
+            BLOCK,
+            # as `prefix_mask`, for one pair of tokens
+            lambda row, _, query, key: (
+                (
+                    (segments[row, query] >= 0)
+                    & (query >= key)
+                    & ((segments[row, key] == 0) | (segments[row, key] == segments[row, query]))
+                )
+                | (query == key)
+            ),
+            (width, width),
         )
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -268,3 +284,30 @@ class FlexPrefix(AttentionPlan):
         )
         assert isinstance(out, Tensor)
         return out
+
+
+def _blocks_seen(segments: Int[Tensor, "R T"]) -> tuple[Bool[Tensor, "R 1 B B"], Bool[Tensor, "R 1 B B"]]:
+    """Of B blocks of queries and of keys: where a part of the tokens see each other, and where all do."""
+    rows, width = segments.shape
+    blocks = -(-width // BLOCK)
+    numbers = segments.new_full((rows, blocks * BLOCK), -1)
+    numbers[:, :width] = segments
+    numbers = numbers.unflatten(1, (blocks, BLOCK))
+    last, whole = numbers.amax(-1), numbers.amin(-1) >= 0
+    first = numbers.masked_fill(numbers < 0, width).amin(-1)  # of the real tokens: padding stands behind them
+    before = torch.ones(blocks, blocks, dtype=torch.bool, device=segments.device).tril(-1)
+    real = last >= 0
+    prompt, own = (first == 0)[:, None, :], last[:, None, :] == first[:, :, None]  # numbers rise along a row
+    seen = before & real[:, :, None] & real[:, None, :] & (prompt | own)
+    one = first == last
+    alone = one | ((first == 0) & (last == 1))  # one completion, with a piece of the prompt before it or not
+    all_prompt, all_own = (last == 0)[:, None, :], own & one[:, :, None] & alone[:, None, :]
+    every = before & whole[:, :, None] & whole[:, None, :] & (all_prompt | all_own)
+    itself = torch.eye(blocks, dtype=torch.bool, device=segments.device)
+    return ((seen & ~every) | itself)[:, None], every[:, None]
+
+
+def _listed(blocks: Bool[Tensor, "R 1 B B"]) -> tuple[Int[Tensor, "R 1 B"], Int[Tensor, "R 1 B B"]]:
+    """Of each block of queries, how many blocks of keys are meant, and which: those first."""
+    order = blocks.int().argsort(dim=-1, descending=True, stable=True)
+    return blocks.sum(-1, dtype=torch.int32), order.int()

@@ -104,15 +104,53 @@ def _accumulator(hidden: Tensor) -> torch.dtype:
     return torch.float64 if hidden.dtype == torch.float64 else torch.float32
 
 
-def _tile(h: Tensor, w: Tensor, start: int, suppressed: Tensor, temperature: float) -> Tensor | None:
-    """Logits of the tokens start ... start + len(w) - 1; None when all of them are suppressed."""
-    inside = suppressed[(suppressed >= start) & (suppressed < start + len(w))] - start
-    if len(inside) == len(w):
+def _suppression(suppressed: Tensor, weight: Tensor, dtype: torch.dtype) -> Float[Tensor, " V"] | None:
+    """What is added to the logits: -inf at the suppressed tokens, 0 at the others; None when there are none."""
+    if not len(suppressed):
         return None
+    return torch.zeros(len(weight), dtype=dtype, device=weight.device).index_fill_(0, suppressed, -torch.inf)
+
+
+def _tile(h: Tensor, w: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+    """Logits of the rows `h` for the tokens whose weights are `w`."""
     logits = h @ w.to(h.dtype).T
     if temperature != 1.0:
         logits /= temperature
-    return logits.index_fill_(-1, inside, -torch.inf) if len(inside) else logits
+    return logits if bias is None else logits.add_(bias)
+
+
+class _Totals:
+    """Sums over the tokens seen so far, row by row: with x a logit and m the largest, of e^(x-m) and of (x-m) e^(x-m).
+
+    From these come log Z = m + log(sum) and the entropy log(sum) - leaning / sum, which no large common part of the
+    logits can blur. Tiles are summed in their own precision, the rows' sums are brought together in float64.
+    """
+
+    def __init__(self, rows: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.floor = torch.finfo(dtype).min
+        self.peak = torch.full((rows,), self.floor, dtype=torch.float64, device=device)
+        self.sum, self.leaning = torch.zeros_like(self.peak), torch.zeros_like(self.peak)
+
+    def add(self, at: slice, logits: Tensor, with_entropy: bool) -> None:
+        """Takes a tile of logits in, which is overwritten."""
+        peak = logits.amax(-1).clamp_(min=self.floor)  # which a tile that is suppressed as a whole has not
+        below = logits.sub_(peak[:, None])
+        weights = below.exp()
+        total = weights.sum(-1).double()
+        new = torch.maximum(self.peak[at], peak)
+        down, up = self.peak[at] - new, peak - new  # one of the two is 0
+        if with_entropy:
+            leaning = below.clamp_(min=self.floor).mul_(weights).sum(-1).double()
+            before = (self.leaning[at] + down * self.sum[at]) * down.exp()
+            self.leaning[at] = before + (leaning + up * total) * up.exp()
+        self.sum[at] = self.sum[at] * down.exp() + total * up.exp()
+        self.peak[at] = new
+
+
+def _in_tile(targets: Tensor, start: int, width: int) -> tuple[Tensor, Tensor]:
+    """Whether each target is one of the tokens start ... start + width - 1; its column, or one that is not meant."""
+    column = targets - start
+    return (column >= 0) & (column < width), column.clamp(0, width - 1)[:, None]
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -122,33 +160,29 @@ class _TokenLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         temperature, with_entropy, rows, columns = options
         dtype = _accumulator(hidden)
-        log_total = hidden.new_full((len(hidden),), -torch.inf, dtype=dtype)
-        mean_logit = torch.zeros_like(log_total)
-        chosen = torch.zeros_like(log_total)
+        bias = _suppression(suppressed, weight, dtype)
+        totals = _Totals(len(hidden), hidden.device, dtype)
+        chosen = torch.full_like(totals.peak, torch.nan)
         with torch.autocast(hidden.device.type, enabled=False):  # which would round the products
             for r in range(0, len(hidden), rows):
                 at = slice(r, r + rows)
                 h = hidden[at].to(dtype)
                 for c in range(0, len(weight), columns):
-                    logits = _tile(h, weight[c : c + columns], c, suppressed, temperature)
-                    if logits is None:
-                        continue
-                    total = logits.logsumexp(-1)
-                    both = torch.logaddexp(log_total[at], total)
-                    if with_entropy:
-                        # the mean logit so far and this tile's, each weighted by its share of the probability
-                        share = logits.sub(both[:, None]).exp_()
-                        mean = (share * logits.clamp_(min=torch.finfo(dtype).min)).sum(-1)
-                        mean_logit[at] = mean_logit[at] * (log_total[at] - both).exp() + mean
-                    log_total[at] = both
-                chosen[at] = (h * weight[targets[at]].to(dtype)).sum(-1) / temperature
-        chosen.masked_fill_(torch.isin(targets, suppressed), -torch.inf)
-        entropy = log_total - mean_logit if with_entropy else torch.zeros_like(log_total)
+                    tile = slice(c, c + columns)
+                    logits = _tile(h, weight[tile], None if bias is None else bias[tile], temperature)
+                    inside, column = _in_tile(targets[at], c, logits.shape[1])
+                    # the tile's own number, so that no target is likelier than all tokens together
+                    picked = logits.gather(1, column).squeeze(1)
+                    chosen[at] = torch.where(inside, picked.double(), chosen[at])
+                    totals.add(at, logits, with_entropy)
+        spread = totals.sum.log()
+        entropy = (spread - totals.leaning / totals.sum).to(dtype) if with_entropy else spread.new_zeros(len(hidden))
+        log_total = totals.peak.to(dtype) + totals.sum.to(dtype).log()
         ctx.save_for_backward(hidden, weight, targets, suppressed, log_total, entropy)
         ctx.options = options
         if not with_entropy:
             ctx.mark_non_differentiable(entropy)
-        return chosen - log_total, entropy
+        return (chosen - totals.peak - spread).to(dtype), entropy
 
     @staticmethod
     @once_differentiable
@@ -156,18 +190,18 @@ class _TokenLogprobs(torch.autograd.Function):
         hidden, weight, targets, suppressed, log_total, entropy = ctx.saved_tensors
         temperature, with_entropy, rows, columns = ctx.options
         dtype = _accumulator(hidden)
+        bias = _suppression(suppressed, weight, dtype)
         d_hidden = torch.zeros_like(hidden, dtype=dtype) if ctx.needs_input_grad[0] else None
         d_weight = torch.zeros_like(weight, dtype=dtype) if ctx.needs_input_grad[1] else None
         spread = with_entropy and bool(grad_entropy.any())
         with torch.autocast(hidden.device.type, enabled=False):
             for r in range(0, len(hidden), rows):
                 at = slice(r, r + rows)
-                h, t, g = hidden[at].to(dtype), targets[at], grad[at].to(dtype)
+                h, g = hidden[at].to(dtype), grad[at].to(dtype)
                 for c in range(0, len(weight), columns):
-                    w = weight[c : c + columns].to(dtype)
-                    logits = _tile(h, w, c, suppressed, temperature)
-                    if logits is None:
-                        continue
+                    tile = slice(c, c + columns)
+                    w = weight[tile].to(dtype)
+                    logits = _tile(h, w, None if bias is None else bias[tile], temperature)
                     logp = logits.sub_(log_total[at, None])
                     # d logp / d logits = onehot(target) - p;  d H / d logits = -p (log p + H)
                     factor = g[:, None]
@@ -175,13 +209,14 @@ class _TokenLogprobs(torch.autograd.Function):
                         finite = logp.clamp(min=-1e4)  # where p is 0 at any precision
                         factor = factor + grad_entropy[at, None].to(dtype) * (finite + entropy[at, None])
                     d_logits = logp.exp_().mul_(factor).neg_()
-                    inside = (t >= c) & (t < c + len(w))
-                    d_logits[inside, t[inside] - c] += g[inside]
+                    inside, column = _in_tile(targets[at], c, len(w))
+                    at_target = d_logits.gather(1, column) + torch.where(inside, g, 0.0)[:, None]
+                    d_logits.scatter_(1, column, at_target)
                     d_logits /= temperature
                     if d_hidden is not None:
                         d_hidden[at] += d_logits @ w
                     if d_weight is not None:
-                        d_weight[c : c + columns] += d_logits.T @ h
+                        d_weight[tile] += d_logits.T @ h
         d_hidden = None if d_hidden is None else d_hidden.to(hidden.dtype)
         d_weight = None if d_weight is None else d_weight.to(weight.dtype)
         return d_hidden, d_weight, None, None, None

@@ -4,10 +4,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fgvr.kernels.attention import PackedAttention, spans_of, varlen_attention
 from fgvr.kernels.packing import block_causal_mask
-from fgvr.kernels.prefix_attention import SortedPrefix, SplitPrefix, prefix_attention, prefix_mask
+from fgvr.kernels.prefix_attention import (
+    BLOCK,
+    FlexPrefix,
+    SortedPrefix,
+    SplitPrefix,
+    prefix_attention,
+    prefix_mask,
+)
 
 GROUPS = st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 6), max_size=4)), min_size=1, max_size=3)
 
@@ -175,3 +183,53 @@ def test_packed_rows_equal_the_masked_reference(rows):
     torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
     ours, theirs = (torch.autograd.grad(out.square().sum(), (q, k, v), retain_graph=True) for out in (fast, slow))
     torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+BLOCKS_WIDE = st.lists(
+    st.tuples(st.integers(1, 300), st.lists(st.integers(1, 280), max_size=4)), min_size=1, max_size=2
+)
+
+
+@given(groups=BLOCKS_WIDE)
+@settings(deadline=None, max_examples=40)
+def test_flex_looks_at_the_blocks_that_the_whole_mask_has(groups):
+    segments = segments_of(groups)
+    mask = prefix_mask(segments)
+    rows, width = segments.shape
+    blocks = -(-width // BLOCK)
+    room = torch.zeros(rows, 1, blocks * BLOCK, blocks * BLOCK, dtype=torch.bool)
+    room[..., :width, :width] = mask
+    tiles = room.unflatten(-1, (blocks, BLOCK)).unflatten(-3, (blocks, BLOCK))  # [R 1 B BLOCK B BLOCK]
+    seen, every = tiles.any(-1).any(-2), tiles.all(-1).all(-2)
+    plan = FlexPrefix(segments).blocks
+    assert torch.equal(plan.to_dense().bool(), seen)
+    assert plan.full_kv_num_blocks is not None
+    assert plan.full_kv_indices is not None
+    full = torch.zeros_like(every)
+    for row in range(rows):
+        for query in range(blocks):
+            count = plan.full_kv_num_blocks[row, 0, query]
+            full[row, 0, query, plan.full_kv_indices[row, 0, query, :count].long()] = True
+    assert torch.equal(full, every)
+    at = [x.flatten() for x in torch.meshgrid(*(torch.arange(n) for n in (rows, width, width)), indexing="ij")]
+    assert torch.equal(plan.mask_mod(at[0], at[0], at[1], at[2]).view(rows, width, width), mask[:, 0])
+
+
+class Largest(TorchDispatchMode):
+    """Remembers how many elements the largest tensor had that was made within it."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for one in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(one, torch.Tensor):
+                self.elements = max(self.elements, one.numel())
+        return out
+
+
+def test_flex_makes_nothing_of_the_size_of_the_mask():
+    segments = segments_of([(700, [200] * 6), (650, [180] * 7)])
+    with Largest() as made:
+        FlexPrefix(segments)
+    assert 0 < made.elements <= 2 * segments.numel()

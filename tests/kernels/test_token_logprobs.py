@@ -156,3 +156,56 @@ def test_entropy_lies_between_nothing_and_that_of_a_fair_die():
     torch.testing.assert_close(entropy, torch.full_like(entropy, 13).log())
     _, entropy = token_logprobs_and_entropy(hidden, 1e4 * weight, targets, NONE)
     torch.testing.assert_close(entropy, torch.zeros_like(entropy), atol=1e-6, rtol=0)
+
+
+def test_a_large_common_part_of_the_logits_does_not_blur_the_entropy():
+    # logits 1000 + ln 1, ln 3: p = 1/4, 3/4 whatever the 1000; H = 1/4 ln 4 + 3/4 ln(4/3) = .5623 nats. In float32
+    # 1000 + ln 3 is 1001.0986 to 6e-5: so near are p and H, whether one tile holds both tokens or each its own
+    hidden, weight = torch.ones(1, 1), torch.tensor([[1000.0], [1000.0]]) + torch.tensor([[1.0], [3.0]]).log()
+    for chunk in (1, 2):
+        logp, entropy = token_logprobs_and_entropy(hidden, weight, torch.tensor([1]), NONE, vocab_chunk=chunk)
+        torch.testing.assert_close(logp, torch.tensor([0.75]).log(), atol=3e-5, rtol=0)
+        torch.testing.assert_close(entropy, torch.tensor([0.5623351446]), atol=3e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("scale", "common"), [(1.0, 0.0), (3.0, 0.0), (1.0, 30.0)])
+def test_with_a_large_model_s_vocabulary_the_entropy_is_as_good_as_the_plain_twin_s(scale: float, common: float):
+    hidden, weight, targets = make(32, 16, 151_936, torch.float32)
+    with torch.no_grad():
+        hidden *= scale
+        hidden[:, 0], weight[:, 0] = 1.0, common
+    suppressed = torch.tensor([151_650, 151_655])
+    exact = token_logprobs_and_entropy_reference(hidden.double(), weight.double(), targets, suppressed)
+    fast, slow = (
+        [float((value.double() - true).abs().max()) for value, true in zip(found, exact, strict=True)]
+        for found in (
+            token_logprobs_and_entropy(hidden, weight, targets, suppressed),
+            token_logprobs_and_entropy_reference(hidden, weight, targets, suppressed),
+        )
+    )
+    assert fast[0] <= max(1.5 * slow[0], 2e-5), "log-probs"
+    assert fast[1] <= max(1.5 * slow[1], 1e-5), "entropy"
+
+
+@given(
+    seed=st.integers(0, 2**31), scale=st.sampled_from([0.1, 3.0, 30.0, 1e4]), vocab_chunk=st.sampled_from([1, 7, 4096])
+)
+def test_no_token_is_likelier_than_certain_and_no_entropy_below_nothing(seed, scale, vocab_chunk):
+    hidden, weight, _ = make(16, 33, 37, torch.float32, seed)
+    targets = (hidden @ weight.T).argmax(-1)
+    for row_chunk in (5, 16):
+        chunks = {"row_chunk": row_chunk, "vocab_chunk": vocab_chunk}
+        logp, entropy = token_logprobs_and_entropy(scale * hidden, weight, targets, NONE, **chunks)
+        assert float(logp.detach().max()) <= 0
+        assert float(entropy.detach().min()) >= 0
+        torch.testing.assert_close(logp, token_logprobs(scale * hidden, weight, targets, **chunks), rtol=0, atol=0)
+
+
+def test_tiles_that_are_suppressed_as_a_whole_change_nothing():
+    hidden, weight, _ = make(4, 5, 12)
+    targets, out = torch.tensor([4, 5, 11, 4]), torch.tensor([0, 1, 2, 3, 8, 9])  # the first tile is one of them
+    fast = token_logprobs_and_entropy(hidden, weight, targets, out, vocab_chunk=2)
+    slow = token_logprobs_and_entropy_reference(hidden, weight, targets, out)
+    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+    gradients = [torch.autograd.grad(pair[0].sum() + 2 * pair[1].sum(), (hidden, weight)) for pair in (fast, slow)]
+    torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-12)
