@@ -43,6 +43,7 @@ from fgvr.runs.fingerprint import code_fingerprint, config_fingerprint
 from fgvr.runs.folder import (
     RunFolder,
     Start,
+    begun,
     choose_start,
     evaluation_checkpoint,
     final_figures,
@@ -127,9 +128,11 @@ class FGVRCLI(LightningCLI):
         if config.get("run") is None:
             raise UserError("A run needs a folder: give run.dir in the config, or --run.dir runs/NAME.")
         refuse_nulls(config.as_dict(), {"trainer": Trainer, "run": RunFolder})
-        take_over_task(config)
-        given = config.trainer.default_root_dir
         self.run = RunFolder(**vars(config.run))
+        if self.verb != "fit":
+            self.start = Start(evaluation_checkpoint(self.run, config.ckpt_path))
+        take_over_task(config, begun(self.run) if self.verb == "fit" else self.start.checkpoint)
+        given = config.trainer.default_root_dir
         if given is not None and Path(given) != self.run.dir:
             raise UserError(f"A run writes to run.dir ({self.run.dir}): leave trainer.default_root_dir ({given}) out.")
         refuse_timer(one.class_path for one in _as_list(config.trainer.callbacks))
@@ -147,8 +150,6 @@ class FGVRCLI(LightningCLI):
             self.start = choose_start(self.run, self.fingerprint)
             if _leads():
                 set_later_aside(self.run, self.start)
-        else:
-            self.start = Start(evaluation_checkpoint(self.run, config.ckpt_path))
 
     def instantiate_classes(self) -> None:
         # as lightning's own, which calls a method that jsonargparse has renamed and warns about
@@ -159,6 +160,7 @@ class FGVRCLI(LightningCLI):
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
         if isinstance(self.model, PolicyModule):
+            self.model.policy_config.backbone.go_on_from(self.start.checkpoint)
             self.model.policy_config.backbone.check()  # before any data is drawn for it
         if self.start.checkpoint is None:
             say_another_task(self.model, self.datamodule)

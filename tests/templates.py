@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from conftest import tiny_backbone
 
 from fgvr.models import PixelBudget, Processor
-from fgvr.models.backbone import CHAT_TEMPLATE
+from fgvr.models.tiny_qwen import CHAT_TEMPLATE
 
 THINKS, NEVER_THINKS = "<think>\n", "<think>\n\n</think>\n\n"
 TURN = "<|im_start|>assistant\n"

@@ -16,7 +16,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 import fgvr
 from fgvr.callbacks.steps import ends_with, is_finished, passes
 from fgvr.checkpoints.format import SUFFIX, checkpoints_in, read_manifest
+from fgvr.checkpoints.kept import OF_BASE
 from fgvr.errors import UserError
+from fgvr.modules.base import PolicyModule
 from fgvr.runs.fingerprint import refuse_changes
 from fgvr.runs.folder import RunFolder
 from fgvr.whole_files import sealed, write_whole
@@ -56,6 +58,8 @@ class RunCheckpoints(Checkpoint):
         return self.seconds_before + (time.monotonic() - self._began if self._began is not None else 0.0)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if isinstance(pl_module, PolicyModule) and OF_BASE not in self.fingerprint:
+            self._keep_start(trainer, pl_module)
         if stage != TrainerFn.FITTING:
             return
         describe = getattr(trainer.datamodule, "fingerprint", None)  # pyright: ignore[reportAttributeAccessIssue]
@@ -122,6 +126,14 @@ class RunCheckpoints(Checkpoint):
             # again, because a damaged checkpoint may have been replaced by the one before it
             then = checkpoint.get("fgvr", {}).get("fingerprint", {})
             refuse_changes(then, self.fingerprint, self.run.allow_changed, Path(str(trainer.ckpt_path)))
+
+    def _keep_start(self, trainer: Trainer, module: PolicyModule) -> None:
+        """What the run began with, before it is read: whoever made it may remove it from now on."""
+        start = module.policy_config.backbone
+        if module.needs_start and trainer.is_global_zero and not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+            start.keep(self.run.dir)
+        origin = start.origin()
+        self.fingerprint[OF_BASE] = {key: origin[key] for key in ("digest", "path")} if origin["digest"] else None
 
     def _improves(self, trainer: Trainer) -> bool:
         figures = trainer.callback_metrics

@@ -70,7 +70,7 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """
     content = plain(checkpoint)
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = _hidden(path, "new")
+    building = hidden_name(path, "new")
     try:
         building.mkdir()
         state = _write_state(content, building / STATE)
@@ -84,23 +84,28 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         text = json.dumps({**body, "sha256": _own_hash(body)}, indent=1, sort_keys=True)
         _write_file(building / MANIFEST, text.encode())
         flush(building)
-        _put_in_place(building, path)
+        put_in_place(building, path)
     except OSError as error:
         shutil.rmtree(building, ignore_errors=True)
-        free = shutil.disk_usage(path.parent).free / 1e6
-        raise UserError(
-            f"The checkpoint {path} could not be written ({error.strerror or error}; {free:.0f} MB are free there). "
-            "The checkpoints already saved are untouched: make room or point run.dir elsewhere, then start again."
-        ) from error
+        raise no_room(f"The checkpoint {path} could not be written", path.parent, error) from error
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
 
 
+def no_room(what: str, folder: Path, error: OSError) -> UserError:
+    """What is said when a disk refuses a checkpoint."""
+    free = shutil.disk_usage(folder).free / 1e6
+    return UserError(
+        f"{what} ({error.strerror or error}; {free:.0f} MB are free there). "
+        "The checkpoints already saved are untouched: make room or point run.dir elsewhere, then start again."
+    )
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The checkpoint's dictionary on the CPU, after every hash has been compared; raises DamagedCheckpoint."""
     manifest = read_manifest(path)
-    with _open_confined(path, STATE) as file:
+    with open_confined(path, STATE) as file:
         _confirm(path, STATE, file, manifest.files[STATE])
         file.seek(0)
         try:
@@ -118,7 +123,7 @@ def verify_checkpoint(path: Path) -> CheckpointManifest:
     """Reads every byte of the checkpoint and compares it with the manifest; raises DamagedCheckpoint."""
     manifest = read_manifest(path)
     for name, record in manifest.files.items():
-        with _open_confined(path, name) as file:
+        with open_confined(path, name) as file:
             _confirm(path, name, file, record)
     return manifest
 
@@ -129,7 +134,7 @@ def read_manifest(path: Path) -> CheckpointManifest:
         what = "is not there" if not path.exists() else f"is not a folder with {STATE} and {MANIFEST}"
         raise DamagedCheckpoint(f"The checkpoint {path} {what}.")
     try:
-        with _open_confined(path, MANIFEST) as file:
+        with open_confined(path, MANIFEST) as file:
             raw = json.loads(file.read())
         if raw.pop("sha256") != _own_hash(raw):
             raise DamagedCheckpoint(f"The checkpoint {path} is damaged: {MANIFEST} does not have its own hash.")
@@ -204,7 +209,7 @@ def remove_checkpoint(path: Path) -> None:
         if path.is_symlink():
             path.unlink()
         elif path.exists():
-            leaving = _hidden(path, "gone")
+            leaving = hidden_name(path, "gone")
             path.rename(leaving)
             shutil.rmtree(leaving)
     except OSError as error:
@@ -223,7 +228,7 @@ def sweep(folder: Path) -> list[Path]:
     return [path for path in swept if _swept(path)]
 
 
-class _HashingWriter:
+class HashingWriter:
     """The stream torch.save writes into: counts and hashes on the way, and keeps the disk's own error."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -248,7 +253,7 @@ class _HashingWriter:
 
 def _write_state(content: dict[str, Any], path: Path) -> FileRecord:
     with path.open("wb") as file:
-        writer = _HashingWriter(file)
+        writer = HashingWriter(file)
         try:
             torch.save(content, writer)  # pyright: ignore[reportArgumentType]
         except RuntimeError:
@@ -268,7 +273,7 @@ def _write_file(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _put_in_place(building: Path, path: Path) -> None:
+def put_in_place(building: Path, path: Path) -> None:
     aside = path.with_name(f"{path.stem}{REPLACED}{SUFFIX}")
     if path.is_symlink():
         path.unlink()
@@ -291,7 +296,7 @@ def _swept(path: Path) -> bool:
     return True
 
 
-def _open_confined(path: Path, name: str) -> BufferedReader:
+def open_confined(path: Path, name: str) -> BufferedReader:
     """Opens a file of the checkpoint only if neither it nor the checkpoint is a link that leads elsewhere."""
     if path.is_symlink() and path.resolve().parent != path.parent.resolve():
         raise DamagedCheckpoint(f"The checkpoint {path} is a link that leads out of its folder and is not followed.")
@@ -318,5 +323,5 @@ def _own_hash(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _hidden(path: Path, kind: str) -> Path:
+def hidden_name(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{kind}-{uuid.uuid4().hex[:12]}")

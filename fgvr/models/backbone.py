@@ -1,10 +1,10 @@
-"""Where a policy's weights and processor come from: a pretrained checkpoint, or a tiny random model."""
+"""Where a policy's weights and processor come from, and a pretrained model as such a source."""
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -12,35 +12,19 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    AutoConfig,
-    AutoModelForImageTextToText,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    Qwen2_5_VLConfig,
-    Qwen3VLConfig,
-)
-from transformers.models.qwen2_vl import Qwen2VLImageProcessorPil
+from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
+from fgvr.checkpoints.kept import BASE, began_with, run_of
 from fgvr.errors import UserError
+from fgvr.models.folders import find_folder, folder_digest
 from fgvr.models.hub import Place, place_of
-from fgvr.models.processor import VISION_TOKENS, PixelBudget, Processor
-from fgvr.whole_files import unsealed
+from fgvr.models.processor import PixelBudget, Processor
+
+log = logging.getLogger(__name__)
 
 Family = Literal["qwen2_5_vl", "qwen3_vl"]
 FAMILIES: tuple[str, ...] = ("qwen2_5_vl", "qwen3_vl")
 Attention = Literal["sdpa", "flash_attention_2"]
-SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *VISION_TOKENS]
-CHAT_TEMPLATE = """{%- for message in messages -%}
-<|im_start|>{{ message.role }}
-{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content -%}
-{%- if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif -%}
-{%- endfor %}{% endif %}<|im_end|>
-{% endfor -%}
-{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
 
 
 class Backbone(ABC):
@@ -56,6 +40,19 @@ class Backbone(ABC):
     def check(self) -> None:
         """Raises UserError when something is missing that no run makes for itself; asked before any data is made."""
         return
+
+    def go_on_from(self, checkpoint: Path | None) -> None:
+        """Tells, before anything is asked for, which checkpoint of its own the run goes on from: with what it began."""
+        return
+
+    def keep(self, run: Path) -> None:
+        """Puts into the folder of `run` what it needs to go on and what others may remove; for its one writer."""
+        return
+
+    @property
+    def stands_in(self) -> bool:
+        """True where the weights that the run began with are gone, and those of its own checkpoint are given."""
+        return False
 
     @abstractmethod
     def config(self) -> PretrainedConfig:
@@ -93,6 +90,29 @@ class Pretrained(Backbone):
 
     def check(self) -> None:
         self.config()
+
+    def go_on_from(self, checkpoint: Path | None) -> None:
+        then = None if checkpoint is None else began_with(checkpoint)
+        if checkpoint is not None and then is not None:
+            self.find_again(then["digest"], Path(then["path"]), checkpoint)
+
+    def find_again(self, digest: str, was: Path, near: Path) -> None:
+        """Of a folder that holds other weights or is gone: takes the one that holds those of the digest, near a run.
+
+        Raises UserError when the folder is gone and no other is found.
+        """
+        folder = Path(self.path)
+        if not was.is_absolute() or (folder.is_dir() and folder_digest(folder) == digest):
+            return
+        found = find_folder(digest, was, near)
+        if found is not None:
+            log.info("The model that the run began with is not in %s any more: it is read from %s.", folder, found)
+            self.path = str(found)
+        elif not folder.is_dir():
+            raise UserError(
+                f"{run_of(near)} began with the model in {was}, which is not there: put it back, or put it or a link "
+                f"to it into {run_of(near) / BASE}, under any name."
+            )
 
     def config(self) -> PretrainedConfig:
         with self._readable("config.json"):
@@ -170,19 +190,6 @@ class Pretrained(Backbone):
             ) from error
 
 
-def folder_digest(folder: Path) -> str:
-    """Tells two checkpoints apart: names, sizes and both ends (1 MiB each) of the weight files, and config.json."""
-    digest = hashlib.sha256()
-    for file in sorted([*folder.glob("*.safetensors"), folder / "config.json"]):
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size} ".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(2**20))
-            stream.seek(max(0, size - 2**20))
-            digest.update(stream.read())
-    return digest.hexdigest()
-
-
 def _precision(config: PretrainedConfig) -> str:
     """The dtype that a checkpoint was saved in: a Qwen-VL says it of the whole or of its language model."""
     dtype = config.dtype or config.get_text_config().dtype
@@ -194,156 +201,3 @@ def _licence(card: Path | None) -> str:
         return ""
     lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("license:")), "")
-
-
-class TinyQwen(Backbone):
-    """A small random Qwen-VL with a tokenizer trained on given names: enough to learn the Aviary on a CPU.
-
-    `vocabulary` is a file of text to train the tokenizer on: a shard set's manifest.json (its names are taken) or plain
-    lines. `phrases` are further texts it should spell in few tokens, such as the task's question; it learns `tokens` in
-    all. `family` is the architecture; `hidden`, `layers` and `heads` size its language model, `vision_hidden` and
-    `vision_layers` its tower. `seed` fixes the weights. Raises UserError for sizes that do not divide.
-    """
-
-    reloadable = False
-    learned = False
-
-    def __init__(
-        self,
-        vocabulary: str | Sequence[str],
-        family: Family = "qwen2_5_vl",
-        hidden: int = 128,
-        layers: int = 3,
-        heads: int = 4,
-        vision_hidden: int = 128,
-        vision_layers: int = 3,
-        tokens: int = 1024,
-        phrases: Sequence[str] = (),
-        seed: int = 0,
-    ) -> None:
-        for name, size in (("hidden", hidden), ("vision_hidden", vision_hidden)):
-            if size % (heads * 16):
-                raise UserError(f"{name} must be a multiple of 16 x heads = {16 * heads}, got {size}")
-        self.vocabulary, self.family, self.seed, self.tokens = vocabulary, family, seed, tokens
-        self.phrases = list(phrases)
-        self.hidden, self.layers, self.heads = hidden, layers, heads
-        self.vision_hidden, self.vision_layers = vision_hidden, vision_layers
-
-    def config(self) -> PretrainedConfig:
-        return self._config(self._tokenizer())
-
-    def build(self, attention: Attention) -> PreTrainedModel:
-        config = self.config()
-        config._attn_implementation = attention
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return AutoModelForImageTextToText.from_config(config, dtype=torch.float32, attn_implementation=attention)
-
-    def processor(self, pixels: PixelBudget | None) -> Processor:
-        patch = 14 if self.family == "qwen2_5_vl" else 16
-        settings: dict[str, Any] = {"patch_size": patch}
-        if self.family == "qwen3_vl":
-            settings |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-        return Processor(self._tokenizer(), Qwen2VLImageProcessorPil(**settings), pixels or PixelBudget())
-
-    def origin(self) -> dict[str, str]:
-        name, nowhere = f"tiny random {self.family}", {"path": "", "revision": "", "digest": ""}
-        return {"name": name, **nowhere, "license": "apache-2.0", "dtype": "float32"}
-
-    def _texts(self) -> list[str]:
-        if not isinstance(self.vocabulary, str):
-            return list(self.vocabulary)
-        path = Path(self.vocabulary)
-        if not path.is_file():
-            raise UserError(
-                f"vocabulary must be a file of names, such as a shard set's manifest.json, got {self.vocabulary!r}"
-            )
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"vocabulary must be UTF-8 text, but byte {error.start} of {path} is not: mend it"
-            ) from error
-        if path.suffix != ".json":
-            return text.splitlines()
-        return names_in_manifest(text)
-
-    def _tokenizer(self) -> PreTrainedTokenizerFast:
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
-        tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
-        trainer = trainers.BpeTrainer(
-            vocab_size=self.tokens,
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            special_tokens=SPECIAL_TOKENS,
-            show_progress=False,
-        )
-        tokenizer.train_from_iterator([*self._texts(), *self.phrases * 50], trainer)
-        return PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer,
-            eos_token="<|im_end|>",
-            pad_token="<|endoftext|>",
-            additional_special_tokens=SPECIAL_TOKENS[1:2] + SPECIAL_TOKENS[3:],
-            padding_side="left",
-            chat_template=CHAT_TEMPLATE,
-            model_max_length=4096,
-        )
-
-    def _config(self, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
-        ids = tokenizer.get_vocab()
-        head = self.hidden // self.heads
-        text: dict[str, Any] = {
-            "vocab_size": len(tokenizer),
-            "hidden_size": self.hidden,
-            "intermediate_size": 3 * self.hidden,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "num_key_value_heads": max(1, self.heads // 2),
-            "max_position_embeddings": 4096,
-            # half of a head's width in rotary pairs, shared between time, height and width as in the large models
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1e4,
-                "mrope_section": [head // 8, head * 3 // 16, head * 3 // 16],
-            },
-            "bos_token_id": None,
-            "eos_token_id": ids["<|im_end|>"],
-            "pad_token_id": ids["<|endoftext|>"],
-        }
-        vision: dict[str, Any] = {
-            "depth": self.vision_layers,
-            "hidden_size": self.vision_hidden,
-            "intermediate_size": 3 * self.vision_hidden,
-            "num_heads": self.heads,
-            "out_hidden_size": self.hidden,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-        }
-        shared: dict[str, Any] = {
-            f"{name}_token_id": ids[f"<|{token}|>"] for name, token in (("image", "image_pad"), ("video", "video_pad"))
-        }
-        shared |= {"vision_start_token_id": ids["<|vision_start|>"], "vision_end_token_id": ids["<|vision_end|>"]}
-        if self.family == "qwen3_vl":
-            text |= {"head_dim": head}
-            vision |= {
-                "patch_size": 16,
-                "num_position_embeddings": 2304,
-                "deepstack_visual_indexes": list(range(self.vision_layers - 1)),
-            }
-            return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **shared)
-        vision |= {"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [self.vision_layers - 1]}
-        return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **shared)
-
-
-def names_in_manifest(text: str) -> list[str]:
-    """The names of a manifest's taxonomy, as training text for a tokenizer. Raises UserError when it holds none."""
-    try:
-        taxonomy = unsealed(text.encode())[0]["taxonomy"]
-        names = sorted({name for path in taxonomy["paths"].values() for name in path})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"a manifest used as vocabulary must be json with a taxonomy, but it cannot be read: {error}"
-        ) from error
-    if not names:
-        raise UserError("a manifest used as vocabulary must hold a taxonomy with names, but this one holds none")
-    return [form for name in names for form in (name, f"<answer>{name}</answer>")]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
-from fgvr.checkpoints.format import STATE, SUFFIX, best_checkpoint, newest_checkpoint, read_checkpoint, read_manifest
+from fgvr.checkpoints.format import SUFFIX, DamagedCheckpoint, best_checkpoint, newest_checkpoint, read_checkpoint
+from fgvr.checkpoints.kept import BASE, began_with, digest_of, find_checkpoint, keep_checkpoint, run_of
 from fgvr.errors import UserError
 from fgvr.models.adapters import LoRA
 from fgvr.models.backbone import FAMILIES, Attention, Backbone, Pretrained
@@ -27,7 +28,10 @@ log = logging.getLogger(__name__)
 
 
 def read_policy(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A checkpoint's description of its policy, and the weights. Raises UserError for another kind of checkpoint."""
+    """A checkpoint's description of its policy, and the weights. Raises UserError for another kind of checkpoint.
+
+    `place` in the description is the checkpoint's own path: what it leaves out is looked for from there.
+    """
     checkpoint = _of_policy(path)
     weights = checkpoint["state_dict"].items()
     state = {name.removeprefix("policy."): value for name, value in weights if name.startswith("policy.")}
@@ -35,10 +39,18 @@ def read_policy(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _of_policy(path: Path) -> dict[str, Any]:
-    checkpoint = read_checkpoint(path)
+    try:
+        checkpoint = read_checkpoint(path)
+    except DamagedCheckpoint as damage:
+        if path.parent.name != BASE:
+            raise
+        raise UserError(
+            f"{damage} It is what the run began with: put a whole copy in its place, or remove it where the one that "
+            "it was made from is still there."
+        ) from damage
     if "fgvr_policy" not in checkpoint:
         raise UserError(f"the checkpoint must come from a fgvr run, but {path} does not describe a policy")
-    return checkpoint
+    return checkpoint | {"fgvr_policy": {**checkpoint["fgvr_policy"], "place": str(path)}}
 
 
 @lru_cache(maxsize=8)
@@ -52,7 +64,7 @@ class Rebuilt(Backbone):
     """The backbone a checkpoint speaks of: its own architecture and processor files; weights come from the checkpoint.
 
     Weights that were frozen are not in the checkpoint where they can be had again: they are loaded from where they came
-    from. A checkpoint that holds every weight needs nothing else.
+    from, which is known by its digest wherever it is now. A checkpoint that holds every weight needs nothing else.
     """
 
     def __init__(self, card: Mapping[str, Any]) -> None:
@@ -70,7 +82,7 @@ class Rebuilt(Backbone):
 
     def build(self, attention: Attention) -> PreTrainedModel:
         if self.reloadable:
-            return self._base().build(attention)
+            return self.base().build(attention)
         return AutoModelForImageTextToText.from_config(
             self.config(), dtype=torch.float32, attn_implementation=attention
         )
@@ -84,16 +96,32 @@ class Rebuilt(Backbone):
     def origin(self) -> dict[str, str]:
         return dict(self.card["origin"])
 
-    def _base(self) -> Backbone:
-        then = self.card["origin"]
-        started = then.get("kind") == KIND
-        base = Trained(then["path"]) if started else Pretrained(then["path"], then["revision"] or None)
+    def base(self) -> Backbone:
+        """What gave the weights that the checkpoint leaves out. Raises UserError when it is gone or is another now."""
+        then, place = self.card["origin"], self.card.get("place")
+        if then.get("kind") == KIND:
+            base: Backbone = Trained(str(_found(then, Path(place)) if place else then["path"]))
+        else:
+            base = Pretrained(then["path"], then["revision"] or None)
+            if place:
+                base.find_again(then["digest"], Path(then["path"]), Path(place))
         if base.origin()["digest"] != then["digest"]:
             raise UserError(
                 f"the base model must be the one the run began with, but {then['path']} holds other weights now: "
                 "put the old ones back"
             )
         return base
+
+
+def _found(then: Mapping[str, str], near: Path) -> Path:
+    """The checkpoint that a run began with, `then` its digest and path. Raises UserError when it is nowhere."""
+    found = find_checkpoint(then["digest"], Path(then["path"]), near)
+    if found is None:
+        raise UserError(
+            f"{run_of(near)} began with the weights of {then['path']}, which is not there or holds others now: put it "
+            f"back there or, under any name that ends in {SUFFIX}, into {run_of(near) / BASE}."
+        )
+    return found
 
 
 def rebuild(card: Mapping[str, Any], state: Mapping[str, Tensor], attention: Attention = "sdpa") -> Policy:
@@ -129,10 +157,41 @@ class Trained(Backbone):
 
     def __init__(self, run: str, checkpoint: Literal["last", "best"] = "last") -> None:
         self.run, self.checkpoint, self._told = run, checkpoint, False
+        self._resumed: Path | None = None
+        self._kept: Path | None = None
+
+    def go_on_from(self, checkpoint: Path | None) -> None:
+        if checkpoint is not None and began_with(checkpoint) is not None:
+            self._resumed = checkpoint
 
     @cached_property
     def path(self) -> Path:
-        """The checkpoint that is meant, looked for once: the run that it belongs to may be going on."""
+        """The checkpoint that is meant, looked for once: the run that it belongs to may be going on.
+
+        Of a run that goes on it is the one which that run began with. Where that is gone, a checkpoint of the run's own
+        that holds every weight stands in for it: its weights are about to be loaded anyway.
+        """
+        if self._resumed is None:
+            return self._meant()
+        then = began_with(self._resumed)
+        assert then is not None
+        try:
+            return _found(then, self._resumed)
+        except UserError:
+            if _described(self._resumed, digest_of(self._resumed))[0]["whole"]:
+                return self._resumed
+            raise
+
+    def keep(self, run: Path) -> None:
+        """Has the checkpoint, and those that it in turn takes frozen weights from, in the folder of `run` as well."""
+        if self.stands_in:
+            return
+        self._kept = keep_checkpoint(self.path, run)
+        needed = Rebuilt(self.card)
+        if needed.reloadable:
+            needed.base().keep(run)
+
+    def _meant(self) -> Path:
         folder = Path(self.run).absolute()
         if folder.suffix == SUFFIX:
             if not folder.exists():
@@ -166,7 +225,7 @@ class Trained(Backbone):
 
     @cached_property
     def _digest(self) -> str:
-        return read_manifest(self.path).files[STATE].sha256
+        return digest_of(self.path)
 
     def check(self) -> None:
         _ = self.path
@@ -180,7 +239,7 @@ class Trained(Backbone):
             self._told = True
             log.info("The policy starts from %s.", self.path)
         with torch.random.fork_rng(devices=[]):
-            policy = rebuild(*read_policy(self.path), attention)
+            policy = rebuild(*read_policy(self._kept or self.path), attention)
         model = policy.model if policy.config.lora is None else policy.model.merge_and_unload()
         return model.requires_grad_(True)
 
@@ -196,9 +255,17 @@ class Trained(Backbone):
     def origin(self) -> dict[str, str]:
         return dict(self._origin)
 
+    @property
+    def stands_in(self) -> bool:
+        return self._resumed is not None and self.path == self._resumed
+
     @cached_property
     def _origin(self) -> dict[str, str]:
-        return {**self.card["origin"], "kind": KIND, "path": str(self.path), "digest": self._digest}
+        if self.stands_in:
+            return self.card["origin"]
+        then = None if self._resumed is None else began_with(self._resumed)
+        was = str(self.path) if then is None else then["path"]
+        return {**self.card["origin"], "kind": KIND, "path": was, "digest": self._digest}
 
 
 def how_to_make(run: str) -> str:

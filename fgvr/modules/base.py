@@ -91,6 +91,11 @@ class PolicyModule(LightningModule):
         """Whether the weights a run begins with are worth evaluating, as what it is compared with at its end."""
         return self.policy_config.backbone.learned
 
+    @property
+    def needs_start(self) -> bool:
+        """Whether a run that goes on asks again for weights it began with: its checkpoints leave frozen ones out."""
+        return self.policy_config.lora is not None or bool(self.policy_config.freeze)
+
     def check_start(self, figures: Mapping[str, float]) -> None:
         """Raises UserError when what the start scored says that the training would be in vain."""
         return

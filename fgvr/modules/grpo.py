@@ -98,6 +98,10 @@ class GRPO(PolicyModule):
     def scores_start(self) -> bool:
         return True  # even random weights: a start that cannot be read is said before hours are spent on it
 
+    @property
+    def needs_start(self) -> bool:
+        return super().needs_start or self.kl is not None  # the reference
+
     def check_start(self, figures: Mapping[str, float]) -> None:
         """Raises UserError when hardly a reply can be read: every group would earn the same, which teaches nothing."""
         failed = {name: value for name, value in figures.items() if name.endswith("/parse_failures")}
@@ -123,6 +127,11 @@ class GRPO(PolicyModule):
 
     def on_fit_start(self) -> None:
         if self.kl is not None and self.policy_config.lora is None and not self._frozen:
+            if self.policy_config.backbone.stands_in:
+                raise UserError(
+                    "the KL term needs the weights that the run began with as its reference, but they are gone: put "
+                    f"their checkpoint into {self.trainer.default_root_dir}/base, or leave kl out"
+                )
             copy = Policy(replace(self.policy_config, gradient_checkpointing=False), self.processor)
             self._frozen = [copy.requires_grad_(False).eval().to(self.device)]
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from fgvr.checkpoints.format import sweep
+from fgvr.checkpoints.format import checkpoints_in, remove_checkpoint, sweep
 from fgvr.errors import UserError
 from fgvr.runs.folder import RunFolder, free_name
 
@@ -53,7 +53,10 @@ class Claim:
         if run.fresh and any(entry.name != LOCK for entry in run.dir.iterdir()):
             self._move_aside()
         run.checkpoints.mkdir(exist_ok=True)
-        for path in sweep(run.checkpoints):
+        if not checkpoints_in(run.checkpoints):
+            for path in checkpoints_in(run.base):  # of an attempt that came to nothing; this one may begin elsewhere
+                remove_checkpoint(path)
+        for path in [*sweep(run.checkpoints), *sweep(run.base)]:
             log.info("Removed %s, left half-written by a process that was stopped.", path)
 
     def release(self) -> None:

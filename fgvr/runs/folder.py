@@ -1,6 +1,6 @@
 """The folder of one run: what it already holds, and where the run goes on from.
 
-runs/NAME/config.yaml  checkpoints/step-00000100.ckpt/  checkpoints/best.json  tensorboard/  pictures/
+runs/NAME/config.yaml  checkpoints/step-00000100.ckpt/  checkpoints/best.json  base/  tensorboard/  pictures/
           final_metrics.json
 """
 
@@ -22,6 +22,7 @@ from fgvr.checkpoints.format import (
     read_object,
     verify_checkpoint,
 )
+from fgvr.checkpoints.kept import BASE
 from fgvr.errors import UserError
 from fgvr.runs.fingerprint import Changeable, refuse_changes
 
@@ -67,6 +68,11 @@ class RunFolder:
         return self.dir / "checkpoints"
 
     @property
+    def base(self) -> Path:
+        """What the run began with, where its own checkpoints leave that out."""
+        return self.dir / BASE
+
+    @property
     def metrics_file(self) -> Path:
         return self.dir / "final_metrics.json"
 
@@ -110,6 +116,15 @@ def choose_start(run: RunFolder, fingerprint: Mapping[str, Any]) -> Start:
     if not complete:
         log.info("Resuming at step %d from %s.", manifest.step, path)
     return Start(path, manifest, complete)
+
+
+def begun(run: RunFolder) -> Path | None:
+    """A checkpoint that tells what the run began with, which all of its own do; None for one that begins."""
+    if run.fresh or run.resume == "never":
+        return None
+    if run.resume != "auto":
+        return Path(run.resume)
+    return next(iter(reversed(checkpoints_in(run.checkpoints))), None)
 
 
 def how_to_go_on(run: RunFolder) -> str:

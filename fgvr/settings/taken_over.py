@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pydoc
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
@@ -19,8 +20,10 @@ TASK, BACKBONE = "data.init_args.task", "model.init_args.policy.backbone"
 log = logging.getLogger(__name__)
 
 
-def take_over_task(config: Namespace) -> None:
+def take_over_task(config: Namespace, checkpoint: Path | None = None) -> None:
     """Puts the task of the run it starts from into a config that leaves its own out; other configs stay as they are.
+
+    `checkpoint` is one of the run's own, where it has begun already.
 
     Raises UserError when that run's checkpoint is missing or damaged, or does not say what the run was asked.
     """
@@ -30,6 +33,7 @@ def take_over_task(config: Namespace) -> None:
     if not isinstance(kind, type) or not issubclass(kind, Trained):
         return
     start = kind(**config[BACKBONE].init_args.as_dict())
+    start.go_on_from(checkpoint)
     task = task_settings(start.settings)
     if task is None:
         raise UserError(f"{start.path} does not say what its run was asked: give {TASK} in the config.")

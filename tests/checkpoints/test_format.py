@@ -97,14 +97,14 @@ def killed_at(number):
         setattr(owner, name, guarded)
     for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "open"):
         guard(os, name)
-    plain_write = io._HashingWriter.write
+    plain_write = io.HashingWriter.write
     def write(self, data):
         if due():
             self.file.write(bytes(data)[: len(data) // 2])
             self.file.flush()
             die()
         return plain_write(self, data)
-    io._HashingWriter.write = write
+    io.HashingWriter.write = write
 
 def save(folder, kind, number):
     killed_at(number)

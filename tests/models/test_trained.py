@@ -106,7 +106,7 @@ def test_a_checkpoint_that_holds_every_weight_needs_no_other(tmp_path: Path):
     kept, base = save(whole, tmp_path / "whole"), save(adapters, tmp_path / "adapters")
     shutil.rmtree(tmp_path / "first")
     assert torch.equal(scores(rebuild(*read_policy(kept))), scores(whole))
-    with pytest.raises(UserError, match=r"starts from the checkpoint .*first/checkpoints/.*, which is not there: put"):
+    with pytest.raises(UserError, match=r"began with .*first/checkpoints/.*, which is not there or .*: put"):
         rebuild(*read_policy(base))
 
 
@@ -114,7 +114,7 @@ def test_a_base_that_is_another_one_now_is_refused(tmp_path: Path):
     save(noisy(tiny_policy()), tmp_path / "first")
     path = save(policy_on(tmp_path / "first", lora=LoRA(rank=2)), tmp_path / "second")
     save(noisy(tiny_policy(), 2), tmp_path / "first")
-    with pytest.raises(UserError, match="holds other weights now"):
+    with pytest.raises(UserError, match="is not there or holds others now: put it back there or, under any name"):
         rebuild(*read_policy(path))
 
 

@@ -1,0 +1,127 @@
+"""What a run began with and cannot do without: kept in its own folder, found by its digest wherever it is now.
+
+runs/NAME/base/0123456789abcdef.ckpt/ is a checkpoint of another run, under the first digits of its state's sha256.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from fgvr.checkpoints.format import (
+    CHUNK,
+    MANIFEST,
+    STATE,
+    SUFFIX,
+    DamagedCheckpoint,
+    FileRecord,
+    HashingWriter,
+    hidden_name,
+    no_room,
+    open_confined,
+    put_in_place,
+    read_manifest,
+)
+from fgvr.errors import UserError
+from fgvr.whole_files import flush
+
+BASE = "base"  # the folder of a run that holds what it began with
+OF_BASE = "base"  # the part of a checkpoint's fingerprint that says what its run began with: digest and path
+
+log = logging.getLogger(__name__)
+
+
+def digest_of(path: Path) -> str:
+    """What tells a checkpoint from every other: the sha256 of its state, as its manifest has it."""
+    return read_manifest(path).files[STATE].sha256
+
+
+def began_with(checkpoint: Path) -> Mapping[str, str] | None:
+    """Digest and path of the weights that a checkpoint's run began with; None where it began with none from a disk."""
+    return read_manifest(checkpoint).fingerprint.get(OF_BASE)
+
+
+def keep_checkpoint(path: Path, run: Path) -> Path:
+    """Where the checkpoint `path` is in the folder of `run`, after it has been put there, whole or not at all.
+
+    It is a hard link, which takes no room while the other stays, or a copy whose hash was compared, where the file
+    system or its rights allow none. For the folder's one writer. Raises UserError when the disk refuses, and
+    DamagedCheckpoint for a copy that is not what the manifest says.
+    """
+    manifest = read_manifest(path)
+    record = manifest.files[STATE]
+    target = run / BASE / f"{record.sha256[:16]}{SUFFIX}"
+    with suppress(UserError):
+        if digest_of(target) == record.sha256:
+            return target
+    building = hidden_name(target, "new")
+    try:
+        building.mkdir(parents=True)
+        linked = _link(path / STATE, building / STATE)
+        if not linked:
+            _copy(path, building / STATE, record)
+        with open_confined(path, MANIFEST) as file:
+            (building / MANIFEST).write_bytes(file.read())
+        flush(building / MANIFEST)
+        flush(building)
+        put_in_place(building, target)
+    except OSError as error:
+        what = f"{path}, which the run needs to go on, could not be kept in {target.parent}"
+        raise no_room(what, run, error) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    how = "linked, so it takes room of its own only once the other is removed" if linked else "copied"
+    log.info("%s is kept as %s (%.1f MB, %s): the run needs it to go on.", path, target, record.size / 1e6, how)
+    return target
+
+
+def find_checkpoint(digest: str, was: Path, near: Path) -> Path | None:
+    """The checkpoint of that digest: in the folder of the run that `near` is of, where it was, or beside that folder.
+
+    `near` is a checkpoint itself, in a run's checkpoints or its base. The hash of the state is not compared here.
+    """
+    for path in _candidates(was, near):
+        try:
+            if digest_of(path) == digest:
+                return path
+        except UserError as damage:
+            if path.parent == run_of(near) / BASE:
+                log.warning("%s It is passed over.", damage)
+    return None
+
+
+def run_of(checkpoint: Path) -> Path:
+    """The folder of the run that a checkpoint is of."""
+    return checkpoint.absolute().parent.parent
+
+
+def _candidates(was: Path, near: Path) -> Iterator[Path]:
+    run = run_of(near)
+    yield from sorted((run / BASE).glob(f"[!.]*{SUFFIX}"))
+    yield was
+    # a folder of runs that was moved as a whole, or to another machine
+    yield run.parent / run_of(was).name / was.parent.name / was.name
+    for folder in ("checkpoints", BASE):
+        yield from sorted(run.parent.glob(f"*/{folder}/[!.]*{SUFFIX}"))
+
+
+def _link(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # another file system, one without links, or one that refuses them for another's files
+        return False
+    return True
+
+
+def _copy(checkpoint: Path, target: Path, record: FileRecord) -> None:
+    with open_confined(checkpoint, STATE) as source, target.open("wb") as file:
+        writer = HashingWriter(file)
+        shutil.copyfileobj(source, writer, CHUNK)
+        file.flush()
+        os.fsync(file.fileno())
+    if FileRecord(writer.size, writer.digest.hexdigest()) != record:
+        raise DamagedCheckpoint(f"The checkpoint {checkpoint} is damaged: {STATE} is not what its manifest says.")
