@@ -23,6 +23,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from omegaconf import OmegaConf
 
 from fgvr.callbacks.checkpoints import RunCheckpoints
+from fgvr.callbacks.failures import EndTogether, failing_together
 from fgvr.callbacks.final_metrics import START, LastFigures, print_figures, score_start, write_figures
 from fgvr.callbacks.interrupts import ctrl_c_as_before, say_if_ctrl_c_is_ignored
 from fgvr.callbacks.job_time import JobTime
@@ -175,9 +176,10 @@ class FGVRCLI(LightningCLI):
         if any(isinstance(one, ProgressBar) for one in listed):
             forced = [one for one in forced if not isinstance(one, ProgressBar)]
         self.trainer_defaults["callbacks"] = forced
+        kwargs["callbacks"] = [EndTogether(), *listed]
         if settings.max_time is not None and self._trains:
             saver = next((one for one in forced if isinstance(one, RunCheckpoints)), None)
-            kwargs |= {"callbacks": [JobTime(settings.max_time, saver), *listed], "max_time": None}
+            kwargs |= {"callbacks": [EndTogether(), JobTime(settings.max_time, saver), *listed], "max_time": None}
         plugins = _as_list(settings.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, WholeCheckpointIO()]
@@ -315,7 +317,8 @@ def _without_training_state() -> Iterator[None]:
 def run_cli(args: list[str]) -> None:
     """Runs `[verb, *options]` to the end; sentences about what happens go to stderr."""
     try:
-        with ctrl_c_as_before(), sentences(logging.INFO if _leads() else logging.ERROR), ExitStack() as stack:
+        level = logging.INFO if _leads() else logging.ERROR
+        with ctrl_c_as_before(), sentences(level), failing_together(), ExitStack() as stack:
             FGVRCLI(args, stack)
     finally:
         if dist.is_available() and dist.is_initialized():

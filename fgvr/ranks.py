@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
 
-from fgvr.errors import UserError
+from fgvr.errors import UserError, shown
 
 T = TypeVar("T")
+FAILURE = "fgvr/failure"  # in the store that the processes share
+EVERY = 0.5  # seconds between two looks at it
+GRACE = 3.0  # seconds for a process to fail by itself, as all do of what all have met
+LEAVING = 60.0  # seconds for one that has failed to end, before it is ended
 
 
 @dataclass(frozen=True)
@@ -46,3 +54,62 @@ def of_all_ranks(rows: list[T]) -> list[T]:
     parts: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(parts, rows)
     return [row for part in parts for row in part]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a process of the run ends, in a sentence, and with which exit code."""
+
+    rank: int
+    code: int
+    sentence: str
+
+    def end(self) -> None:
+        """Ends this process at once, wherever it is: it may be waiting in a call that never comes back."""
+        print(f"fgvr: process {self.rank} has failed, which ends them all: {shown(self.sentence)}", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(self.code)
+
+
+def first_failure(own: Failure | None = None) -> Failure | None:
+    """The failure that the processes were told of first; `own` where there was none before. None while all is well."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return own
+    store = _shared_store()
+    try:
+        if own is not None:
+            store.compare_set(FAILURE, "", json.dumps(asdict(own)))
+        return Failure(**json.loads(store.get(FAILURE))) if store.check([FAILURE]) else None
+    except RuntimeError:  # the process that held the store is gone already
+        return own
+
+
+class Watch:
+    """Ends this process when another has failed: in a collective call it would wait for that one for ever.
+
+    It looks at the store through a connection of its own, since the other may be waiting in its turn.
+    """
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+        self._rank, self._store = dist.get_rank(), _shared_store().clone()
+        threading.Thread(target=self._look, daemon=True, name="fgvr-watch").start()
+
+    def stop(self) -> None:
+        self._over.set()
+
+    def _look(self) -> None:
+        while not self._over.wait(EVERY):
+            try:
+                if not self._store.check([FAILURE]):
+                    continue
+                failure = Failure(**json.loads(self._store.get(FAILURE)))
+            except RuntimeError:  # the process that held the store has ended: so will this one
+                return
+            if failure.rank != self._rank and not self._over.wait(GRACE):
+                failure.end()
+            return
+
+
+def _shared_store() -> Any:
+    return dist.distributed_c10d._get_default_store()
