@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,16 @@ from fgvr.errors import UserError
 ALL_LINEAR = "all-linear"
 VISION = r".*visual.*"  # names of the modules of tower and projector
 HEADS = ("lm_head", "embed_tokens")
+# what does in tower and projector the work of the language model's layers, under each family's names
+COUNTERPARTS = {
+    "q_proj": ("attn.qkv",),
+    "k_proj": ("attn.qkv",),
+    "v_proj": ("attn.qkv",),
+    "o_proj": ("attn.proj",),
+    "gate_proj": ("linear_fc1", "mlp.0"),
+    "up_proj": ("linear_fc1", "mlp.0"),
+    "down_proj": ("linear_fc2", "mlp.2"),
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,8 @@ class LoRA:
 
     `targets` are the last parts of layers' names, or one regular expression for whole names, such as
     `model\\.language_model\\.layers\\.2[0-9]\\..*`, or "all-linear"; each must fit a layer of the model. With
-    `exclude_vision` the tower and projector get none. `alpha / rank` scales the update; with `rslora`
+    `exclude_vision` the tower and projector get none; without it a name there means their layers of the same work too
+    (qkv for q_proj, linear_fc1 for up_proj and so on). `alpha / rank` scales the update; with `rslora`
     `alpha / sqrt(rank)` does (arXiv 2312.03732). `dora` learns each output's magnitude beside its direction (arXiv
     2402.09353).
 
@@ -126,11 +137,17 @@ def adapted_layers(model: Any, lora: LoRA) -> list[str]:
     for target in lora.targets:
         if not any(_fits(name, (target,)) for name in open_):
             raise UserError(_no_such_layer(target, linear, open_))
-    return [name for name in open_ if _fits(name, lora.targets)]
+    return [name for name in open_ if _fits(name, lora.targets) or _is_counterpart(name, lora.targets)]
 
 
 def _is_excluded(name: str, lora: LoRA) -> bool:
     return lora.exclude_vision and re.fullmatch(VISION, name) is not None
+
+
+def _is_counterpart(name: str, targets: Sequence[str]) -> bool:
+    """Whether a layer of tower or projector does the work of one of the targets in the language model."""
+    names = [other for target in targets for other in COUNTERPARTS.get(target, ())]
+    return re.fullmatch(VISION, name) is not None and _fits(name, names)
 
 
 def _fits(name: str, targets: Sequence[str]) -> bool:
@@ -172,9 +189,21 @@ def what_is_trained(model: nn.Module, lora: LoRA | None, parts: Mapping[str, Seq
         }
         return f"{line}, {_listed(shares)}."
     layers = dict.fromkeys(name.partition(".lora_")[0] for name in trained)
-    kinds = Counter(_last_part(name) for name in layers)
     kind = "DoRA" if lora.dora else "LoRA"
-    return f"{line}, {kind} of rank {lora.rank}, scale {lora.scale:g}, on {len(layers)} layers: {_listed(kinds)}."
+    where = "; ".join(_adapters_by_part(layers, model, parts))
+    return f"{line}, {kind} of rank {lora.rank}, scale {lora.scale:g}, on {len(layers)} layers: {where}."
+
+
+def _adapters_by_part(
+    layers: Iterable[str], model: nn.Module, parts: Mapping[str, Sequence[nn.Module]]
+) -> Iterator[str]:
+    """ "vision 8 (attn.qkv 4, attn.proj 4)" for each part of the model that has some."""
+    place = {id(module): part for part, roots in parts.items() for root in roots for module in root.modules()}
+    modules = dict(model.named_modules())
+    for part in parts:
+        own = Counter(_last_part(name) for name in layers if place[id(modules[name])] == part)
+        if own:
+            yield f"{part} {own.total()} ({_listed(own)})"
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -20,6 +20,8 @@ from fgvr.models.folders import find_folder, folder_digest
 from fgvr.models.hub import Place, place_of
 from fgvr.models.processor import PixelBudget, Processor
 
+PIXELS = "fgvr_pixels"  # in an exported model's config.json: the budget it was trained with
+
 log = logging.getLogger(__name__)
 
 Family = Literal["qwen2_5_vl", "qwen3_vl"]
@@ -80,7 +82,8 @@ class Pretrained(Backbone):
 
     `path` is a folder as the hub has it, for which no network is needed, or a hub id, which is taken from the cache
     where the hub cannot be reached. `revision` pins a hub commit. Raises UserError when it cannot be read, is of
-    another architecture or lacks weights.
+    another architecture or lacks weights, and, for an export of fgvr's, for another pixel budget than it was trained
+    with.
     """
 
     reloadable = True
@@ -143,9 +146,8 @@ class Pretrained(Backbone):
         return model
 
     def processor(self, pixels: PixelBudget | None) -> Processor:
-        self.config()
+        budget = self._budget(pixels)
         with self._readable("tokenizer and image processor"):
-            budget = pixels or PixelBudget()
             return Processor.from_folder(self._place.source, budget, revision=self._place.revision)
 
     def origin(self) -> dict[str, str]:
@@ -164,6 +166,18 @@ class Pretrained(Backbone):
             found = {"name": self.path, "path": self.path, "digest": commit, "revision": commit}
             card = self._place.readme()
         return found | {"license": _licence(card), "dtype": _precision(self.config())}
+
+    def _budget(self, pixels: PixelBudget | None) -> PixelBudget:
+        """The one asked for, or that of the training whose export this is: others' folders state no more than limits.
+
+        Raises UserError when the two differ.
+        """
+        trained = getattr(self.config(), PIXELS, None)
+        if trained is None:
+            return pixels or PixelBudget()
+        own = PixelBudget(**trained)
+        refuse_other_pixels(pixels, own, self.path, f"or take {PIXELS} out of its config.json to train it for another")
+        return own
 
     @cached_property
     def _place(self) -> Place:
@@ -188,6 +202,16 @@ class Pretrained(Backbone):
                 f"{self.path!r} "
                 f"cannot be read: {str(error).splitlines()[0]}"
             ) from error
+
+
+def refuse_other_pixels(given: PixelBudget | None, own: PixelBudget, trained: Path | str, otherwise: str = "") -> None:
+    """Raises UserError for a budget that is not the one that the weights of `trained` have seen."""
+    if given not in (None, own):
+        raise UserError(
+            f"the pixel budget must be the one that {trained} was trained with, but policy.pixels has "
+            f"min={given.min} and max={given.max}: leave it out, or set min={own.min} and max={own.max}"
+            f"{otherwise and ', ' + otherwise}"
+        )
 
 
 def _precision(config: PretrainedConfig) -> str:

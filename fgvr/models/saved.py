@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, GenerationConfig
 
 from fgvr.errors import UserError
+from fgvr.models.backbone import PIXELS
 from fgvr.models.hub_layout import finish_layout
 from fgvr.models.policy import Policy
 from fgvr.models.processor import Processor
@@ -81,6 +82,7 @@ def write_hf_folder(policy: Policy, folder: Path, adapter: Literal["merge", "kee
         model = policy.model.merge_and_unload() if policy.config.lora is not None else policy.model
         model = model.to(dtype)
         model.config.dtype = dtype
+        setattr(model.config, PIXELS, asdict(policy.processor.pixels))
         model.generation_config = _generation_config(policy)
         model.save_pretrained(str(folder))
     for file in folder.glob("*.safetensors"):

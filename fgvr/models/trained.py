@@ -18,7 +18,7 @@ from fgvr.checkpoints.format import SUFFIX, DamagedCheckpoint, best_checkpoint, 
 from fgvr.checkpoints.kept import BASE, began_with, digest_of, find_checkpoint, keep_checkpoint, run_of
 from fgvr.errors import UserError
 from fgvr.models.adapters import LoRA
-from fgvr.models.backbone import FAMILIES, Attention, Backbone, Pretrained
+from fgvr.models.backbone import FAMILIES, Attention, Backbone, Pretrained, refuse_other_pixels
 from fgvr.models.policy import Policy, PolicyConfig
 from fgvr.models.processor import PixelBudget, Processor
 
@@ -245,11 +245,7 @@ class Trained(Backbone):
 
     def processor(self, pixels: PixelBudget | None) -> Processor:
         own = PixelBudget(**self.card["pixels"])
-        if pixels not in (None, own):
-            raise UserError(
-                f"the pixel budget must be the one that {self.path} was trained with, but policy.pixels has "
-                f"min={pixels.min} and max={pixels.max}: leave it out, or set min={own.min} and max={own.max}"
-            )
+        refuse_other_pixels(pixels, own, self.path)
         return Rebuilt(self.card).processor(own)
 
     def origin(self) -> dict[str, str]:

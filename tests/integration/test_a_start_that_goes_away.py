@@ -105,7 +105,7 @@ def test_the_run_may_move_be_evaluated_and_be_begun_from(
     assert "is damaged: state.pt does not have the hash of its manifest" in said
     assert "It is what the run began with: put a whole copy in its place" in said
     shutil.rmtree(run / "base")
-    assert main(["fit", "--config", str(config), "--run.dir", str(run), *SHORT[1:], "--trainer.max_steps=6"]) == 2
+    assert main(["export", "--ckpt", str(run), "--out", str(tmp_path / "never"), "--samples", "1"]) == 2
     assert f"{run} began with the weights of {folder / 'adapted'}" in capsys.readouterr().err
 
 

@@ -146,11 +146,40 @@ def test_what_is_trained_is_said_with_names_counts_and_share():
     added = 2 * 2 * (64 + 64)  # 2 layers, rank 2
     share = f"{added / (base + added):.2%}"
     assert (
-        lines[0]
-        == f"Trained: {added:,} of {base + added:,} weights ({share}), LoRA of rank 2, scale 2, on 2 layers: q_proj 2."
+        lines[0] == f"Trained: {added:,} of {base + added:,} weights ({share}), LoRA of rank 2, scale 2, on 2 layers: "
+        "language 2 (q_proj 2)."
     )
-    assert "on 14 layers: q_proj 2, k_proj 2, v_proj 2, o_proj 2, gate_proj 2, up_proj 2, down_proj 2." in lines[1]
+    kinds = "q_proj 2, k_proj 2, v_proj 2, o_proj 2, gate_proj 2, up_proj 2, down_proj 2"
+    assert f"on 14 layers: language 14 ({kinds})." in lines[1]
     assert "DoRA of rank 2, scale 16," in tiny_policy(lora=LoRA(rank=2, alpha=32.0, dora=True)).what_is_trained()
     assert policy.what_is_trained().startswith(f"Trained: {base:,} of {base:,} weights (100.00%), vision ")
     frozen = tiny_policy(freeze=("vision", "projector")).what_is_trained()
     assert "vision 0, projector 0, language " in frozen
+
+
+@pytest.mark.parametrize(
+    ("family", "vision"),
+    [  # 2 blocks of the tower; a merger, and on Qwen3-VL one for the deepstack's level
+        (
+            "qwen2_5_vl",
+            "vision 10 (qkv 2, proj 2, gate_proj 2, up_proj 2, down_proj 2); projector 2 (mlp.0 1, mlp.2 1); ",
+        ),
+        (
+            "qwen3_vl",
+            "vision 8 (qkv 2, proj 2, linear_fc1 2, linear_fc2 2); projector 4 (linear_fc1 2, linear_fc2 2); ",
+        ),
+    ],
+)
+def test_tower_and_projector_get_adapters_on_both_families(family: str, vision: str):
+    policy = tiny_policy(family, lora=LoRA(2, 4.0, exclude_vision=False))
+    assert f": {vision}language 14 (q_proj 2, " in policy.what_is_trained()
+    disturbed(policy)
+    logprobs(policy).sum().backward()
+    assert all(parameter.grad is not None and bool(parameter.grad.any()) for _, parameter in policy.trainable())
+    attention = tiny_policy(family, lora=LoRA(2, 4.0, ("q_proj", "o_proj"), exclude_vision=False))
+    assert ": vision 4 (qkv 2, proj 2); language 4 (q_proj 2, o_proj 2)." in attention.what_is_trained()
+    learned = logprobs(policy)
+    twin = rebuild(policy_card(policy), policy.state_dict())
+    torch.testing.assert_close(logprobs(twin), learned, rtol=0, atol=0)
+    twin.model.merge_adapter()
+    torch.testing.assert_close(logprobs(twin), learned, rtol=1e-4, atol=1e-4)
