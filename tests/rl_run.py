@@ -35,6 +35,8 @@ class Kill(Callback):
         return f"killed-{self.moment}-{self.step}"
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if self.moment == "updating":
+            return
         at = "sampled" if pl_module.rollouts.updates else "refilling"
         if self.moment == at and trainer.global_step >= self.step:
             self._die(trainer)

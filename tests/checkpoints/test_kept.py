@@ -66,7 +66,7 @@ def test_a_crash_on_the_way_leaves_nothing_half_made(
     if (child := os.fork()) == 0:  # a process that ends without a word, as a killed one does
         if not links:
             without_links(monkeypatch)
-        monkeypatch.setattr(*{"flush": ("fgvr.checkpoints.kept.flush",), "rename": (Path, "rename")}[at], _die)
+        monkeypatch.setattr({"flush": "fgvr.checkpoints.kept.flush", "rename": "pathlib.Path.rename"}[at], _die)
         keep_checkpoint(path, run)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9

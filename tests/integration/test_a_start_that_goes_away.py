@@ -38,7 +38,7 @@ def folder(supervised: Path, tmp_path: Path) -> Path:
     return shutil.copytree(supervised, tmp_path / "runs")
 
 
-def whole_and_killed(folder: Path, begins_at: str = "sft", **changes: Any) -> tuple[Path, dict[str, Any]]:
+def whole_and_killed(folder: Path, changes: dict[str, Any], begins_at: str = "sft") -> tuple[Path, dict[str, Any]]:
     """The config of a run that was killed at its second step, and the last checkpoint of one that nobody disturbed."""
     whole, config = folder / f"{begins_at}-whole", grpo_config(folder, "killed", KILL, **changes)
     config = config.rename(folder / f"after-{begins_at}.yaml")
@@ -59,7 +59,7 @@ def goes_on(config: Path, run: Path, expected: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("variant", NEEDY)
 def test_a_run_goes_on_bit_for_bit_when_the_one_it_began_from_is_gone(folder: Path, variant: str) -> None:
-    config, expected = whole_and_killed(folder, **NEEDY[variant])
+    config, expected = whole_and_killed(folder, NEEDY[variant])
     run = folder / "sft-killed"
     (base,) = (run / "base").iterdir()
     assert (base / STATE).samefile(checkpoints_in(folder / "sft/checkpoints")[-1] / STATE)
@@ -69,7 +69,7 @@ def test_a_run_goes_on_bit_for_bit_when_the_one_it_began_from_is_gone(folder: Pa
 
 
 def test_one_that_trains_every_weight_keeps_nothing_and_goes_on_all_the_same(folder: Path) -> None:
-    config, expected = whole_and_killed(folder)
+    config, expected = whole_and_killed(folder, {})
     shutil.rmtree(folder / "sft")
     goes_on(config, folder / "sft-killed", expected)
     assert not (folder / "sft-killed/base").exists()
@@ -78,7 +78,7 @@ def test_one_that_trains_every_weight_keeps_nothing_and_goes_on_all_the_same(fol
 def test_the_run_may_move_be_evaluated_and_be_begun_from(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, expected = whole_and_killed(folder, **LORA)
+    config, expected = whole_and_killed(folder, LORA)
     shutil.rmtree(folder / "sft")
     run = tmp_path / "elsewhere" / "rl"
     run.parent.mkdir()
@@ -90,7 +90,7 @@ def test_the_run_may_move_be_evaluated_and_be_begun_from(
     assert main(["export", "--ckpt", str(run), "--out", str(tmp_path / "out"), "--samples", "1"]) == 0
 
     run = run.rename(folder / "adapted")
-    config, expected = whole_and_killed(folder, "adapted", **LORA)
+    config, expected = whole_and_killed(folder, LORA, "adapted")
     shutil.rmtree(run)
     run = (folder / "adapted-killed").rename(tmp_path / "elsewhere" / "again")
     assert len([*(run / "base").iterdir()]) == 2  # adapters, and what these stand on
