@@ -120,7 +120,7 @@ def test_what_is_trained_is_said_where_a_run_trains(fn: str, caplog: pytest.LogC
     module = SFT(PolicyConfig(tiny_backbone(), PIXELS, lora=LoRA(rank=2, alpha=4.0)))
     module._trainer = SimpleNamespace(state=SimpleNamespace(fn=fn))  # pyright: ignore[reportAttributeAccessIssue]
     module.configure_model()
-    assert ("LoRA of rank 2, scale 2, on 14 layers: q_proj 2, k_proj 2" in caplog.text) == (fn == "fit")
+    assert ("LoRA of rank 2, scale 2, on 14 layers: language 14 (q_proj 2, k_proj 2" in caplog.text) == (fn == "fit")
 
 
 def test_only_weights_that_know_something_are_worth_a_score(folder):
