@@ -25,7 +25,7 @@ from fgvr.callbacks import RolloutGeneration, Throughput
 from fgvr.kernels.prefix_attention import Backend
 from fgvr.models import LoRA, PixelBudget, PolicyConfig, Processor, TinyQwen
 from fgvr.models.backbone import Attention
-from fgvr.models.sampling import Sampling, casts_kept
+from fgvr.models.sampling import Sampling
 from fgvr.modules import GRPO, Optimizer
 from fgvr.rewards import Term, WeightedSum
 from fgvr.rollouts import InProcess
@@ -126,7 +126,7 @@ class Steps(Callback):
         """What a decoded token takes: the difference between sampling more tokens of every completion and few."""
 
         def sample(tokens: int) -> None:
-            with trainer.precision_plugin.forward_context(), casts_kept(module.device):
+            with trainer.precision_plugin.forward_context():
                 short = Sampling(self.sampling.group_size, 1.0, tokens)
                 InProcess().sample(module.trained_policy, batch, short, range(len(batch.examples)))
 

@@ -20,7 +20,7 @@ from fgvr.judges.base import Judge, Judged
 from fgvr.metrics import SPECIFICITY_WEIGHTS, ClassTable, VerdictHistogram
 from fgvr.metrics.evaluation import Evaluation, Findings
 from fgvr.models import Policy
-from fgvr.models.sampling import Sampling, casts_kept
+from fgvr.models.sampling import Sampling
 from fgvr.modules import PolicyModule
 from fgvr.pictures.cards import answer_grid
 from fgvr.pictures.charts import best_of_curves, confusion_grid, verdict_bars
@@ -165,7 +165,7 @@ class JudgeValidation(Callback):
         cohorts = list(self.evaluation.scores)
         sampled = None
         if self.samples is not None and isinstance(pl_module, PolicyModule):
-            with trainer.precision_plugin.forward_context(), casts_kept(pl_module.device):
+            with trainer.precision_plugin.forward_context():
                 sampled = self.samples.draw(pl_module.trained_policy, batch, pl_module.max_new_tokens)
         self.evaluation.add(cohorts[dataloader_idx], batch, outputs, sampled)
 

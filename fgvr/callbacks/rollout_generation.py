@@ -10,7 +10,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from fgvr.callbacks.step_seeds import StepSeeds
 from fgvr.datamodules import PromptData, ShardDataModule
 from fgvr.errors import UserError
-from fgvr.models.sampling import casts_kept
 from fgvr.modules import GRPO
 from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.rollouts import Collector, InProcess, RolloutEngine
@@ -83,7 +82,7 @@ class RolloutGeneration(Callback):
         assert self._collector is not None
         assert isinstance(pl_module, GRPO)
         pl_module.last_rollouts = None  # its features need not lie in memory beside the next ones
-        with trainer.precision_plugin.forward_context(), casts_kept(pl_module.device):
+        with trainer.precision_plugin.forward_context():
             pl_module.rollouts = self._collector.add(pl_module.trained_policy, batch)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,75 +1,134 @@
 """Decoding a group's completions side by side over one copy of their prompt's keys and values.
 
-Shape legend: B prompts, P longest prompt, S completions of a prompt that are still being written, H heads, K key heads,
-D width of a head, L longest completion.
+Shape legend: B prompts, P longest prompt, S completions of a prompt that are still being written, K key heads, Q heads
+that each of them serves, D width of a head, L longest completion, W of its places that are read.
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from fgvr.kernels.attention import AttentionPlan, as_autocast, masked_attention
 
 
-class GroupCache(AttentionPlan):
-    """First takes whole prompts, padded on the right; then one token of every completion at a time.
+class PromptCache(AttentionPlan):
+    """Reads whole prompts, padded on the right, and keeps every layer's keys and values for those who go on.
 
-    A completion's query meets the prompt's keys and its own in one softmax. `lengths` are the prompts' tokens. The rows
-    of a decoding step are [B * S], prompt by prompt.
+    `lengths` are the prompts' tokens. The two values that a rotary embedding turns together stand side by side in the
+    keys that are kept.
     """
 
-    def __init__(self, lengths: Int[Tensor, " B"], group: int, longest: int) -> None:
-        self.lengths, self.group, self.longest = lengths, group, longest
-        self.step = -1  # the token being written; -1 while prompts are read
-        self.prompts: dict[int, tuple[Tensor, Tensor]] = {}  # layer to keys, values [B K P D]
-        self.own: dict[int, tuple[Tensor, Tensor]] = {}  # layer to keys, values [B K S L D]
-        padding = torch.arange(int(lengths.max()), device=lengths.device) >= lengths[:, None]
-        self.unseen = padding[:, None] if bool(padding.any()) else None  # [B 1 P]; None where nothing is padded
+    def __init__(self, lengths: Int[Tensor, " B"]) -> None:
+        self.lengths = lengths
+        self.layers: list[tuple[Tensor, Tensor]] = []  # keys, values [B K P D], contiguous
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         query, key, value = as_autocast(query, key, value)
-        if self.step < 0:
-            self.prompts[layer] = key, value
-            return masked_attention(query, key, value, None, scale)  # padding stands behind, where nobody looks
-        return self._decode(layer, query, key, value, scale)
+        self.layers.append((_operand(in_pairs(key)), _operand(value).contiguous()))
+        return masked_attention(query, key, value, None, scale)  # padding stands behind, where nobody looks
 
-    def next_step(self) -> None:
-        """Called before each token."""
-        self.step += 1
+
+class GroupCache:
+    """The keys and values that completions meet: their prompt's, which is there once, and their own.
+
+    Everything is allocated here, and what a step does depends on no value: own keys are written at a step that the
+    device knows, and the places not yet written are masked. `group` completions of at most `longest` tokens are
+    written after each prompt.
+    """
+
+    def __init__(self, prompts: PromptCache, group: int, longest: int) -> None:
+        self.prompts = prompts.layers  # of each layer keys, values [B K P D]
+        keys = self.prompts[0][0]
+        batch, heads, read, width = keys.shape
+        shape = (2, batch, heads, group, longest, width)
+        self.own = [keys.new_zeros(shape) for _ in self.prompts]  # keys and values; zeros, as masked ones are read too
+        places = torch.arange(read, device=keys.device)
+        padding = places >= prompts.lengths[:, None, None]  # [B 1 P]
+        self.unseen = _barred(padding, keys.dtype).repeat_interleave(heads, 0)  # [B*K 1 P]
+        steps = torch.arange(longest, device=keys.device)
+        self.unwritten = _barred(steps > steps[:, None], keys.dtype)[:, None]  # [L 1 L], of each step
+        self.reach = longest
+
+    def read_up_to(self, reach: int) -> None:
+        """Of the completions' own places only the first `reach` are read from now on: the others are not written."""
+        self.reach = min(reach, self.unwritten.shape[-1])
+
+    def masked_at(self, step: Int[Tensor, " 1"]) -> Float[Tensor, "1 1 W"]:
+        """What is added to the scores of the completions' own places while the token of this step is read."""
+        return self.unwritten.index_select(0, step)[..., : self.reach]
+
+    def write(self, layer: int, step: Int[Tensor, " 1"], added: Float[Tensor, "B S 2 K D"]) -> None:
+        """Keys and values of the tokens being read."""
+        self.own[layer].index_copy_(4, step, added.permute(2, 0, 3, 1, 4)[:, :, :, :, None])
+
+    def attend(
+        self, layer: int, query: Float[Tensor, "B K S Q D"], unwritten: Float[Tensor, "1 1 W"], scale: float
+    ) -> Float[Tensor, "B K S Q D"]:
+        """One softmax over the prompt and a completion's own tokens; scores and answers are float32."""
+        times, width = query.shape[3:]
+        keys, values = (x.flatten(0, 1) for x in self.prompts[layer])  # [B*K P D]
+        own_keys, own_values = (x.flatten(0, 2)[:, : self.reach] for x in self.own[layer])  # [B*K*S W D]
+        together, alone = query.flatten(0, 1).flatten(1, 2), query.flatten(0, 2)
+        to_prompt = product(together, keys.transpose(1, 2), self.unseen, scale)  # [B*K S*Q P]
+        to_own = product(alone, own_keys.transpose(1, 2), unwritten, scale).view(*to_prompt.shape[:2], -1)
+        weights = torch.cat([to_prompt, to_own], -1).softmax(-1).to(values.dtype)
+        read = keys.shape[1]
+        answer = product(weights[..., :read], values).view(-1, times, width)
+        answer = product(weights[..., read:].reshape(len(alone), times, -1), own_values, answer)
+        return answer.view(query.shape)
 
     def keep(self, prompts: Int[Tensor, " b"], slots: Int[Tensor, "b s"]) -> None:
-        """Goes on with these prompts and, of each, these completions only."""
-        self.group = slots.shape[1]
-        self.lengths = self.lengths[prompts]
-        self.unseen = None if self.unseen is None else self.unseen[prompts]
-        self.prompts = {layer: (k[prompts], v[prompts]) for layer, (k, v) in self.prompts.items()}
+        """Goes on with these prompts and, of each, these completions only; layer by layer, so that memory is freed."""
+        heads = self.prompts[0][0].shape[1]
+        self.unseen = self.unseen.unflatten(0, (-1, heads))[prompts].flatten(0, 1)
         at = prompts[:, None]
-        # advanced indexing puts [b, s] first: bring the key heads back between them
-        self.own = {
-            layer: (k[at, :, slots].transpose(1, 2).contiguous(), v[at, :, slots].transpose(1, 2).contiguous())
-            for layer, (k, v) in self.own.items()
-        }
+        for layer, (keys, values) in enumerate(self.prompts):
+            self.prompts[layer] = keys[prompts], values[prompts]
+            # advanced indexing puts [b, s] first: bring the others back to their places
+            self.own[layer] = self.own[layer][:, at, :, slots].permute(2, 0, 3, 1, 4, 5).contiguous()
 
-    def _decode(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        prompt_keys, prompt_values = self.prompts[layer]
-        batch, heads, read, width = prompt_keys.shape
-        if layer not in self.own:
-            shape = (batch, heads, self.group, self.longest, width)
-            self.own[layer] = key.new_empty(shape), value.new_empty(shape)
-        keys, values = self.own[layer]
-        keys[:, :, :, self.step] = key.view(batch, self.group, heads, width).transpose(1, 2)
-        values[:, :, :, self.step] = value.view(batch, self.group, heads, width).transpose(1, 2)
-        written = self.step + 1
-        keys, values = keys[:, :, :, :written], values[:, :, :, :written]  # [B K S L D]
-        asking = (query * scale).view(batch, self.group, heads, -1, width).transpose(1, 2)  # [B K S H/K D]
-        to_prompt = asking.flatten(2, 3) @ prompt_keys.transpose(-1, -2)  # [B K S*H/K P]
-        if self.unseen is not None:
-            to_prompt = to_prompt.masked_fill(self.unseen[:, None], -torch.inf)
-        to_own = (asking @ keys.transpose(-1, -2)).flatten(2, 3)
-        weights = torch.cat([to_prompt, to_own], -1).softmax(-1)
-        answer = weights[..., :read] @ prompt_values
-        own = weights[..., read:].unflatten(2, (self.group, -1)) @ values  # [B K S H/K D]
-        answer = answer.view_as(own) + own
-        return answer.transpose(1, 2).reshape(query.shape)
+
+def in_pairs(x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+    """The two values that a rotary embedding turns together, side by side; they come half a width apart."""
+    return x.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
+
+
+def turn_(x: Float[Tensor, "... D"], turns: Complex[Tensor, "*_"]) -> None:
+    """The rotary embedding of values in pairs, in place: each pair is a complex number, and is turned by a product."""
+    torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(turns)
+
+
+def of_length_one(x: Float[Tensor, "... D"], floor: Float[Tensor, ""]) -> Float[Tensor, "... D"]:
+    """x over its length: an RMS norm without the factor sqrt(D) and the gain, which whoever reads it takes in.
+
+    `floor` is sqrt(D * eps), so that a vector of zeros stays one.
+    """
+    return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor)
+
+
+def product(
+    left: Float[Tensor, "N A D"],
+    right: Float[Tensor, "N D E"],
+    more: Float[Tensor, "*_"] | None = None,
+    scale: float = 1.0,
+) -> Float[Tensor, "N A E"]:
+    """more + scale * left @ right; of half precision too it is float32, rounded nowhere on the way.
+
+    An attention score of 300 would else be rounded by 1, and its probability be off by a factor.
+    """
+    wide = {"out_dtype": torch.float32} if left.dtype in (torch.bfloat16, torch.float16) else {}
+    if more is None:
+        return torch.bmm(left, right, **wide)
+    return torch.baddbmm(more, left, right, alpha=scale, **wide)
+
+
+def _operand(x: Tensor) -> Tensor:
+    """What a product in float32 is made of: on a CPU, which has none of half precision, the same values in float32."""
+    return x.float() if x.device.type == "cpu" and x.dtype != torch.float64 else x
+
+
+def _barred(places: Tensor, dtype: torch.dtype) -> Tensor:
+    score = torch.float64 if dtype == torch.float64 else torch.float32
+    return torch.zeros(places.shape, dtype=score, device=places.device).masked_fill_(places, -torch.inf)

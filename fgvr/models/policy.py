@@ -12,21 +12,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from fgvr.errors import UserError
 from fgvr.kernels.attention import AttentionPlan, PackedAttention, Varlen, fastest_varlen
-from fgvr.kernels.group_decoding import GroupCache
-from fgvr.kernels.group_packing import groups_in_one_row
+from fgvr.kernels.group_decoding import PromptCache
+from fgvr.kernels.group_packing import groups_in_one_row, join_images
 from fgvr.kernels.packing import block_causal_mask, in_one_row
 from fgvr.kernels.prefix_attention import Backend, prefix_attention
-from fgvr.kernels.token_logprobs import next_token_logprobs, token_logprobs, token_logprobs_and_entropy
+from fgvr.kernels.token_logprobs import token_logprobs, token_logprobs_and_entropy
 from fgvr.models.adapters import LoRA, what_is_trained, with_adapters
 from fgvr.models.attention import plan_attention
 from fgvr.models.attention_choice import VARLEN, AttentionSetting, usual_groups
 from fgvr.models.backbone import Backbone
+from fgvr.models.decoder import Decoder
 from fgvr.models.processor import PixelBudget, Processor
+from fgvr.models.sampling import Sampling
+from fgvr.models.writing import Page, Written, write_completions
 from fgvr.types import EncodedPrompt, GroupRows, ImageFeatures, ImageInputs, PackedRows, PromptBatch
 
 Part = Literal["vision", "projector", "language"]
@@ -152,12 +155,39 @@ class Policy(nn.Module):
             raise ValueError("only a policy with LoRA holds its reference: keep a frozen copy of this one")
         return self.model.disable_adapter()
 
-    def read_prompts(
-        self, prompts: Sequence[EncodedPrompt], features: ImageFeatures, cache: GroupCache
+    def decoder(self) -> Decoder:
+        """The language model as it is now, laid out for `write`; under autocast in its precision."""
+        return Decoder(self.base, self.suppressed)
+
+    @torch.no_grad()
+    def write(
+        self,
+        decoder: Decoder,
+        prompts: Sequence[EncodedPrompt],
+        features: ImageFeatures,
+        sampling: Sampling,
+        seeds: Sequence[int] | None = None,
+    ) -> Iterator[tuple[int, list[Written]]]:
+        """Each prompt's number with its completions, in the order in which they are finished.
+
+        They are drawn from the distribution that training sees, each from random numbers of its prompt's seed; without
+        seeds the likeliest token is taken each time. Vision tokens are never written.
+        """
+        chances = None
+        if seeds is not None:
+            shape = (sampling.group_size, sampling.max_new_tokens)
+            chances = torch.stack([_chances(seed, shape) for seed in seeds]).to(decoder.device)
+        after = torch.stack([prompt.positions.max() + 1 for prompt in prompts])
+        cache = PromptCache(torch.tensor([len(prompt.input_ids) for prompt in prompts], device=decoder.device))
+        page = Page(decoder, cache, self._read(prompts, features, cache), after, sampling, chances)
+        yield from write_completions(page, torch.tensor(self.processor.eos_token_ids, device=decoder.device))
+
+    def _read(
+        self, prompts: Sequence[EncodedPrompt], features: ImageFeatures, cache: PromptCache
     ) -> Float[Tensor, "B D"]:
         """Each prompt once, keys and values into the cache; the hidden state that predicts its first answer token."""
         lengths = cache.lengths
-        shape = (len(prompts), int(lengths.max()))
+        shape = (len(prompts), max(len(prompt.input_ids) for prompt in prompts))
         input_ids = torch.full(shape, self.processor.padding_token, device=lengths.device)
         positions = torch.zeros(3, *shape, dtype=torch.long, device=lengths.device)
         for row, prompt in enumerate(prompts):
@@ -165,18 +195,6 @@ class Policy(nn.Module):
             input_ids[row, :end], positions[:, row, :end] = prompt.input_ids, prompt.positions
         hidden = self._language(*self._embed(input_ids, None, features), positions, cache)
         return hidden[torch.arange(len(prompts), device=hidden.device), lengths - 1]
-
-    def read_tokens(
-        self, tokens: Int[Tensor, " M"], positions: Int[Tensor, " M"], cache: GroupCache
-    ) -> Float[Tensor, "M D"]:
-        """One more token of each completion being written, and the hidden state that predicts the next."""
-        cache.next_step()
-        embeds = self.base.model.language_model.embed_tokens(tokens[:, None])
-        return self._language(embeds, {}, positions[None, :, None].expand(3, -1, -1), cache)[:, 0]
-
-    def next_logprobs(self, hidden: Float[Tensor, "M D"], temperature: float) -> Float[Tensor, "M V"]:
-        """The distribution that the next tokens are drawn from."""
-        return next_token_logprobs(hidden, self.base.lm_head.weight, self.suppressed, temperature)
 
     def _embed(
         self, input_ids: Tensor, images: ImageInputs | None, features: ImageFeatures | None
@@ -209,26 +227,24 @@ class Policy(nn.Module):
         )
         return output.last_hidden_state
 
-    @torch.no_grad()
     def generate(self, batch: PromptBatch, max_new_tokens: int) -> list[list[int]]:
-        """Greedy completions, ids only, end token included when it was reached; vision tokens are never produced."""
+        """Greedy completions, ids only, end token included when it was reached; vision tokens are never written."""
+        return self.answers([batch.prompt(row) for row in range(len(batch.examples))], max_new_tokens)
+
+    @torch.no_grad()
+    def answers(self, prompts: Sequence[EncodedPrompt], max_new_tokens: int) -> list[list[int]]:
+        """The same for prompts that are in no batch."""
+        if not prompts:
+            return []
+        greedy = Sampling(group_size=1, max_new_tokens=max_new_tokens)
         was_training = self.training
         self.eval()
         try:
-            ids = self.base.generate(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                mm_token_type_ids=batch.image_tokens,
-                **self._image_kwargs(batch.images),
-                do_sample=False,
-                max_new_tokens=max_new_tokens,
-                eos_token_id=self.processor.eos_token_ids,
-                pad_token_id=self.processor.tokenizer.pad_token_id,
-                suppress_tokens=self.processor.vision_token_ids,
-            )
+            features = self.image_features(join_images([prompt.images for prompt in prompts]))
+            found = dict(self.write(self.decoder(), prompts, features, greedy))
         finally:
             self.train(was_training)
-        return [_until_end(row, self.processor.eos_token_ids) for row in ids[:, batch.input_ids.shape[1] :].tolist()]
+        return [found[row][0].ids.tolist() for row in range(len(prompts))]
 
     def _image_kwargs(self, images: ImageInputs | None) -> dict[str, Tensor]:
         if images is None:
@@ -248,9 +264,8 @@ def _of_all_images(features: Tensor | Sequence[Tensor]) -> Tensor:
     return features if isinstance(features, Tensor) else torch.cat(list(features))
 
 
-def _until_end(ids: list[int], ends: list[int]) -> list[int]:
-    stop = next((at + 1 for at, token in enumerate(ids) if token in ends), len(ids))
-    return ids[:stop]
+def _chances(seed: int, shape: tuple[int, ...]) -> Tensor:
+    return torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def _parts(model: Any) -> dict[str, list[nn.Module]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-
 from fgvr.errors import UserError
 
 
@@ -30,9 +28,3 @@ class Sampling:
             )
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise UserError(f"temperature must be above 0 in training, got {self.temperature}: 1.0 is usual")
-
-
-def casts_kept(device: torch.device) -> torch.autocast:
-    """Weights in autocast's precision are kept from token to token while sampling, in which they do not change."""
-    kind = device.type
-    return torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind), cache_enabled=True)

@@ -1,0 +1,50 @@
+"""Drawing tokens by the inverse of their cumulative distribution, in double precision.
+
+Shape legend: M rows, V vocabulary, K draws from a row, C tokens of a span.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+SPAN = 128
+
+
+def draw_tokens(
+    probabilities: Float[Tensor, "M V"], chance: Float[Tensor, "M K"]
+) -> tuple[Int[Tensor, "M K"], Float[Tensor, "M K"]]:
+    """The tokens at which the cumulative probability of each row passes `chance`, in [0, 1), and their probabilities.
+
+    A token of probability 0 is never drawn. First the span of tokens is found and then the token in it, so that only
+    spans are added up in double precision.
+    """
+    rows, vocabulary = probabilities.shape
+    if vocabulary % SPAN:
+        probabilities = F.pad(probabilities, (0, -vocabulary % SPAN))
+    spans = probabilities.view(rows, -1, SPAN)
+    upto = spans.sum(-1, dtype=torch.float64).cumsum_(-1)  # [M V/C]
+    below = chance * upto[:, -1:]
+    at = _first_above(upto, below)
+    before = F.pad(upto, (1, 0)).gather(1, at)
+    inside = spans.gather(1, at[..., None].expand(-1, -1, SPAN))  # [M K C]
+    within = _first_above(inside.cumsum(-1, dtype=torch.float64), (below - before)[..., None])
+    return at * SPAN + within[..., 0], inside.gather(-1, within)[..., 0]
+
+
+def draw_tokens_reference(
+    probabilities: Float[Tensor, "M V"], chance: Float[Tensor, "M K"]
+) -> tuple[Int[Tensor, "M K"], Float[Tensor, "M K"]]:
+    """The same over the whole vocabulary at once: the slow twin."""
+    upto = probabilities.cumsum(-1, dtype=torch.float64)
+    tokens = _first_above(upto, chance * upto[:, -1:])
+    return tokens, probabilities.gather(1, tokens)
+
+
+def _first_above(upto: Tensor, value: Tensor) -> Tensor:
+    """Where sums that rise along the last axis first pass the values, which rounding must not lift to the last sum."""
+    last = upto[..., -1:]
+    below = torch.minimum(value, torch.nextafter(last, torch.zeros_like(last)))
+    return torch.searchsorted(upto, below, right=True).clamp_(max=upto.shape[-1] - 1)
