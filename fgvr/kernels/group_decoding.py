@@ -49,7 +49,7 @@ class GroupCache:
         self.unseen = _barred(padding, keys.dtype).repeat_interleave(heads, 0)  # [B*K 1 P]
         steps = torch.arange(longest, device=keys.device)
         self.unwritten = _barred(steps > steps[:, None], keys.dtype)[:, None]  # [L 1 L], of each step
-        self.reach = longest
+        self.dtype, self.reach = keys.dtype, longest
 
     def read_up_to(self, reach: int) -> None:
         """Of the completions' own places only the first `reach` are read from now on: the others are not written."""
@@ -67,6 +67,7 @@ class GroupCache:
         self, layer: int, query: Float[Tensor, "B K S Q D"], unwritten: Float[Tensor, "1 1 W"], scale: float
     ) -> Float[Tensor, "B K S Q D"]:
         """One softmax over the prompt and a completion's own tokens; scores and answers are float32."""
+        query = query.contiguous()
         times, width = query.shape[3:]
         keys, values = (x.flatten(0, 1) for x in self.prompts[layer])  # [B*K P D]
         own_keys, own_values = (x.flatten(0, 2)[:, : self.reach] for x in self.own[layer])  # [B*K*S W D]

@@ -22,16 +22,17 @@ def draw_tokens(
     spans are added up in double precision.
     """
     rows, vocabulary = probabilities.shape
-    if vocabulary % SPAN:
-        probabilities = F.pad(probabilities, (0, -vocabulary % SPAN))
-    spans = probabilities.view(rows, -1, SPAN)
+    whole = F.pad(probabilities, (0, -vocabulary % SPAN)) if vocabulary % SPAN else probabilities
+    spans = whole.view(rows, -1, SPAN)
     upto = spans.sum(-1, dtype=torch.float64).cumsum_(-1)  # [M V/C]
     below = chance * upto[:, -1:]
     at = _first_above(upto, below)
     before = F.pad(upto, (1, 0)).gather(1, at)
     inside = spans.gather(1, at[..., None].expand(-1, -1, SPAN))  # [M K C]
     within = _first_above(inside.cumsum(-1, dtype=torch.float64), (below - before)[..., None])
-    return at * SPAN + within[..., 0], inside.gather(-1, within)[..., 0]
+    # NaN leads past the last token: what follows must still be a token's number
+    tokens = (at * SPAN + within[..., 0]).clamp_(max=vocabulary - 1)
+    return tokens, probabilities.gather(1, tokens)
 
 
 def draw_tokens_reference(

@@ -75,7 +75,7 @@ def next_token_logprobs(
     suppressed: Int[Tensor, " K"],
     temperature: float = 1.0,
 ) -> Float[Tensor, "N V"]:
-    """The whole distribution that a next token is drawn from, as log-probs; for sampling, where N is small."""
+    """The whole distribution that a next token is drawn from, as log-probs: the decoder's slow twin."""
     dtype = _accumulator(hidden)
     with torch.autocast(hidden.device.type, enabled=False):
         logits = hidden.to(dtype) @ weight.to(dtype).T

@@ -87,7 +87,7 @@ class Decoder:
         hidden = self.embeddings.index_select(0, tokens)
         unwritten = cache.masked_at(step)
         for number, layer in enumerate(self.layers):
-            asked = self._asked(layer, hidden, turns)  # [B S H+2K E]
+            asked = self._asked(layer, hidden, turns).to(cache.dtype)  # [B S H+2K E]
             cache.write(number, step, asked[:, :, self.heads :].unflatten(2, (2, -1)))
             query = asked[:, :, : self.heads].unflatten(2, (self.key_heads, -1)).transpose(1, 2)  # [B K S Q E]
             answer = cache.attend(number, query, unwritten, self.scale)

@@ -81,6 +81,7 @@ class Policy(nn.Module):
         super().__init__()
         self.config, self.processor = config, processor
         model = config.backbone.build("flash_attention_2" if config.attention == "flash_attention_2" else "sdpa")
+        model.generation_config = processor.generation_config()  # the folder's own has no say in what is said
         plan_attention(model.model.language_model)
         self.prefix_backend: Backend = config.prefix_attention or usual_groups(config.attention)
         self.packs_by: Literal["mask", "varlen"] = "varlen" if config.attention in VARLEN else "mask"

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 from transformers.image_utils import SizeDict
 
 from fgvr.errors import SampleError, UserError
@@ -31,7 +31,7 @@ from fgvr.kernels.positions import mrope_positions
 from fgvr.types import EncodedPrompt, ImageInputs
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
-IMAGE_TOKEN, END_OF_TURN = "<|image_pad|>", "<|im_end|>"
+IMAGE_TOKEN, END_OF_TURN, END_OF_TEXT = "<|image_pad|>", "<|im_end|>", "<|endoftext|>"
 # of a reply's grammar (fgvr.data.tasks): text to be written and read, even where a tokenizer calls them special
 TAGS = frozenset({"<think>", "</think>", "<answer>", "</answer>"})
 
@@ -58,14 +58,21 @@ class Processor:
 
     `opening` is what the template itself writes of every reply, after the line that names the assistant: "" for most
     models, "<think>\\n" for those that always think. It stands in the prompt, yet belongs to the reply: `decode` gives
-    it back and `encode_target` leaves it out. `control_ids` are those that no text of the data may spell.
+    it back and `encode_target` leaves it out. `control_ids` are those that no text of the data may spell. `ends` are
+    ids that end a completion besides the tokenizer's own: those of the model's generation config.
 
     Picklable, so that loader workers can carry it. Raises UserError when the tokenizer lacks a chat template that can
     be rendered or the vision tokens.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_processor: Any, pixels: PixelBudget | None) -> None:
-        self.tokenizer, self.image_processor = tokenizer, image_processor
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        image_processor: Any,
+        pixels: PixelBudget | None,
+        ends: Sequence[int] = (),
+    ) -> None:
+        self.tokenizer, self.image_processor, self.ends = tokenizer, image_processor, tuple(ends)
         if pixels is None:
             pixels = PixelBudget(image_processor.size["shortest_edge"], image_processor.size["longest_edge"])
         self.pixels = pixels
@@ -78,7 +85,7 @@ class Processor:
                 f"Qwen-VL model"
             )
         self.image_token = vocabulary[IMAGE_TOKEN]
-        self.end_of_turn = vocabulary[END_OF_TURN]
+        self.end_of_turn, self.end_of_text = vocabulary[END_OF_TURN], vocabulary.get(END_OF_TEXT)
         self.vision_token_ids = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
         added = tokenizer.added_tokens_decoder.items()
         self.special_ids = frozenset(number for number, token in added if token.special and token.content not in TAGS)
@@ -104,12 +111,27 @@ class Processor:
     def from_folder(cls, folder: Path | str, pixels: PixelBudget | None, **options: Any) -> Processor:
         """Reads what `save` (or any Qwen-VL checkpoint) holds, its pixel budget too when none is given."""
         tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
-        return cls(tokenizer, AutoImageProcessor.from_pretrained(str(folder), backend="pil", **options), pixels)
+        images = AutoImageProcessor.from_pretrained(str(folder), backend="pil", **options)
+        return cls(tokenizer, images, pixels, _ends_in(folder, options))
 
     def save(self, folder: Path) -> None:
-        """Writes tokenizer, chat template and image processor (with the pixel budget) in the Hub's layout."""
+        """Writes tokenizer, chat template, image processor (with the pixel budget) and `generation_config`.
+
+        All are in the Hub's layout.
+        """
         self.tokenizer.save_pretrained(str(folder))
         self.image_processor.save_pretrained(str(folder))
+        self.generation_config().save_pretrained(str(folder))
+
+    def generation_config(self) -> GenerationConfig:
+        """What is evaluated, in transformers' terms: greedy, without penalties, vision tokens never, all the ends."""
+        return GenerationConfig(
+            eos_token_id=self.eos_token_ids,
+            pad_token_id=self.padding_token,
+            suppress_tokens=self.vision_token_ids,  # an image token in an answer would ask for an image
+            do_sample=False,
+            max_new_tokens=512,
+        )
 
     @property
     def merge(self) -> int:
@@ -123,8 +145,9 @@ class Processor:
 
     @property
     def eos_token_ids(self) -> list[int]:
-        """Every id that ends a completion: the end of the turn and the tokenizer's own end of text."""
-        ids = [self.end_of_turn, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id]
+        """Every id that ends a completion: the ends of turn and text, the generation config's, and padding."""
+        own = [self.end_of_turn, self.end_of_text, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id]
+        ids = [*own, *self.ends]
         return sorted({token for token in ids if isinstance(token, int)})
 
     def encode_prompt(self, messages: Sequence[Mapping[str, Any]], images: Sequence[Image.Image]) -> EncodedPrompt:
@@ -269,6 +292,15 @@ class Processor:
                 "ignore"
             )  # the tokenizer warns of texts longer than the model; lengths are checked where rows are made
             return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])  # pyright: ignore[reportArgumentType]
+
+
+def _ends_in(folder: Path | str, options: Mapping[str, Any]) -> list[int]:
+    """The end tokens of a model's generation config; that of many a model names more than its tokenizer does."""
+    try:
+        ends = GenerationConfig.from_pretrained(str(folder), **options).eos_token_id
+    except OSError:  # it has none
+        return []
+    return [ends] if isinstance(ends, int) else list(ends or [])
 
 
 def _with_text(chat: Sequence[Mapping[str, Any]], text: str) -> list[dict[str, Any]]:

@@ -83,23 +83,12 @@ def write_hf_folder(policy: Policy, folder: Path, adapter: Literal["merge", "kee
         model = model.to(dtype)
         model.config.dtype = dtype
         setattr(model.config, PIXELS, asdict(policy.processor.pixels))
-        model.generation_config = _generation_config(policy)
+        model.generation_config = policy.processor.generation_config()
         model.save_pretrained(str(folder))
     for file in folder.glob("*.safetensors"):
         file.chmod((folder / "config.json" if adapter == "merge" else folder / "adapter_config.json").stat().st_mode)
     policy.processor.save(folder)
     finish_layout(folder, family, Path(origin["path"] or "nowhere"))
-
-
-def _generation_config(policy: Policy) -> GenerationConfig:
-    processor = policy.processor
-    return GenerationConfig(
-        eos_token_id=processor.eos_token_ids,
-        pad_token_id=processor.padding_token,
-        suppress_tokens=processor.vision_token_ids,  # an image token in an answer would ask for an image
-        do_sample=False,
-        max_new_tokens=512,
-    )
 
 
 Question = tuple[list[dict[str, Any]], list[Image.Image]]  # a chat and its photos
@@ -132,7 +121,7 @@ def compare(
 
     The folder is asked through its own tokenizer, image processor and pixel budget. `run` is merged on the way.
     """
-    trained = [_answer(run.base, run.processor, question, max_new_tokens) for question in questions]
+    trained = [_own_answer(run, question, max_new_tokens) for question in questions]
     if adapter == "keep":
         _round([parameter for _, parameter in run.trainable()], dtype)
     written = run.model.merge_and_unload() if run.config.lora is not None else run.model
@@ -146,7 +135,7 @@ def compare(
         theirs = _logits(reopened, processor, question, ids)
         differs["reopened"] = max(differs["reopened"], float((theirs - own).abs().max()))
         differs["written"] = max(differs["written"], float((own - logits).abs().max()))
-        same += ids == _answer(reopened, processor, question, max_new_tokens)[0]
+        same += ids == _strangers_answer(reopened, processor, question, max_new_tokens)
     return Agreement(**differs, same_answers=same, samples=len(questions))
 
 
@@ -159,23 +148,23 @@ def _reopen(run: Policy, folder: Path, adapter: Literal["merge", "keep"]) -> Any
     if adapter == "merge":
         return AutoModelForImageTextToText.from_pretrained(str(folder), dtype=torch.float32)
     base = run.config.backbone.build("sdpa")
-    return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()  # pyright: ignore[reportCallIssue]
+    model = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()  # pyright: ignore[reportCallIssue]
+    model.generation_config = GenerationConfig.from_pretrained(str(folder))
+    return model
+
+
+def _own_answer(run: Policy, question: Question, tokens: int) -> tuple[list[int], Tensor]:
+    """The run's greedy ids, and the logits of every place up to the end of the answer."""
+    (answer,) = run.answers([run.processor.encode_prompt(*question)], tokens)
+    return answer, _logits(run.base, run.processor, question, answer)
 
 
 @torch.no_grad()
-def _answer(model: Any, processor: Processor, question: Question, tokens: int) -> tuple[list[int], Tensor]:
-    """Greedy ids, and the logits of every place up to the end of the answer."""
+def _strangers_answer(model: Any, processor: Processor, question: Question, tokens: int) -> list[int]:
+    """The ids that whoever opens the folder is given: its generation config has the say."""
     prompt = processor.encode_prompt(*question)
-    ids = model.generate(
-        **_inputs(processor, prompt, prompt.input_ids),
-        do_sample=False,
-        max_new_tokens=tokens,
-        eos_token_id=processor.eos_token_ids,
-        pad_token_id=processor.padding_token,
-        suppress_tokens=processor.vision_token_ids,
-    )
-    answer = ids[0, len(prompt.input_ids) :].tolist()
-    return answer, _logits(model, processor, question, answer)
+    ids = model.generate(**_inputs(processor, prompt, prompt.input_ids), max_new_tokens=tokens)
+    return ids[0, len(prompt.input_ids) :].tolist()
 
 
 @torch.no_grad()

@@ -59,7 +59,8 @@ class Page:
         self.ids = torch.zeros(self.longest, shape[0] * shape[1], dtype=torch.long, device=device)
         self.logprobs = torch.zeros(self.ids.shape, dtype=decoder.bias.dtype, device=device)
         self.last = torch.zeros(1, dtype=torch.long, device=device)  # the step of the token written last
-        self._append(decoder.scores(hidden, self.temperature))
+        with torch.autocast(device.type, enabled=False):
+            self._append(decoder.scores(hidden, self.temperature))
 
     def step(self) -> None:
         tokens = self.ids.index_select(0, self.last)[0]

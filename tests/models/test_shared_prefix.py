@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fgvr.kernels.group_packing import join_images, one_row_per_completion, pack_groups, split_features
+from fgvr.kernels.token_logprobs import next_token_logprobs
 from fgvr.models import LoRA
 
 GROUPS = st.lists(
@@ -146,9 +147,12 @@ def test_vision_tokens_have_no_probability_and_temperature_flattens():
     _, warm = policy.completion_logprobs(rows, 2.0)
     assert (warm > cold).all()
     spoken = torch.tensor(policy.processor.vision_token_ids)
-    drawn = policy.next_logprobs(torch.randn(4, 64), 1.0)
-    assert drawn[:, spoken].isneginf().all()
-    torch.testing.assert_close(drawn.exp().sum(-1), torch.ones(4))
+    hidden = torch.randn(4, 64)
+    for temperature in (1.0, 0.5, 2.0):
+        drawn = policy.decoder().scores(hidden, temperature).log_softmax(-1)
+        assert drawn[:, spoken].isneginf().all()
+        plain = next_token_logprobs(hidden, policy.base.lm_head.weight, policy.suppressed, temperature)
+        torch.testing.assert_close(drawn, plain, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
