@@ -101,12 +101,15 @@ def turn_(x: Float[Tensor, "... D"], turns: Complex[Tensor, "*_"]) -> None:
     torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(turns)
 
 
-def of_length_one(x: Float[Tensor, "... D"], floor: Float[Tensor, ""]) -> Float[Tensor, "... D"]:
+def of_length_one(
+    x: Float[Tensor, "*_ D"], floor: Float[Tensor, ""], dtype: torch.dtype | None = None
+) -> Float[Tensor, "*_ D"]:
     """x over its length: an RMS norm without the factor sqrt(D) and the gain, which whoever reads it takes in.
 
-    `floor` is sqrt(D * eps), so that a vector of zeros stays one.
+    `floor` is sqrt(D * eps), so that a vector of zeros stays one. The result is rounded to `dtype`.
     """
-    return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor)
+    lengths = torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor)
+    return torch.div(x, lengths, out=torch.empty_like(x, dtype=dtype or x.dtype))
 
 
 def product(

@@ -46,6 +46,5 @@ def draw_tokens_reference(
 
 def _first_above(upto: Tensor, value: Tensor) -> Tensor:
     """Where sums that rise along the last axis first pass the values, which rounding must not lift to the last sum."""
-    last = upto[..., -1:]
-    below = torch.minimum(value, torch.nextafter(last, torch.zeros_like(last)))
+    below = torch.minimum(value, upto[..., -1:] * (1 - 2**-52))
     return torch.searchsorted(upto, below, right=True).clamp_(max=upto.shape[-1] - 1)

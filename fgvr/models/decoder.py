@@ -92,7 +92,7 @@ class Decoder:
             query = asked[:, :, : self.heads].unflatten(2, (self.key_heads, -1)).transpose(1, 2)  # [B K S Q E]
             answer = cache.attend(number, query, unwritten, self.scale)
             _add(hidden, _rows(answer.transpose(1, 2), self.dtype), layer.answering, layer.answering_bias)
-            opened = torch.mm(of_length_one(hidden, self.floor).to(self.dtype), layer.opening)
+            opened = torch.mm(of_length_one(hidden, self.floor, self.dtype), layer.opening)
             gate, through = opened.chunk(2, -1)
             _add(hidden, self.activation(gate).mul_(through), layer.closing, None)
         return of_length_one(hidden, self.floor).mul_(self.gain)
@@ -105,7 +105,7 @@ class Decoder:
         return torch.mm(hidden, self.head, out_dtype=self.bias.dtype).mul_(1 / temperature).add_(self.bias)
 
     def _asked(self, layer: Layer, hidden: Tensor, turns: Tensor) -> Tensor:
-        normed = of_length_one(hidden, self.floor).to(self.dtype)
+        normed = of_length_one(hidden, self.floor, self.dtype)
         product = _product(normed, layer.asking, layer.asking_bias).to(hidden.dtype)
         asked = product.view(len(turns), -1, self.heads + 2 * self.key_heads, self.width)
         turning = asked[:, :, : self.heads + self.key_heads]
