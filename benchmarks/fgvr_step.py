@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from fgvr.callbacks.rollout_generation import RolloutGeneration
 from fgvr.data.collate import PromptCollate, PromptEncode
 from fgvr.models import PolicyConfig, Processor, policy
+from fgvr.models.decoder import Decoder
 from fgvr.models.sampling import Sampling
 from fgvr.modules import GRPO, Optimizer
 from fgvr.rewards import AnsweredGroup, Reward, Term, WeightedSum
@@ -108,8 +109,9 @@ def fgvr_side(pipe: Connection, setting: Setting, folder: Path, steps: int) -> N
     )
     module.configure_model()
     turn.follow(module.trained_policy.base)
-    for name in ("next_token_logprobs", "token_logprobs_and_entropy"):
-        setattr(policy, name, turn.counting(getattr(policy, name)))
+    policy.token_logprobs_and_entropy = turn.counting(policy.token_logprobs_and_entropy)
+    Decoder.scores = turn.counting(Decoder.scores, at=1)
+    Decoder.read = turn.counting(Decoder.read, at=1, name="decoder_tokens")
     pages = Pages(setting, module.processor, steps)
     trainer = Trainer(
         accelerator="cpu",

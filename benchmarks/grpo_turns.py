@@ -172,12 +172,12 @@ class Turn:
 
         module.register_forward_pre_hook(hook, with_kwargs=True)
 
-    def counting(self, head: Callable[..., Any], at: int = 0) -> Callable[..., Any]:
-        """The head's function, with the rows of its argument number `at` counted."""
+    def counting(self, function: Callable[..., Any], at: int = 0, name: str = "head_rows") -> Callable[..., Any]:
+        """The function, with the rows of its argument number `at` counted."""
 
         def counted(*args: Any, **options: Any) -> Any:
-            self.counts["head_rows"] += len(args[at])
-            return head(*args, **options)
+            self.counts[name] += len(args[at])
+            return function(*args, **options)
 
         return counted
 
