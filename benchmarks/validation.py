@@ -52,7 +52,9 @@ def main(
     photos: int = 200,
     at_a_time: int = 40,
     tokens: int = 64,
-    px: int = 224,
+    px: int = 84,
+    hidden: int = 128,
+    layers: int = 3,
     rounds: int = 3,
     threads: int = 2,
     json: Path | None = None,
@@ -64,11 +66,14 @@ def main(
         at_a_time: photos of a batch.
         tokens: of each answer.
         px: side of the photos, a multiple of 28.
+        hidden: width of the language model and of the vision tower, the quickstart's as it stands.
+        layers: of each.
         rounds: the sides take turns this often.
         threads: of torch.
         json: where to write the figures too.
     """
-    setting = Setting(px=px, C=tokens, threads=threads)
+    tower = {"vision_hidden": hidden, "vision_layers": layers}
+    setting = Setting(px=px, C=tokens, threads=threads, hidden=hidden, layers=layers, vocab=1024, **tower)
     quiet(setting)
     with tempfile.TemporaryDirectory() as folder:
         write_model(setting, Path(folder))
