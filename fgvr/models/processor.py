@@ -72,7 +72,8 @@ class Processor:
         pixels: PixelBudget | None,
         ends: Sequence[int] = (),
     ) -> None:
-        self.tokenizer, self.image_processor, self.ends = tokenizer, image_processor, tuple(ends)
+        self.tokenizer, self.image_processor = tokenizer, image_processor
+        self.ends = tuple(end for end in ends if 0 <= end < len(tokenizer))  # some folders name another model's
         if pixels is None:
             pixels = PixelBudget(image_processor.size["shortest_edge"], image_processor.size["longest_edge"])
         self.pixels = pixels

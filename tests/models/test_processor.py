@@ -1,3 +1,4 @@
+import json
 import pickle
 
 import numpy as np
@@ -139,6 +140,35 @@ def test_a_completion_ends_at_its_first_end_token():
     ids = processor.encode_text("Jade Owl")
     assert processor.decode([*ids, processor.end_of_turn, *ids]) == "Jade Owl"
     assert len(processor.eos_token_ids) == 2
+
+
+def test_the_end_of_text_ends_a_completion_whatever_the_padding_is():
+    processor = tiny_policy().processor
+    end = processor.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    assert end == processor.tokenizer.pad_token_id
+    processor.tokenizer.pad_token = "<|video_pad|>"
+    assert {end, processor.end_of_turn} < set(processor.eos_token_ids)
+
+
+@pytest.mark.parametrize(("said", "ends"), [([7, 9], (7, 9)), (7, (7,)), (None, ()), ([7, 151_643], (7,))])
+def test_the_generation_config_s_end_tokens_are_read_and_kept(tmp_path, said, ends):
+    first = tiny_policy().processor
+    first.save(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": said}))
+    processor = Processor.from_folder(tmp_path, None)
+    assert processor.ends == ends
+    assert set(processor.eos_token_ids) == {*first.eos_token_ids, *ends}
+    processor.save(tmp_path / "again")
+    again = Processor.from_folder(tmp_path / "again", None)
+    assert again.eos_token_ids == processor.eos_token_ids
+    assert pickle.loads(pickle.dumps(again)).eos_token_ids == again.eos_token_ids
+
+
+def test_a_folder_without_a_generation_config_ends_where_its_tokenizer_does(tmp_path):
+    first = tiny_policy().processor
+    first.save(tmp_path)
+    (tmp_path / "generation_config.json").unlink()
+    assert Processor.from_folder(tmp_path, None).eos_token_ids == first.eos_token_ids
 
 
 def test_workers_can_carry_it():
