@@ -122,10 +122,11 @@ def product(
 
     An attention score of 300 would else be rounded by 1, and its probability be off by a factor.
     """
-    wide = {"out_dtype": torch.float32} if left.dtype in (torch.bfloat16, torch.float16) else {}
-    if more is None:
-        return torch.bmm(left, right, **wide)
-    return torch.baddbmm(more, left, right, alpha=scale, **wide)
+    if left.dtype in (torch.bfloat16, torch.float16):
+        if more is None:
+            return torch.bmm(left, right, out_dtype=torch.float32)
+        return torch.baddbmm(more, left, right, alpha=scale, out_dtype=torch.float32)
+    return torch.bmm(left, right) if more is None else torch.baddbmm(more, left, right, alpha=scale)
 
 
 def _operand(x: Tensor) -> Tensor:

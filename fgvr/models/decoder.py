@@ -148,13 +148,14 @@ def merged(linear: Any) -> tuple[Tensor, Tensor | None]:
     """A linear layer's weight and bias, with what its active adapters add to the weight."""
     if not isinstance(linear, LoraLayer):
         return linear.weight.detach(), None if linear.bias is None else linear.bias.detach()
-    base: Any = linear.get_base_layer()
+    adapted: Any = linear
+    base = adapted.get_base_layer()
     weight = base.weight.detach()
-    for name in [] if linear.disable_adapters else linear.active_adapters:
-        if name in linear.lora_variant:  # DoRA
-            weight = linear.lora_variant[name].merge_safe(linear, name, weight)
-        elif name in linear.lora_A:
-            weight = weight + linear.get_delta_weight(name)
+    for name in [] if adapted.disable_adapters else adapted.active_adapters:
+        if name in adapted.lora_variant:  # DoRA
+            weight = adapted.lora_variant[name].merge_safe(adapted, name, weight)
+        elif name in adapted.lora_A:
+            weight = weight + adapted.get_delta_weight(name)
     return weight, None if base.bias is None else base.bias.detach()
 
 
