@@ -1,5 +1,6 @@
 import json
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,7 +145,7 @@ def test_a_completion_ends_at_its_first_end_token():
 
 def test_the_end_of_text_ends_a_completion_whatever_the_padding_is():
     processor = tiny_policy().processor
-    end = processor.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    end: Any = processor.tokenizer.convert_tokens_to_ids("<|endoftext|>")
     assert end == processor.tokenizer.pad_token_id
     processor.tokenizer.pad_token = "<|video_pad|>"
     assert {end, processor.end_of_turn} < set(processor.eos_token_ids)
