@@ -14,7 +14,8 @@ from fgvr.types import Verdict
 VERDICTS = {str(verdict): verdict for verdict in Verdict}
 BEGINNINGS = {name[:length]: each for name, each in VERDICTS.items() for length in range(1, len(name) + 1)}
 CLOSING_MARKS = " \t\r\n\"'`“”‘’«»"
-THOUGHT = re.compile(r"<think>(?:(?!</?think>).)*</think>", re.DOTALL)
+# a chat template may have opened the thoughts in the prompt: then no tag opens them in the reply, nor does a wrapping
+THOUGHT = re.compile(r"""(?:<think>|(?!```|["{]))(?:(?!</?think>).)*</think>""", re.DOTALL)
 FENCE = re.compile(r"```[a-z]*\s*\n(?P<inside>[^`]*)\n\s*```")
 NAMED = re.compile(r"(?:\*\*verdict:\*\*|\*\*verdict\*\*:|verdict:)", re.IGNORECASE)
 BOLD = re.compile(r"\*\*(?P<inside>[^*]*)\*\*")
@@ -119,8 +120,8 @@ def read(reply: Any, with_distribution: bool) -> Reply:
 def verdict(text: str, whole: bool = True) -> Verdict:
     """The verdict that the whole text is, alone or as {"verdict": ...}. Raises ValueError for any other text.
 
-    There may be a closed block of thoughts before it, unless the text is not `whole`, a fence around it, "Verdict:"
-    before it, and bold, quotation marks and a full stop.
+    There may be thoughts before it up to a </think>, the only one, unless the text is not `whole`, a fence around it,
+    "Verdict:" before it, and bold, quotation marks and a full stop.
     """
     said = text.strip()
     if whole and (thought := THOUGHT.match(said)):

@@ -51,6 +51,9 @@ class TestVerdict:
             f"**Verdict: {name}**", f"Verdict: **{name}**", f"**Verdict:** **{name}**", f"Verdict: `{name}`",
             f"<think>hm</think>{name}", f"<think>\nis it wrong?\n\n</think>\n\n{name}\n", f"<think></think>**{name}**",
             f'<think>\n</think>\n```json\n{{"verdict": "{name}"}}\n```',
+            # as behind a template that opens the thoughts in the prompt, without a reasoning parser
+            f"Is it wrong? No.\n</think>\n\n{name}", f"</think>\n{name}", f'hm </think> {{"verdict": "{name}"}}',
+            f"hm</think>**Verdict:** {name}.", f"hm</think>\n```\n{name}\n```",
         ):  # fmt: skip
             assert verdict(text) is each, text
 
@@ -69,7 +72,11 @@ class TestVerdict:
             "verdict: wrong\nspecific",
             # thoughts that do not end, begin late, are two or quote an end
             "<think>wrong", "<think>hm</think>", "wrong<think>hm</think>", "<think>hm</think>wrong<think>hm</think>",
-            "<think>hm</think><think>hm</think>wrong", "hm</think>wrong",
+            "<think>hm</think><think>hm</think>wrong", "hm</think><think>hm</think>wrong",
+            "hm</think>hm</think>wrong", "</think></think>wrong", "hm<think>hm</think>wrong",
+            "It is wrong</think>", "wrong</think>", "</think>", "wrong</think>\n.", "hm</think>wrong, I think",
+            # nor is a thought what begins in a wrapping that ends after it
+            "```\n</think>\nwrong\n```", "```\nhm</think>wrong\n```", '"hm</think>wrong"', '{"hm</think>wrong',
             "<think>he says </think> specific, so</think>wrong",
             "<think>a<think>b</think>wrong", "<thinking>hm</thinking>wrong", "Hm. <think>hm</think>wrong",
             # inside an object nothing is unwrapped
@@ -82,10 +89,10 @@ class TestVerdict:
             verdict(text)
 
     def test_a_verdict_at_the_end_of_cut_thoughts_may_be_a_quotation(self):
-        thought = "<think>The answer says </think> specific"
-        assert verdict(thought) is Verdict.SPECIFIC
-        with pytest.raises(ValueError, match="no verdict"):
-            verdict(thought, whole=False)
+        for thought in ("<think>The answer says </think> specific", "The answer says </think> specific"):
+            assert verdict(thought) is Verdict.SPECIFIC
+            with pytest.raises(ValueError, match="no verdict"):
+                verdict(thought, whole=False)
 
     @given(st.text(alphabet="`*_:{}<>/\"'. \nthinkverdictwrongspecific", max_size=60))
     def test_what_is_read_stands_alone(self, text: str):
