@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import repeat
 from typing import Literal
 
+from fgvr.data.control_tokens import refuse_control_tokens
 from fgvr.data.tasks import Task, format_answer, parse_completion
 from fgvr.errors import SampleError, UserError
 from fgvr.taxonomy.names import Names
@@ -44,6 +45,7 @@ class ClosedWorld(Task):
     ) -> None:
         if options != "all" and not 2 <= options <= len(LETTERS):
             raise UserError(f"options must lie between 2 and {len(LETTERS)} or be all, got {options}")
+        refuse_control_tokens("the task's question", [question])
         self.options, self.letters, self.question, self.think, self.seed = options, letters, question, think, seed
         self.needs_label = options != "all"
         self.members: dict[str, list[str]] = {}  # node to the classes at or below it

@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from fgvr.data.control_tokens import refuse_control_tokens
 from fgvr.errors import SampleError, UserError
 from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.spelling import spelling
@@ -71,12 +72,18 @@ class Task(ABC):
     needs_label = False  # True when the question itself is made from the label
 
     def bind(self: T, taxonomy: Taxonomy) -> T:
-        """A copy that knows the taxonomy. Raises UserError when a class name could not be written as an answer."""
+        """A copy that knows the taxonomy.
+
+        Raises UserError when a class name could not be written as an answer, or a rank in a thought.
+        """
         bracketed = sorted(name for name in taxonomy.lineage if not spelling(name) or set(name) & set("<>"))
         if bracketed:
             raise UserError(
-                f"a class name must hold a letter or digit and no angle bracket, got {bracketed[:3]}: mend the taxonomy"
+                f"a class name must hold a letter or digit and no angle bracket, got {bracketed[:3]}: rename the "
+                "folder, or mend the table or the taxonomy"
             )
+        if tagged := [rank for rank in taxonomy.ranks if re.search("</?think>", rank.casefold())]:
+            raise UserError(f"the name of a rank must hold no think tag, got {tagged[0]!r}: mend the table or ranks")
         bound = copy.copy(self)
         bound.names = Names(taxonomy)
         return bound
@@ -142,33 +149,37 @@ class Task(ABC):
     def thought(self, example: Example, name: str) -> str | None:
         """What the target reasons before answering `name`; None in the answer-only style, for no think block.
 
-        A stored response (`extra["response"]`) is used when it ends in that very name. Else the path is named from
-        coarse to fine, as far as `name`. Raises SampleError when a stored response is not well formed, or ends in
-        something that the example is not.
+        A stored response is used when it ends in that very name. Else the path is named from coarse to fine, as far as
+        `name`. Raises SampleError as `response`.
         """
         if not self.think:
             return "" if self.always_thinks else None
         path = example.path[: example.path.index(name) + 1]
-        response = example.extra.get("response")
-        if response is not None:
-            answer = parse_completion(str(response))
-            if answer is None:
-                raise SampleError(
-                    f"{example.uid}: a response must be <think>…</think><answer>…</answer>, got {response!r}"
-                )
-            said = self._node(answer.text, example)
-            if said is None:
-                raise SampleError(
-                    f"{example.uid}: the response must end in {example.label!r}, it ends in {answer.text!r}"
-                )
-            if said == name and answer.thought:
-                return answer.thought
+        told = self.response(example)
+        if told is not None and told.text == name and told.thought:
+            return told.thought
         ranks: tuple[str, ...] = self.names.taxonomy.ranks if self.names else ()
         if not ranks or len(ranks) < len(path):
             return f"From coarse to fine: {', '.join(path)}."
         if path == example.path:
             ranks = (*ranks[: len(path) - 1], ranks[-1])  # a path that is short of ranks ends at the finest
         return " ".join(f"{rank.capitalize()}: {name}." for rank, name in zip(ranks, path, strict=False))
+
+    def response(self, example: Example) -> Answer | None:
+        """The reply that is stored with an example (`extra["response"]`), its answer as the path spells it, or None.
+
+        Raises SampleError when it is not well formed, or ends in something that the example is not.
+        """
+        stored = example.extra.get("response")
+        if stored is None:
+            return None
+        told = parse_completion(str(stored))
+        if told is None:
+            raise SampleError(f"{example.uid}: a response must be <think>…</think><answer>…</answer>, got {stored!r}")
+        name = self._node(told.text, example)
+        if name is None:
+            raise SampleError(f"{example.uid}: the response must end in {example.label!r}, it ends in {told.text!r}")
+        return Answer(name, told.thought)
 
     def _node(self, text: str, example: Example) -> str | None:
         """The name on the example's path that the text stands for, by normalised name or synonym."""
@@ -201,6 +212,7 @@ class OpenWorld(Task):
                 weights.values()
             ):
                 raise UserError(f"depth must give ranks weights of 0 or more, one of them above 0, got {weights}")
+        refuse_control_tokens("the task's question", [question])
         self.question, self.think, self.depth = question, think, dict(depth) if depth is not None else None
         self.depth_of = dict(depth_of or {})
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from typing import Any
 
 from fgvr.data.collate import PromptCollate, PromptEncode
+from fgvr.data.control_tokens import refuse_control_tokens
 from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardDataModule, ShardSource
 from fgvr.errors import UserError
@@ -26,17 +26,10 @@ class AskingData(ShardDataModule):
         self.task = self.task.bind(self.taxonomy).opened(self.processor.opening)
         if self.processor.opening:
             log.info("The chat template begins every reply with %r: it counts as part of it.", self.processor.opening)
-        self._refuse_control_tokens("the task's question", [self.task.question])
-        self._refuse_control_tokens("a rank of the taxonomy", self.taxonomy.ranks)
-        self._refuse_control_tokens("a name of the taxonomy", self.taxonomy.lineage)
-
-    def _refuse_control_tokens(self, what: str, texts: Iterable[str]) -> None:
-        for text in texts:
-            if spelt := self.processor.control_tokens_in(text):
-                raise UserError(
-                    f"{what} must not spell a control token of the model's tokenizer, got {', '.join(spelt)} in "
-                    f"{text!r}: mend it"
-                )
+        spelt_in = self.processor.control_tokens_in
+        refuse_control_tokens("the task's question", [self.task.question], spelt_in)
+        refuse_control_tokens("a rank of the taxonomy", self.taxonomy.ranks, spelt_in)
+        refuse_control_tokens("a name of the taxonomy", self.taxonomy.lineage, spelt_in)
 
     def eval_encode(self) -> PromptEncode:
         return PromptEncode(self.processor, self.task)
