@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Any
 
 from fgvr.data.augment import Augment
@@ -9,6 +11,10 @@ from fgvr.data.collate import SFTCollate, SFTEncode
 from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardSource
 from fgvr.datamodules.prompts import AskingData
+from fgvr.shards.manifest import load_manifest
+from fgvr.shards.texts import RESPONSES
+
+log = logging.getLogger(__name__)
 
 
 class SFTData(AskingData):
@@ -17,7 +23,7 @@ class SFTData(AskingData):
     The tokens of a micro-batch are those computed, padding included. A sequence longer than `micro_batch_tokens` is
     quarantined, never cut. Short rows keep dense attention cheap; varlen and flash attention compute a micro-batch as
     one row without padding, whatever its rows are. `augment` is off unless asked for. The other options are
-    `ShardDataModule`'s.
+    `ShardDataModule`'s. A warning tells of stored responses that the task does not teach.
     """
 
     def __init__(
@@ -32,6 +38,21 @@ class SFTData(AskingData):
     ) -> None:
         super().__init__(train, task, **options)
         self.micro_batch_tokens, self.row_tokens, self.augment = micro_batch_tokens, row_tokens, augment
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit" and not self.task.think:
+            self._say_unused_responses()
+
+    def _say_unused_responses(self) -> None:
+        for folder in dict.fromkeys(Path(entry.path) for entry in self.train):
+            if responses := load_manifest(folder).notes.get(RESPONSES, 0):
+                log.warning(
+                    "%s pictures to train on in %s have a response, which is not taught: set "
+                    "data.init_args.task.init_args.think true to teach it",
+                    f"{responses:,}",
+                    folder,
+                )
 
     def train_encode(self) -> SFTEncode:
         return SFTEncode(self.processor, self.task, self.micro_batch_tokens, self.augment)

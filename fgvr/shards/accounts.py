@@ -72,6 +72,12 @@ class Accounts:
             plan=plan.hash,
         )
 
+    def contradictions(self) -> list[dict[str, str]]:
+        """For each picture that stands under more than one label, byte for byte, the label of every key that has it."""
+        found = [[self._first[picture], *again] for picture, again in self._again.items()]
+        labels = [{key: label for _, key, label in places} for places in found]
+        return [of_keys for of_keys in labels if len(set(of_keys.values())) > 1]
+
     def _repeated_pictures(self) -> tuple[tuple[Leak, ...], Mapping[str, int]]:
         """Pictures whose bytes occur more than once: named where they stand in two splits, else only counted."""
         leaks: list[Leak] = []
@@ -82,7 +88,7 @@ class Accounts:
             if len(splits) > 1:
                 leaks.append(Leak(picture.hex(), tuple(sorted(f"{split}/{key}" for split, key, _ in found))))
             notes["same picture again in its split"] += len(found) - len(splits)
-            notes["same picture under two labels"] += len({label for _, _, label in found}) > 1
+        notes["same picture under two labels"] = len(self.contradictions())
         return tuple(sorted(leaks, key=lambda leak: leak.samples)), +notes
 
 

@@ -37,6 +37,8 @@ from fgvr.shards.manifest import (
 )
 from fgvr.shards.plan import Item, PackOptions, Plan, PlannedShard, make_plan
 from fgvr.shards.reading import open_shard_writer
+from fgvr.shards.repeats import told_of_repeats
+from fgvr.shards.texts import RESPONSES, has_response, told_of_responses
 from fgvr.sources.base import Source
 from fgvr.sources.walking import without_links
 from fgvr.whole_files import write_whole
@@ -82,7 +84,8 @@ def pack(
             say(f"{out} holds this shard set already, whole: nothing to do")
             return before
         if before is None:
-            for sentence in (*overview(source.dataset, plan), *source.remarks()):
+            responses = told_of_responses(plan.records("train"), plan.taxonomy)
+            for sentence in (*overview(source.dataset, plan), *source.remarks(), *responses):
                 say(sentence)
         _clear(out, plan, overwrite, damaged)
         if damaged:
@@ -92,8 +95,8 @@ def pack(
         manifest = accounts.manifest(source, options, plan, max_bad_share)
         write_whole(out / INFO, canonical_json(timm_info(manifest)))
         save_manifest(manifest, out)
-    if manifest.leaks:
-        say(f"pictures that stand in more than one split, byte for byte: {len(manifest.leaks)}; {MANIFEST} names them")
+    for sentence in told_of_repeats(manifest, accounts.contradictions(), plan):
+        say(sentence)
     if not manifest.accepted:
         raise UserError(refusal_message(manifest, out))
     return manifest
@@ -168,6 +171,7 @@ def _write_shard(out: Path, shard: PlannedShard, plan: Plan, dataset: str, step:
             width, height = picture.image.size
             notes.update(picture.notes)
             notes["re-encoded"] += stored is not data
+            notes[RESPONSES] += item.split == "train" and has_response(record)
             entry = SampleEntry(item.key, record.label, members, hashlib.sha256(data).hexdigest(), width, height)
             samples.append(entry)
     digest = _file_hash(file)

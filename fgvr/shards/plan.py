@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from fgvr.errors import UserError
-from fgvr.shards.manifest import FORMAT, canonical_json
+from fgvr.shards.manifest import FORMAT, SHOWN, canonical_json
+from fgvr.shards.texts import control_complaint, refuse_names
 from fgvr.sources.base import COHORTS, Record, Refusal, Source
 from fgvr.taxonomy.tree import Taxonomy
 
@@ -92,10 +93,16 @@ class Plan:
     def pictures(self) -> int:
         return sum(len(shard.items) for shard in self.shards)
 
+    def records(self, split: str) -> list[Record]:
+        """The pictures of one split, in the order of its shards."""
+        return [item.record for shard in self.shards if shard.split == split for item in shard.items]
+
 
 def make_plan(source: Source, options: PackOptions) -> Plan:
-    """Raises UserError when the source has no usable record or a single class, or its cohorts and options disagree."""
+    """Raises UserError when the source has no usable record or a single class, when its cohorts and options disagree,
+    or when no task could be taught one of its names."""
     taxonomy = source.taxonomy()
+    refuse_names(taxonomy)
     records, refused = _sift(source, taxonomy)
     if not records:
         first = f" (the first: {refused[0]})" if refused else ""
@@ -105,7 +112,8 @@ def make_plan(source: Source, options: PackOptions) -> Plan:
     if len(taxonomy.paths) == 1:
         raise UserError(
             f"{source.dataset} must have at least two classes to tell apart, but it has {next(iter(taxonomy.paths))!r} "
-            "alone: name the folder or the table that holds all classes, or list all of them in a taxonomy.yaml"
+            f"alone{_refused_places(refused)}: name the folder or the table that holds all classes, or list all of "
+            "them in a taxonomy.yaml"
         )
     cohorts = class_cohorts(records, options)
     splits = picture_splits(records, cohorts, options)
@@ -226,6 +234,18 @@ def _sift(source: Source, taxonomy: Taxonomy) -> tuple[list[Record], tuple[Refus
     return records, tuple(sorted(refused, key=lambda refusal: (refusal.file, refusal.sample, refusal.reason)))
 
 
+def _refused_places(refused: Sequence[Refusal]) -> str:
+    """The folders of what was refused, each with its first refusal, as they may have been meant as classes."""
+    firsts: dict[str, Refusal] = {}
+    for refusal in refused:
+        firsts.setdefault(refusal.sample.rpartition("/")[0], refusal)
+    if not firsts:
+        return ""
+    named = "; ".join(str(refusal) for refusal in list(firsts.values())[:SHOWN])
+    more = f"; and those of {len(firsts) - SHOWN:,} more folders" if len(firsts) > SHOWN else ""
+    return f", and {len(refused):,} {'was' if len(refused) == 1 else 'were'} refused ({named}{more}): mend that"
+
+
 def _complaint(record: Record, taxonomy: Taxonomy) -> str | None:
     path = taxonomy.paths.get(record.label)
     if path is None:
@@ -236,7 +256,7 @@ def _complaint(record: Record, taxonomy: Taxonomy) -> str | None:
         return f"split must be train, val or test, got {record.split!r}"
     if record.cohort not in (None, *COHORTS):
         return f"cohort must be one of {list(COHORTS)}, got {record.cohort!r}"
-    return None
+    return control_complaint(record)
 
 
 def _given_cohorts(records: Sequence[Record]) -> dict[str, str]:

@@ -112,3 +112,24 @@ def test_a_response_in_a_column_is_what_is_taught(tmp_path: Path):
                 spelt.setdefault(sequence, []).append(token)
             taught |= {data.processor.decode(ids) for ids in spelt.values()}
     assert taught == responses
+
+
+@pytest.mark.parametrize(("think", "told"), [(False, 1), (True, 0)])
+def test_responses_that_the_task_does_not_teach_are_told_of_once(tmp_path, caplog, think: bool, told: int):
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").write_bytes(jpeg(number))
+    rows = [f"{n}.jpg,{'ab'[n % 2]},{'no tags' if n < 3 else ''}" for n in range(4)]
+    (tmp_path / "list.csv").write_text("\n".join(["file,label,response", *rows]))
+    out = tmp_path / "out"
+    pack(CSV(tmp_path / "list.csv"), out, PackOptions(val=0, test=0))
+    data = SFTData([ShardSource(out)], OpenWorld(think=think), workers=0)
+    data.processor = TinyQwen(str(out / "manifest.json")).processor(PixelBudget(784, 784))
+    caplog.clear()
+    data.setup("fit")
+    data.setup("validate")
+    sentence = (
+        f"3 pictures to train on in {out} have a response, which is not taught: set "
+        "data.init_args.task.init_args.think true to teach it"
+    )
+    assert caplog.messages.count(sentence) == told
+    assert len(caplog.messages) == told

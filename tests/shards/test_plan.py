@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sourced import touch
 
 from fgvr.errors import UserError
 from fgvr.shards.plan import (
@@ -15,6 +16,7 @@ from fgvr.shards.plan import (
     picture_splits,
     sample_key,
 )
+from fgvr.sources import ImageFolder
 from fgvr.sources.base import Record, Source
 from fgvr.taxonomy.tree import Taxonomy
 
@@ -176,6 +178,24 @@ def test_a_single_class_is_refused():
     with pytest.raises(UserError, match="at least two classes to tell apart, but it has 'x' alone: name the folder"):
         make_plan(Listed([record("a", "x")], ["x"]), PackOptions())
     assert make_plan(Listed([record("a", "x")], ["x", "not pictured"]), PackOptions()).pictures == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("B\x1b", r"B\\x1b/0\.jpg: a label must hold no control characters"),
+        ("B\udcff", r"B\\xff/0\.jpg: a label must hold no control characters"),
+        ("B" * 240, r"B{240}/0\.jpg: a label must have 1 to 200 characters, but it has 240"),
+    ],
+)
+def test_folders_whose_names_cannot_be_labels_are_named_where_one_class_is_left(tmp_path, folder, words):
+    root = touch(tmp_path / "in", "A/0.jpg", f"{folder}/0.jpg", f"{folder}/1.jpg")
+    sentence = rf"it has 'A' alone, and 2 were refused \({words}.*\): mend that: name the folder or the table"
+    with pytest.raises(UserError, match=sentence):
+        make_plan(ImageFolder(root), PackOptions())
+    touch(root, "C\x07/0.jpg")
+    with pytest.raises(UserError, match=rf"and 3 were refused \({words}.*; C\\x07/0\.jpg: a label must hold no"):
+        make_plan(ImageFolder(root), PackOptions())
 
 
 @pytest.mark.parametrize(
