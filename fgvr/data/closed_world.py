@@ -23,7 +23,8 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class ClosedWorld(Task):
     """A choice among `options` names, one of them the label; answered by the name, or by a letter with `letters`.
 
-    `question` is asked of each photo; with `think` the reply reasons before it answers.
+    `question` is asked of each photo; with `think` the reply reasons before it answers, as a sample's stored
+    response does where there is one.
     With `options` "all" every class of the taxonomy is an option, so that a photo without a label can be asked about.
 
     Distractors are `extra["options"]`, in their order, where the example has them; else classes drawn from the label's

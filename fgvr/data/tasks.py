@@ -193,7 +193,8 @@ class Task(ABC):
 class OpenWorld(Task):
     """Free naming: no options are shown.
 
-    `question` is asked of each photo; with `think` the reply reasons before it answers. `depth` maps ranks to weights;
+    `question` is asked of each photo; with `think` the reply reasons before it answers, as a sample's stored
+    response does where there is one. `depth` maps ranks to weights;
     the target is then the name at a rank drawn with these weights (the label, where its path ends above that rank).
     `depth_of` gives branches of the taxonomy weights of their own, by name; the deepest name on an example's path
     counts. None asks for the label itself. Raises UserError for negative or all-zero weights and, once bound, for a

@@ -105,15 +105,16 @@ def make_plan(source: Source, options: PackOptions) -> Plan:
     refuse_names(taxonomy)
     records, refused = _sift(source, taxonomy)
     if not records:
-        first = f" (the first: {refused[0]})" if refused else ""
         raise UserError(
-            f"{source.dataset} must hold at least one labelled picture, but {len(refused)} were refused{first}"
+            f"{source.dataset} must hold at least one labelled picture, but {len(refused)} were "
+            f"refused{_first_of_each_folder(refused)}"
         )
     if len(taxonomy.paths) == 1:
+        beside = f", and {len(refused)} refused{_first_of_each_folder(refused)}: mend these, or" if refused else ":"
         raise UserError(
             f"{source.dataset} must have at least two classes to tell apart, but it has {next(iter(taxonomy.paths))!r} "
-            f"alone{_refused_places(refused)}: name the folder or the table that holds all classes, or list all of "
-            "them in a taxonomy.yaml"
+            f"alone{beside} name the folder or the table that holds all classes, or list all of them in a "
+            "taxonomy.yaml"
         )
     cohorts = class_cohorts(records, options)
     splits = picture_splits(records, cohorts, options)
@@ -234,16 +235,14 @@ def _sift(source: Source, taxonomy: Taxonomy) -> tuple[list[Record], tuple[Refus
     return records, tuple(sorted(refused, key=lambda refusal: (refusal.file, refusal.sample, refusal.reason)))
 
 
-def _refused_places(refused: Sequence[Refusal]) -> str:
-    """The folders of what was refused, each with its first refusal, as they may have been meant as classes."""
+def _first_of_each_folder(refused: Sequence[Refusal]) -> str:
+    """In brackets, the first refusal in each folder, as a folder may have been meant as a class."""
     firsts: dict[str, Refusal] = {}
     for refusal in refused:
         firsts.setdefault(refusal.sample.rpartition("/")[0], refusal)
-    if not firsts:
-        return ""
     named = "; ".join(str(refusal) for refusal in list(firsts.values())[:SHOWN])
-    more = f"; and those of {len(firsts) - SHOWN:,} more folders" if len(firsts) > SHOWN else ""
-    return f", and {len(refused):,} {'was' if len(refused) == 1 else 'were'} refused ({named}{more}): mend that"
+    more = f"; and {len(firsts) - SHOWN:,} more folders" if len(firsts) > SHOWN else ""
+    return f" ({named}{more})" if named else ""
 
 
 def _complaint(record: Record, taxonomy: Taxonomy) -> str | None:

@@ -35,9 +35,9 @@ class CSV(Source):
 
     `ranks` names the columns that are taxonomy ranks, coarse to fine; by default those are that form a tree above the
     labels. The others go into the sample's json: a `response` (<think>…</think><answer>…</answer>) is what fine-tuning
-    teaches to say. `file` is relative to `root` (default: the csv's folder). `taxonomy` is a yaml file as for
-    ImageFolder. UTF-8, quoted as RFC 4180 says; a row that cannot be used is refused by its line number. Labels stay
-    strings, so "None" and "1e5" are labels.
+    teaches to say where the task's `think` is true. `file` is relative to `root` (default: the csv's folder).
+    `taxonomy` is a yaml file as for ImageFolder. UTF-8, quoted as RFC 4180 says; a row that cannot be used is refused
+    by its line number. Labels stay strings, so "None" and "1e5" are labels.
     """
 
     OWN = ("file", "label", "split", "cohort")

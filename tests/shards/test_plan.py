@@ -190,11 +190,14 @@ def test_a_single_class_is_refused():
 )
 def test_folders_whose_names_cannot_be_labels_are_named_where_one_class_is_left(tmp_path, folder, words):
     root = touch(tmp_path / "in", "A/0.jpg", f"{folder}/0.jpg", f"{folder}/1.jpg")
-    sentence = rf"it has 'A' alone, and 2 were refused \({words}.*\): mend that: name the folder or the table"
+    sentence = rf"it has 'A' alone, and 2 refused \({words}.*\): mend these, or name the folder or the table"
     with pytest.raises(UserError, match=sentence):
         make_plan(ImageFolder(root), PackOptions())
     touch(root, "C\x07/0.jpg")
-    with pytest.raises(UserError, match=rf"and 3 were refused \({words}.*; C\\x07/0\.jpg: a label must hold no"):
+    with pytest.raises(UserError, match=rf"and 3 refused \({words}.*; C\\x07/0\.jpg: a label must hold no"):
+        make_plan(ImageFolder(root), PackOptions())
+    (root / "A/0.jpg").unlink()
+    with pytest.raises(UserError, match=rf"at least one labelled picture, but 3 were refused \({words}.*; C\\x07/0"):
         make_plan(ImageFolder(root), PackOptions())
 
 
