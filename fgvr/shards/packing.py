@@ -35,7 +35,7 @@ from fgvr.shards.manifest import (
     save_manifest,
     vouched_for,
 )
-from fgvr.shards.plan import Item, PackOptions, Plan, PlannedShard, make_plan
+from fgvr.shards.plan import Item, PackOptions, Plan, PlannedShard, first_of_each_folder, make_plan
 from fgvr.shards.reading import open_shard_writer
 from fgvr.shards.repeats import told_of_repeats
 from fgvr.shards.texts import RESPONSES, has_response, told_of_responses
@@ -103,15 +103,18 @@ def pack(
 
 
 def overview(dataset: str, plan: Plan) -> list[str]:
-    """What is about to be packed, in words: how many pictures and classes, the ranks, and names to look at."""
+    """What is about to be packed, in words: how many pictures, the ranks, names to look at, and what is refused."""
     taxonomy, labels = plan.taxonomy, sorted(plan.cohorts)
     sample = [labels[place * (len(labels) - 1) // max(1, SAMPLES - 1)] for place in range(SAMPLES)]
     names = "; ".join(" > ".join(taxonomy.paths[label]) for label in dict.fromkeys(sample))
     ranks = " > ".join(taxonomy.ranks) or "none"
-    return [
+    said = [
         f"{dataset}: {plan.pictures:,} pictures of {len(labels):,} classes to pack; ranks, coarse to fine: {ranks}",
         f"names such as {names}",
     ]
+    if plan.refused:
+        said.append(f"{len(plan.refused):,} refused before any is read{first_of_each_folder(plan.refused)}")
+    return said
 
 
 def _make_folder(out: Path) -> None:

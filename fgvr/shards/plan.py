@@ -107,10 +107,10 @@ def make_plan(source: Source, options: PackOptions) -> Plan:
     if not records:
         raise UserError(
             f"{source.dataset} must hold at least one labelled picture, but {len(refused)} were "
-            f"refused{_first_of_each_folder(refused)}"
+            f"refused{first_of_each_folder(refused)}"
         )
     if len(taxonomy.paths) == 1:
-        beside = f", and {len(refused)} refused{_first_of_each_folder(refused)}: mend these, or" if refused else ":"
+        beside = f", and {len(refused)} refused{first_of_each_folder(refused)}: mend these, or" if refused else ":"
         raise UserError(
             f"{source.dataset} must have at least two classes to tell apart, but it has {next(iter(taxonomy.paths))!r} "
             f"alone{beside} name the folder or the table that holds all classes, or list all of them in a "
@@ -124,6 +124,16 @@ def make_plan(source: Source, options: PackOptions) -> Plan:
     shards = cut_into_shards(items, options)
     digest = _plan_hash(source, taxonomy, options, shards, refused)
     return Plan(digest, taxonomy, cohorts, shards, refused, notes)
+
+
+def first_of_each_folder(refused: Sequence[Refusal]) -> str:
+    """In brackets, the first refusal in each folder, as a folder may have been meant as a class."""
+    firsts: dict[str, Refusal] = {}
+    for refusal in refused:
+        firsts.setdefault(refusal.sample.rpartition("/")[0], refusal)
+    named = "; ".join(str(refusal) for refusal in list(firsts.values())[:SHOWN])
+    more = f"; and {len(firsts) - SHOWN:,} more folders" if len(firsts) > SHOWN else ""
+    return f" ({named}{more})" if named else ""
 
 
 def sample_key(name: str) -> str:
@@ -233,16 +243,6 @@ def _sift(source: Source, taxonomy: Taxonomy) -> tuple[list[Record], tuple[Refus
             refused.append(Refusal(found.name, found.name, complaint))
     records.sort(key=lambda record: record.name)
     return records, tuple(sorted(refused, key=lambda refusal: (refusal.file, refusal.sample, refusal.reason)))
-
-
-def _first_of_each_folder(refused: Sequence[Refusal]) -> str:
-    """In brackets, the first refusal in each folder, as a folder may have been meant as a class."""
-    firsts: dict[str, Refusal] = {}
-    for refusal in refused:
-        firsts.setdefault(refusal.sample.rpartition("/")[0], refusal)
-    named = "; ".join(str(refusal) for refusal in list(firsts.values())[:SHOWN])
-    more = f"; and {len(firsts) - SHOWN:,} more folders" if len(firsts) > SHOWN else ""
-    return f" ({named}{more})" if named else ""
 
 
 def _complaint(record: Record, taxonomy: Taxonomy) -> str | None:

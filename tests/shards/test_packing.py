@@ -315,6 +315,15 @@ def test_what_is_about_to_be_packed_is_said_first(tmp_path):
     ]
 
 
+def test_a_class_that_is_refused_is_named_before_thousands_of_others_are_packed(tmp_path):
+    root = touch(tmp_path / "birds", *(f"{name}/{n}.jpg" for name in ("wren", "rook", "jay\x1b") for n in range(2)))
+    said: list[str] = []
+    with pytest.raises(UserError, match="packed but not accepted"):
+        pack(ImageFolder(root), tmp_path / "out", say=said.append)
+    reason = "a label must hold no control characters, but it is 'jay\\x1b'"
+    assert said[2] == f"2 refused before any is read (jay\\x1b/0.jpg: {reason})"
+
+
 def flipped(data: bytes, bit: int) -> bytes:
     changed = bytearray(data)
     changed[bit // 8] ^= 1 << bit % 8

@@ -39,3 +39,17 @@ def test_overwriting_packs_every_shard_again(tmp_path):
         "birds: 12 pictures of 2 classes to pack; ranks, coarse to fine: class",
         "names such as class 0; class 1",
     ]
+
+
+def test_photos_that_were_mended_are_packed_again_with_overwrite(tmp_path):
+    root, out = write_folder(tmp_path / "birds", 2, 6), tmp_path / "out"
+    (root / "class 1/copy.jpg").write_bytes((root / "class 0/0.jpg").read_bytes())
+    told: list[list[str]] = []
+    for mended in (False, True):
+        if mended:
+            (root / "class 1/copy.jpg").unlink()
+        told.append([])
+        pack(ImageFolder(root), out, PackOptions(val=0, test=0), overwrite=mended, say=told[-1].append)
+    before, after = (any("under more than one label" in sentence for sentence in said) for said in told)
+    assert before
+    assert not after
