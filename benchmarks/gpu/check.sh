@@ -92,7 +92,7 @@ if [ "$dry" ]; then
     hardware=() patience=3 sft_steps=2 grpo_steps=1
     gpu_tests=("$root/tests/kernels" "$root/tests/rollouts") cpu_tests=("$root/tests/kernels/test_packing.py")
 else
-    hardware=(--config "$root/configs/hardware/one_gpu.yaml") patience=1 sft_steps=200 grpo_steps=60
+    hardware=(--config "$root/configs/hardware/one_gpu.yaml") patience=1 sft_steps=600 grpo_steps=60
     gpu_tests=("$root/tests/kernels" "$root/tests/models" "$root/tests/rollouts")
     cpu_tests=("$root/tests/kernels" "$root/tests/models/test_shared_prefix.py")
 fi
