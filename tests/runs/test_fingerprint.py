@@ -47,8 +47,8 @@ def test_a_run_may_go_on_with_another_attention_and_an_older_one_is_not_asked_fo
     policy = {"attention": "sdpa", "prefix_attention": None, "freeze": ["vision"]}
     config = {"model": {"init_args": {"policy": policy}}}
     assert not [key for key in config_fingerprint(config) if "attention" in key]
-    older = {"config": {"model.init_args.policy.attention": "sdpa", "model.init_args.policy.freeze[0]": "vision"}}
-    older["config"] |= {"trainer": {}}
+    policy_then = {"model.init_args.policy.attention": "sdpa", "model.init_args.policy.freeze[0]": "vision"}
+    older = {"config": policy_then | {"trainer": {}}}
     assert differences(older, {"config": config_fingerprint(config)}) == {}
 
 
