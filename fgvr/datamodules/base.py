@@ -24,6 +24,7 @@ from fgvr.shards.reading import ShardSet
 from fgvr.shards.workers import say_if_too_many
 from fgvr.sources.base import COHORTS
 from fgvr.sources.photos import Photos
+from fgvr.taxonomy.reserved import refuse_figure_as_dataset
 from fgvr.taxonomy.tree import Taxonomy
 
 
@@ -119,6 +120,8 @@ class ShardDataModule(LightningDataModule, ABC):
         if stage == "predict":
             _ = self.photos, self.taxonomy  # neither needs a split of the shard sets
             return
+        for folder in self._all_folders():
+            refuse_figure_as_dataset(load_manifest(folder).dataset)
         split = "test" if stage == "test" else "val"
         self.cohorts = [cohort for cohort in sorted(COHORTS) if self._eval_folders(split, cohort)]
         refuse_leaks(self.train, self._tested_folders(), self.seed, self.allow_leaks)

@@ -9,25 +9,20 @@ import torch
 from torch import nn
 from torchmetrics import SumMetric
 
-from fgvr.errors import UserError
 from fgvr.judges.base import Judged
 from fgvr.metrics.agreement import Agreement
 from fgvr.metrics.best_of_n import BestOfN
 from fgvr.metrics.datasets import DatasetCounts
 from fgvr.metrics.hits import ClassTable, RankAccuracy, rank_hits
-from fgvr.metrics.verdicts import HISTOGRAM_FIGURES, INTERVALS, SPECIFICITY_WEIGHTS, VerdictHistogram, verdict_values
+from fgvr.metrics.verdicts import SPECIFICITY_WEIGHTS, VerdictHistogram, verdict_values
 from fgvr.taxonomy.tree import Taxonomy
-
-MACRO = tuple(f"macro_{name}{end}" for name in INTERVALS for end in ("", "_low", "_high"))
-FIGURES = (*HISTOGRAM_FIGURES, *MACRO, *Agreement.FIGURES, "exact", "unread")
 
 
 class CohortScores(nn.Module):
     """What is counted of a cohort: verdicts, ranks, classes, datasets; with `sampled` also the best of so many answers.
 
     `unread` counts samples that were to be answered and could not be read: they are in no other figure's denominator.
-    `compared` says that a second judge's verdicts are given too. Raises UserError when a rank bears the name of another
-    figure.
+    `compared` says that a second judge's verdicts are given too.
     """
 
     def __init__(
@@ -46,9 +41,6 @@ class CohortScores(nn.Module):
         self.datasets = DatasetCounts()
         # a process that gets no samples still takes part in the sums
         self.update([], second=[] if compared else None, sampled=[] if sampled else None)
-        taken = set(FIGURES) & set(taxonomy.ranks)
-        if taken:
-            raise UserError(f"a taxonomy's rank must not be called like a figure, got {sorted(taken)}: rename it")
 
     def update(
         self,

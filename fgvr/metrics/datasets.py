@@ -7,11 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fgvr.errors import UserError
 from fgvr.judges.base import Judged
 from fgvr.metrics.verdicts import INTERVALS, binned, intervals, resampled, summary, verdict_values
-
-TAKEN = ("best_of", "sampled")  # what figures begin with that are no dataset's
+from fgvr.taxonomy.reserved import refuse_figure_as_dataset
 
 
 class DatasetCounts:
@@ -25,8 +23,7 @@ class DatasetCounts:
 
     def update(self, judged: Sequence[Judged]) -> None:
         for name in dict.fromkeys(entry.example.dataset for entry in judged):
-            if name.split("/")[0] in TAKEN:
-                raise UserError(f"a dataset must not be called like a figure, got {name!r}: rename it")
+            refuse_figure_as_dataset(name)
             counts = binned(verdict_values([entry for entry in judged if entry.example.dataset == name])).numpy()
             self._counts[name] = self._counts.get(name, np.zeros_like(counts)) + counts
 

@@ -20,13 +20,6 @@ FIRST_CORRECT = int(Verdict.GENERIC) - UNJUDGED
 SPECIFICITY_WEIGHTS = (1 / 3, 2 / 3, 1.0, 1.0)
 INTERVALS = ("correctness", "specificity", "harmonic_mean")  # what has an interval
 SUMMARY_FIGURES = (*INTERVALS, "validation_reward")
-HISTOGRAM_FIGURES = (
-    "n",
-    *SUMMARY_FIGURES,
-    *(f"{name}_{end}" for name in INTERVALS for end in ("low", "high")),
-    *VERDICT_FIGURES,
-    "several",
-)
 RESAMPLES, COVERAGE = 1000, 0.95
 
 Floats = NDArray[np.float64]

@@ -14,6 +14,7 @@ from fgvr.errors import UserError
 from fgvr.shards.manifest import FORMAT, SHOWN, canonical_json
 from fgvr.shards.texts import control_complaint, refuse_names
 from fgvr.sources.base import COHORTS, Record, Refusal, Source
+from fgvr.taxonomy.reserved import refuse_figure_as_dataset
 from fgvr.taxonomy.tree import Taxonomy
 
 ClassSplit = Literal["seen-unseen", "base-novel"]
@@ -100,7 +101,8 @@ class Plan:
 
 def make_plan(source: Source, options: PackOptions) -> Plan:
     """Raises UserError when the source has no usable record or a single class, when its cohorts and options disagree,
-    or when no task could be taught one of its names."""
+    when it is called like a figure, or when no task could be taught one of its names."""
+    refuse_figure_as_dataset(source.dataset)
     taxonomy = source.taxonomy()
     refuse_names(taxonomy)
     records, refused = _sift(source, taxonomy)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from fgvr.errors import UserError
+from fgvr.taxonomy.reserved import refuse_figures_as_ranks
 from fgvr.taxonomy.spelling import normalise
 
 
@@ -17,8 +18,9 @@ class Taxonomy:
 
     `paths` maps a label to its path, which ends in the label and may be shorter than `ranks` (a ragged tree). `root`
     names what everything is ("bird"); it stands above the first rank. `synonyms` maps a node's name to other names
-    for it. Raises UserError when a path is empty, does not end in its label, or gives one name two parents, and when
-    two nodes or synonyms of two nodes are one name after `normalise`: no answer could tell them apart.
+    for it. Raises UserError when a rank is called like a figure, when a path is empty, does not end in its label, or
+    gives one name two parents, and when two nodes or synonyms of two nodes are one name after `normalise`: no answer
+    could tell them apart.
     """
 
     paths: Mapping[str, tuple[str, ...]]
@@ -27,6 +29,7 @@ class Taxonomy:
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        refuse_figures_as_ranks(self.ranks)
         parents: dict[str, str] = {}
         for label, path in self.paths.items():
             if not path or path[-1] != label:

@@ -301,3 +301,10 @@ def test_begun_on_two_ranks_and_resumed_on_one(data, tmp_path, uninterrupted):
     (tmp_path / "whole").mkdir()
     (tmp_path / "whole/samples.jsonl").write_text(uninterrupted[0])
     assert read_log(tmp_path) == read_log(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("prefix", ["sampled", "best_of"])
+def test_a_set_called_like_a_figure_is_refused_as_soon_as_it_is_read(tmp_path: Path, prefix: str):
+    loader = stream(write_set(tmp_path / "set", SIZES, prefix))
+    with pytest.raises(UserError, match=f"a dataset must not be called like a figure, got '{prefix}'"):
+        loader.setup("fit")

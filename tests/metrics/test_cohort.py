@@ -2,17 +2,15 @@ import random
 import socket
 from typing import Any
 
-import pytest
 import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.multiprocessing.spawn import spawn
 from toy_answers import ANSWERS, BIRDS, answered, judged
 
-from fgvr.errors import UserError
 from fgvr.judges.base import Judged
-from fgvr.metrics import CohortScores
-from fgvr.taxonomy.tree import Taxonomy
+from fgvr.metrics import SPECIFICITY_WEIGHTS, CohortScores, DatasetCounts
+from fgvr.taxonomy.reserved import BEFORE_FIGURES, FIGURES
 from fgvr.types import Verdict
 
 
@@ -60,10 +58,14 @@ def test_the_second_judge_and_the_samples_have_figures_where_they_are_given() ->
     assert not {"agreement", "best_of/1/correctness"} & set(CohortScores(BIRDS).figures())
 
 
-@pytest.mark.parametrize("rank", ["generic", "macro_correctness", "kappa", "specificity_low"])
-def test_a_rank_called_like_a_figure_is_refused(rank: str) -> None:
-    with pytest.raises(UserError, match=rank):
-        CohortScores(Taxonomy.flat(["a", "b"], rank=rank))
+def test_no_rank_can_be_called_like_a_figure() -> None:
+    scores = CohortScores(BIRDS, sampled=4, compared=True)
+    samples = [answered(value) for value in (4, 0, 0, 0)] * 2
+    scores.update([answered(4), answered(0)], second=[answered(4), answered(0)], sampled=samples)
+    two = [("cub", [0] * 7 + [1]), ("cars", [0] * 7 + [1])]
+    names = {*scores.figures(), *DatasetCounts.figures(two, SPECIFICITY_WEIGHTS)} - {*BIRDS.ranks}
+    assert {name for name in names if "/" not in name} == FIGURES
+    assert {name.split("/")[0] for name in names if "/" in name} <= {*BEFORE_FIGURES, "cub", "cars"}
 
 
 def _entries() -> list[Judged]:
