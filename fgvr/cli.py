@@ -52,7 +52,7 @@ from fgvr.runs.folder import (
     set_later_aside,
 )
 from fgvr.runs.overlaid import replaced_lists
-from fgvr.settings.refused import refuse_nulls, refuse_settings, users_own
+from fgvr.settings.refused import refuse_nulls, refuse_numbers, refuse_seed, refuse_settings, users_own
 from fgvr.settings.said import SayingParser, complete_help
 from fgvr.settings.taken_over import say_another_task, take_over_task
 from fgvr.strategies.checkpoint_io import WholeCheckpointIO
@@ -120,6 +120,7 @@ class FGVRCLI(LightningCLI):
             self.config = parser.parse_args(line)
         except (ArgumentError, ValueError, TypeError) as error:
             raise UserError(explain(own, line[1:], error)) from error
+        refuse_seed(self.config[self.verb].get("seed_everything"))
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would let a checkpoint's hyper-parameters override the config: a run is what its config says."""
@@ -129,6 +130,7 @@ class FGVRCLI(LightningCLI):
         if config.get("run") is None:
             raise UserError("A run needs a folder: give run.dir in the config, or --run.dir runs/NAME.")
         refuse_nulls(config.as_dict(), {"trainer": Trainer, "run": RunFolder})
+        refuse_numbers(config.as_dict())
         self.run = RunFolder(**vars(config.run))
         if self.verb != "fit":
             self.start = Start(evaluation_checkpoint(self.run, config.ckpt_path))

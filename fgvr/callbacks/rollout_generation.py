@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fgvr.callbacks.step_seeds import StepSeeds
 from fgvr.datamodules import PromptData, ShardDataModule
-from fgvr.errors import UserError
+from fgvr.errors import UserError, refuse_no_share
 from fgvr.modules import GRPO
 from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.rollouts import Collector, InProcess, RolloutEngine
@@ -33,6 +33,7 @@ class RolloutGeneration(Callback):
         seed: int | None = None,
         max_unscorable: float = 0.1,
     ) -> None:
+        refuse_no_share("rollouts", max_unscorable=max_unscorable)
         self.engine, self.seed, self.max_unscorable = engine, seed, max_unscorable
         self._collector: Collector | None = None
 

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from fgvr.data.tasks import Task
 from fgvr.datamodules.photos import photos_for
 from fgvr.datamodules.shard_source import TRAINED_COHORTS, ShardSource, refuse_leaks
-from fgvr.errors import UserError
+from fgvr.errors import UserError, refuse_below, refuse_no_share
 from fgvr.shards.loading import Collate, Encode, LoaderLinks, SampleSet, StepLoader
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.order import WINDOW, FixedOrder, ShuffledOrder, each_once, key_of, spread_over_classes
@@ -39,8 +39,8 @@ class ShardDataModule(LightningDataModule, ABC):
     or one photo. More than the share `max_bad_share` of samples that cannot be used ends the run. Samples are shuffled
     among `window` neighbours. `allow_leaks` lets a set be validated or tested on pictures that another set trains on;
     the log then names them. `task` may be left out of a config whose run starts from another's checkpoint: it then asks
-    the same. Raises UserError without a task, for pictures that leak, when the sets' taxonomies disagree, or when there
-    is nothing to predict.
+    the same. Raises UserError without a task, for a number out of its range, for pictures that leak, when the sets'
+    taxonomies disagree, or when there is nothing to predict.
     """
 
     def __init__(
@@ -69,6 +69,10 @@ class ShardDataModule(LightningDataModule, ABC):
                 "data.task must say what is asked, such as fgvr.data.OpenWorld: only a run whose backbone is "
                 "fgvr.models.Trained may leave it out, and asks what that run was asked"
             )
+        refuse_below(1, "data", batch_size=batch_size, eval_batch_size=eval_batch_size, eval_examples=eval_examples)
+        refuse_below(1, "data", epoch_length=epoch_length, window=window)
+        refuse_below(0, "data", workers=workers)
+        refuse_no_share("data", max_bad_share=max_bad_share)
         self.train, self.task, self.val = list(train), task, val
         self.batch_size, self.eval_batch_size, self.eval_examples = batch_size, eval_batch_size, eval_examples
         self.workers, self.seed, self.epoch_length = workers, seed, epoch_length

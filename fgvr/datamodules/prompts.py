@@ -9,7 +9,7 @@ from fgvr.data.collate import PromptCollate, PromptEncode
 from fgvr.data.control_tokens import refuse_control_tokens
 from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardDataModule, ShardSource
-from fgvr.errors import UserError
+from fgvr.errors import UserError, refuse_below
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,7 @@ class PromptData(AskingData):
         **options: Any,
     ) -> None:
         super().__init__(train, task, batch_size=batch_size, **options)
-        if max_prompt_tokens < 1:
-            raise UserError(f"data.max_prompt_tokens must be at least 1, got {max_prompt_tokens}")
+        refuse_below(1, "data", max_prompt_tokens=max_prompt_tokens)
         self.max_prompt_tokens = max_prompt_tokens
 
     def train_encode(self) -> PromptEncode:

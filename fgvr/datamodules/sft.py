@@ -11,6 +11,7 @@ from fgvr.data.collate import SFTCollate, SFTEncode
 from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardSource
 from fgvr.datamodules.prompts import AskingData
+from fgvr.errors import refuse_below
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.texts import RESPONSES
 
@@ -23,7 +24,8 @@ class SFTData(AskingData):
     The tokens of a micro-batch are those computed, padding included. A sequence longer than `micro_batch_tokens` is
     quarantined, never cut. Short rows keep dense attention cheap; varlen and flash attention compute a micro-batch as
     one row without padding, whatever its rows are. `augment` is off unless asked for. The other options are
-    `ShardDataModule`'s. A warning tells of stored responses that the task does not teach.
+    `ShardDataModule`'s. A warning tells of stored responses that the task does not teach. Raises UserError for a number
+    of tokens below 1.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class SFTData(AskingData):
         **options: Any,
     ) -> None:
         super().__init__(train, task, **options)
+        refuse_below(1, "data", micro_batch_tokens=micro_batch_tokens, row_tokens=row_tokens)
         self.micro_batch_tokens, self.row_tokens, self.augment = micro_batch_tokens, row_tokens, augment
 
     def setup(self, stage: str) -> None:

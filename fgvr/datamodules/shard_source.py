@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgvr.errors import UserError
+from fgvr.errors import UserError, refuse_below
 from fgvr.shards.leaks import Part, shared_pictures, told
 from fgvr.shards.plan import PackOptions
 from fgvr.sources.base import COHORTS, Source
@@ -23,7 +24,7 @@ class ShardSource:
     `path` is the set's folder; `weight` is in proportion to its size, 1 for each sample once an epoch. A set that is
     there must be the one that `source` and `pack` ask for. Without `pack` any options will do for it; a new set is
     packed with the default ones and the data module's seed. `examples` are to be learned from, spread over the classes;
-    None takes all.
+    None takes all. Raises UserError for a weight or a number of examples that takes none.
     """
 
     path: Path
@@ -31,6 +32,11 @@ class ShardSource:
     source: Source | None = None
     pack: PackOptions | None = None
     examples: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise UserError(f"data.train.weight must be above 0, got {self.weight}: leave {self.path} out instead")
+        refuse_below(1, "data.train", examples=self.examples)
 
 
 def refuse_leaks(train: Sequence[ShardSource], evaluated: Sequence[Path], seed: int, allow: bool) -> None:

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.loops.utilities import _block_parallel_sync_behavior
 from torch import Tensor
 
-from fgvr.errors import UserError
+from fgvr.errors import UserError, refuse_below, refuse_no_share
 from fgvr.models import Policy, PolicyConfig, Processor
 from fgvr.models.attention_choice import choose_attention
 from fgvr.models.saved import card_differences, policy_card
@@ -45,18 +45,14 @@ class Optimizer:
     max_skipped: int = 10
 
     def __post_init__(self) -> None:
-        if not (
-            self.lr > 0
-            and self.warmup >= 0
-            and 0 <= self.floor <= 1
-            and self.max_grad_norm > 0
-            and self.max_skipped >= 0
-        ):
-            raise UserError(
-                "the optimiser needs lr > 0, warmup >= 0, 0 <= floor <= 1, max_grad_norm > 0 and max_skipped >= 0, got "
-                f"lr={self.lr}, warmup={self.warmup}, floor={self.floor}, max_grad_norm={self.max_grad_norm}, "
-                f"max_skipped={self.max_skipped}"
-            )
+        for name, value in (("lr", self.lr), ("max_grad_norm", self.max_grad_norm)):
+            if not value > 0:
+                raise UserError(f"optimizer.{name} must be above 0, got {value}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"optimizer.betas must be at least 0 and below 1, got {self.betas}")
+        refuse_below(0, "optimizer", weight_decay=self.weight_decay, eps=self.eps)
+        refuse_below(0, "optimizer", warmup=self.warmup, max_skipped=self.max_skipped)
+        refuse_no_share("optimizer", floor=self.floor)
 
     def scale(self, step: int, total: int) -> float:
         """The share of lr at optimiser step `step`, counted from 0, of `total`."""
@@ -72,7 +68,8 @@ class PolicyModule(LightningModule):
     """A policy under training, whose optimiser steps are taken in micro-batches.
 
     `policy` is what is trained, `optimizer` how its steps are taken. `max_new_tokens` bounds the answers given at
-    validation. The weights a run begins with are evaluated too, unless they are random.
+    validation. The weights a run begins with are evaluated too, unless they are random. Raises UserError for
+    answers of no token.
     """
 
     steps_per_batch = 1
@@ -81,6 +78,7 @@ class PolicyModule(LightningModule):
 
     def __init__(self, policy: PolicyConfig, optimizer: Optimizer, max_new_tokens: int = 64) -> None:
         super().__init__()
+        refuse_below(1, "model", max_new_tokens=max_new_tokens)
         self.automatic_optimization = False
         self.policy_config, self.optimizer_config, self.max_new_tokens = policy, optimizer, max_new_tokens
         self.policy = None

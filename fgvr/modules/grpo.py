@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fgvr.errors import UserError
+from fgvr.errors import UserError, refuse_below, refuse_no_share
 from fgvr.models import Policy, PolicyConfig
 from fgvr.models.sampling import Sampling
 from fgvr.modules.base import Optimizer, PolicyModule
@@ -68,11 +68,8 @@ class GRPO(PolicyModule):
                 "a completion is compared with the others of its group, so sampling.group_size must be at least 2, got "
                 f"{sampling.group_size}"
             )
-        if updates < 1 or epochs < 1 or micro_batch_tokens < 1:
-            raise UserError(
-                f"updates, epochs and micro_batch_tokens must be at least 1, got {updates}, {epochs} and "
-                f"{micro_batch_tokens}"
-            )
+        refuse_below(1, "model", updates=updates, epochs=epochs, micro_batch_tokens=micro_batch_tokens)
+        refuse_no_share("model", max_start_failures=max_start_failures)
         if group_filter is not None and group_filter.score not in reward.terms:
             raise UserError(
                 f"the group filter's score must be a component of the reward, {sorted(reward.terms)}, got "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import pydoc
 import re
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,49 @@ OF_THE_LOOP = (
 )
 # settings that cut a stream short, which counts its own batches; as text, because 1.0 is everything and 1 one batch
 CUTTING = (("limit_train_batches", ("None", "1.0")), ("overfit_batches", ("None", "0.0", "0")))
+
+
+# how often something happens: the least that may be said, and what else may be said instead of a number
+COUNTED = (
+    ("max_steps", 1, "-1 for as many as max_epochs makes"),
+    ("max_epochs", 1, "-1 for no end but max_steps"),
+    ("min_steps", 0, "null"),
+    ("min_epochs", 0, "null"),
+    ("check_val_every_n_epoch", 1, "null to count val_check_interval over epochs"),
+    ("log_every_n_steps", 1, ""),
+)
+SEEDS = 2**32
+TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
+
+
+def refuse_seed(seed: Any) -> None:
+    """Raises UserError for a seed that numpy would not take."""
+    if not isinstance(seed, bool) and seed is not None and not 0 <= int(seed) < SEEDS:
+        raise UserError(f"seed_everything must be at least 0 and below {SEEDS}, got {seed}: give another number.")
+
+
+def refuse_numbers(config: Mapping[str, Any]) -> None:
+    """Raises UserError for a number that none of the commands could work with, wherever it stands."""
+    for place, value in _numbers(config, ""):
+        if not math.isfinite(value):
+            raise UserError(f"{place} must be a finite number, got {value}: give another one.")
+    trainer = config["trainer"]
+    for key, least, otherwise in COUNTED:
+        value = trainer.get(key)
+        if value is not None and value < least and not (otherwise.startswith("-1") and value == -1):
+            instead = f", or {otherwise}" if otherwise else ""
+            raise UserError(f"trainer.{key} must be at least {least}{instead}, got {value}.")
+    if trainer.get("val_check_interval") == 0:
+        raise UserError(
+            "trainer.val_check_interval must be a number of batches or a share of an epoch, got 0: to train without "
+            "validation set trainer.limit_val_batches to 0."
+        )
+    time = trainer.get("max_time")
+    if isinstance(time, str) and not TIME.fullmatch(time):
+        raise UserError(
+            f"trainer.max_time must have the form DD:HH:MM:SS, got {time}: five minutes are 00:00:05:00, one day is "
+            "01:00:00:00."
+        )
 
 
 def refuse_nulls(settings: Mapping[str, Any], roots: Mapping[str, type]) -> None:
@@ -123,6 +167,13 @@ def _nulls(value: Any, hint: Any, place: str) -> Iterator[tuple[str, Any]]:
             kind, given, inside = named, value.get("init_args") or {}, f"{place}.init_args"
         for key, entry in given.items() if kind is not None else ():
             yield from _nulls(entry, _typed(kind, key), f"{inside}.{key}")
+
+
+def _numbers(value: Any, place: str) -> Iterator[tuple[str, float]]:
+    entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, entry in entries:
+        within = f"{place}[{key}]" if isinstance(value, list) else f"{place}.{key}".removeprefix(".")
+        yield from ((within, entry),) if isinstance(entry, float) else _numbers(entry, within)
 
 
 def _is_section(hint: Any) -> bool:

@@ -206,7 +206,7 @@ def test_what_cannot_be_learned_from_is_refused_at_once():
         module(sampling=Sampling(group_size=1))
     with pytest.raises(UserError, match="component of the reward, \\['exact', 'format'\\], got 'judge'"):
         module(group_filter=GroupFilter(score="judge"))
-    with pytest.raises(UserError, match="updates, epochs and micro_batch_tokens"):
+    with pytest.raises(UserError, match="must be at least 1, got 0"):
         module(updates=0)
 
 

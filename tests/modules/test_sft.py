@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -166,7 +167,20 @@ def test_schedule_by_hand():
     assert Optimizer(lr=1.0, schedule="constant").scale(9, 10) == 1.0
 
 
-@pytest.mark.parametrize("bad", [{"lr": 0.0}, {"warmup": -1}, {"floor": 2.0}, {"max_grad_norm": 0.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"lr": 0.0},
+        {"warmup": -1},
+        {"floor": 2.0},
+        {"max_grad_norm": 0.0},
+        {"weight_decay": -0.1},
+        {"eps": -1e-8},
+        {"betas": (0.9, 1.0)},
+        {"max_skipped": -1},
+        {"lr": math.nan},
+    ],
+)
 def test_a_bad_optimiser_setting_is_refused(bad):
-    with pytest.raises(UserError, match="the optimiser needs"):
+    with pytest.raises(UserError, match=rf"^optimizer\.{next(iter(bad))} (must be|is a share)"):
         Optimizer(**bad)

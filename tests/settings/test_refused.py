@@ -73,3 +73,45 @@ def test_a_logger_whose_package_is_not_installed(tmp_path: Path, capsys: Any):
 def test_what_lightning_takes_besides_is_no_mistake(capsys: Any):
     for options in (("--trainer.devices", "1"), ("--trainer.devices", "auto"), ("--trainer.strategy", "auto")):
         assert "data/photos" in refused(capsys, *options)  # only the shards are missing
+
+
+NUMBERS = {
+    "--model.max_new_tokens 0": "model.max_new_tokens must be at least 1, got 0",
+    "--model.optimizer.lr -1": "optimizer.lr must be above 0, got -1.0",
+    "--model.optimizer.weight_decay -1": "optimizer.weight_decay must be at least 0, got -1.0",
+    "--model.optimizer.eps -1": "optimizer.eps must be at least 0, got -1.0",
+    "--model.optimizer.betas [0.9,1.0]": "optimizer.betas must be at least 0 and below 1, got (0.9, 1.0)",
+    "--model.optimizer.lr .inf": "model.init_args.optimizer.lr must be a finite number, got inf",
+    "--model.optimizer.weight_decay .nan": "model.init_args.optimizer.weight_decay must be a finite number, got nan",
+    "--data.batch_size 0": "data.batch_size must be at least 1, got 0",
+    "--data.eval_batch_size 0": "data.eval_batch_size must be at least 1, got 0",
+    "--data.eval_examples 0": "data.eval_examples must be at least 1, got 0",
+    "--data.epoch_length -2": "data.epoch_length must be at least 1, got -2",
+    "--data.window 0": "data.window must be at least 1, got 0",
+    "--data.workers -1": "data.workers must be at least 0, got -1",
+    "--data.max_bad_share -2": "data.max_bad_share is a share and must be between 0 and 1, got -2.0",
+    "--data.row_tokens 0": "data.row_tokens must be at least 1, got 0",
+    "--data.train [{path: x, weight: 0}]": "data.train.weight must be above 0, got 0.0: leave x out instead",
+    "--data.train [{path: x, examples: 0}]": "data.train.examples must be at least 1, got 0",
+    "--data.train [{path: x, weight: .nan}]": "data.init_args.train[0].weight must be a finite number, got nan",
+    "--trainer.max_steps 0": "trainer.max_steps must be at least 1, or -1 for as many as max_epochs makes, got 0.",
+    "--trainer.max_epochs 0": "trainer.max_epochs must be at least 1, or -1 for no end but max_steps, got 0.",
+    "--trainer.min_steps -2": "trainer.min_steps must be at least 0, or null, got -2.",
+    "--trainer.val_check_interval 0": "got 0: to train without validation set trainer.limit_val_batches to 0.",
+    "--trainer.check_val_every_n_epoch 0": "trainer.check_val_every_n_epoch must be at least 1, or null to count",
+    "--trainer.log_every_n_steps 0": "trainer.log_every_n_steps must be at least 1, got 0.",
+    "--trainer.max_time 5 minutes": "trainer.max_time must have the form DD:HH:MM:SS, got 5 minutes: five minutes are",
+    "--seed_everything -2": "seed_everything must be at least 0 and below 4294967296, got -2",
+}
+
+
+@pytest.mark.parametrize("line", NUMBERS)
+def test_a_number_that_nothing_can_be_done_with_names_its_setting(capsys: Any, line: str):
+    key, _, value = line.partition(" ")
+    assert NUMBERS[line] in refused(capsys, key, value)
+
+
+@pytest.mark.parametrize("key", ["max_new_tokens", "updates", "epochs", "micro_batch_tokens"])
+def test_a_number_of_grpo_names_itself_too(capsys: Any, key: str):
+    options = ("--model", "GRPO", "--model.reward", "Exact", f"--model.{key}", "0")
+    assert f"model.{key} must be at least 1, got 0" in refused(capsys, *options)
