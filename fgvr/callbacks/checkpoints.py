@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 import fgvr
+from fgvr.callbacks.judge_validation import JudgeValidation
 from fgvr.callbacks.steps import ends_with, is_finished, passes
 from fgvr.checkpoints.format import SUFFIX, checkpoints_in, read_manifest
 from fgvr.checkpoints.kept import OF_BASE
@@ -22,6 +24,8 @@ from fgvr.modules.base import PolicyModule
 from fgvr.runs.fingerprint import refuse_changes
 from fgvr.runs.folder import RunFolder
 from fgvr.whole_files import sealed, write_whole
+
+NOT_OF_ANSWERS = ("data/", "train/", "validation_")  # what other figures begin with
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +37,8 @@ class RunCheckpoints(Checkpoint):
     before would make a resumed run skip it. The last step is saved before its validation as well, for whoever stops the
     run there. After a batch without an optimiser step nothing is saved, or what such batches have gathered would be
     lost, so a validation there can make no checkpoint the best. A callback's stop at an epoch's end waits for the next
-    step. Keeps the last `run.keep` checkpoints and the best.
+    step. Keeps the last `run.keep` checkpoints and the best. Raises UserError when
+    `run.best` is no figure of the validation, before the training where all of them are known.
 
     `due` may be set to have the next step saved that can be; `saved_step` is the latest that was.
     """
@@ -58,6 +63,7 @@ class RunCheckpoints(Checkpoint):
         return self.seconds_before + (time.monotonic() - self._began if self._began is not None else 0.0)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._refuse_unknown_best(trainer, pl_module)
         if isinstance(pl_module, PolicyModule) and OF_BASE not in self.fingerprint:
             self._keep_start(trainer, pl_module)
         if stage != TrainerFn.FITTING:
@@ -96,9 +102,11 @@ class RunCheckpoints(Checkpoint):
             self.due = True  # again, with what the validation tells and Lightning's count of it
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+        if trainer.sanity_checking:
             return
-        if not self._stepped:
+        if self.run.best is not None and self.run.best not in trainer.callback_metrics:
+            raise _no_figure(self.run.best, trainer.callback_metrics)
+        if trainer.state.fn != TrainerFn.FITTING or not self._stepped:
             return
         if self.run.best is not None and self._improves(trainer):
             self.due = True
@@ -109,6 +117,12 @@ class RunCheckpoints(Checkpoint):
         unsaved = trainer.global_step != self.saved_step
         if self.due or (unsaved and (self._stepped or is_finished(trainer))):
             self._save(trainer)
+        if self.run.best is not None and self.best_step is None:
+            log.warning(
+                "No validation within the training gave a value of run.best (%s) that could be compared, so no best "
+                "checkpoint is kept: lower trainer.val_check_interval, or leave run.best out.",
+                self.run.best,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_value": self.best_value, "best_step": self.best_step, "seconds": self.seconds}
@@ -135,13 +149,22 @@ class RunCheckpoints(Checkpoint):
         origin = start.origin()
         self.fingerprint[OF_BASE] = {key: origin[key] for key in ("digest", "path")} if origin["digest"] else None
 
+    def _refuse_unknown_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Before anything is computed, where all that a validation logs is known: classes of another's log more."""
+        best, cohorts = self.run.best, getattr(trainer.datamodule, "cohorts", None)  # pyright: ignore[reportAttributeAccessIssue]
+        if best is None or not trainer.enable_validation:
+            return
+        callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        judges = [one for one in callbacks if isinstance(one, JudgeValidation)]
+        known = all(type(one).__module__.startswith(("fgvr.", "lightning.")) for one in (pl_module, *callbacks))
+        if not judges or not cohorts or not known or "/" not in best or best.startswith(NOT_OF_ANSWERS):
+            return
+        figures = judges[0].figures(trainer.datamodule)  # pyright: ignore[reportAttributeAccessIssue]
+        if best not in figures and best.count("/") == 1:  # those of a data set, or of the best of several, have two
+            raise _no_figure(best, figures)
+
     def _improves(self, trainer: Trainer) -> bool:
-        figures = trainer.callback_metrics
-        if self.run.best not in figures:
-            raise UserError(
-                f"run.best must be a figure of the validation, got {self.run.best!r}: choose one of {sorted(figures)}."
-            )
-        value = float(figures[self.run.best])
+        value = float(trainer.callback_metrics[str(self.run.best)])
         if math.isnan(value):
             return False
         if self.best_value is not None:
@@ -174,6 +197,12 @@ class RunCheckpoints(Checkpoint):
 
     def _path(self, step: int) -> Path:
         return self.run.checkpoints / f"step-{step:08d}{SUFFIX}"
+
+
+def _no_figure(best: str, figures: Iterable[str]) -> UserError:
+    near = difflib.get_close_matches(best, sorted(figures), n=1, cutoff=0.55)
+    hint = f"the nearest is {near[0]}, of {sorted(figures)}" if near else f"choose one of {sorted(figures)}"
+    return UserError(f"run.best must be a figure of the validation, got {best!r}: {hint}.")
 
 
 def _between_epochs(trainer: Trainer) -> bool:

@@ -17,7 +17,7 @@ from fgvr.callbacks.showing import drop_later_pictures, show, view_of
 from fgvr.data.images import View
 from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judged
-from fgvr.metrics import SPECIFICITY_WEIGHTS, ClassTable, VerdictHistogram
+from fgvr.metrics import SPECIFICITY_WEIGHTS, Agreement, ClassTable, VerdictHistogram
 from fgvr.metrics.evaluation import Evaluation, Findings
 from fgvr.models import Policy
 from fgvr.models.sampling import Sampling
@@ -28,6 +28,7 @@ from fgvr.pictures.tables import class_table, confusion_table
 from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.rollouts import InProcess, RolloutEngine
 from fgvr.shards.order import key_of
+from fgvr.taxonomy.reserved import FIGURES
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import PromptBatch
 from fgvr.whole_files import write_whole
@@ -112,6 +113,12 @@ class JudgeValidation(Callback):
         self.max_unjudged, self.weights = max_unjudged, weights
         self.evaluation: Evaluation | None = None
         self._judges: list[Judge] = []  # bound to the taxonomy, from the first pass to the end of the Trainer's work
+
+    def figures(self, data: Any) -> set[str]:
+        """What a pass over all cohorts of a data module logs of its answers, but for data sets and several samples."""
+        compared = set() if self.second else {*Agreement.FIGURES}
+        names = {name for name in FIGURES if not name.startswith("macro_")} - compared
+        return {f"{cohort}/{name}" for cohort in data.cohorts for name in (*names, *data.taxonomy.ranks)}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:

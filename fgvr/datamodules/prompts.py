@@ -9,7 +9,7 @@ from fgvr.data.collate import PromptCollate, PromptEncode
 from fgvr.data.control_tokens import refuse_control_tokens
 from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardDataModule, ShardSource
-from fgvr.errors import UserError, refuse_below
+from fgvr.errors import refuse_below
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from rl_run import sft_config
 from toy_run import ToyData, ToyModel, UnevenToy, same_weights
 
+from fgvr.__main__ import main
 from fgvr.callbacks.checkpoints import RunCheckpoints
 from fgvr.callbacks.step_seeds import StepSeeds
 from fgvr.checkpoints.format import (
@@ -128,8 +130,33 @@ def test_the_last_and_the_best_checkpoints_stay(tmp_path: Path) -> None:
 
 
 def test_a_best_figure_that_is_not_logged_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"got 'seen/exct': choose one of .*'seen/exact'"):
+    with pytest.raises(UserError, match=r"got 'seen/exct': the nearest is seen/exact, of \['images/s', .*'seen/exact'"):
         train(RunFolder(tmp_path, best="seen/exct"))
+    with pytest.raises(UserError, match=r"got 'quality': choose one of \['images/s'"):
+        train(RunFolder(tmp_path, best="quality"))
+
+
+def test_a_best_figure_is_missed_by_a_validation_outside_the_training_too(tmp_path: Path) -> None:
+    saver = RunCheckpoints(RunFolder(tmp_path, best="seen/exct"), {}, MADE_OF)
+    trainer = Trainer(accelerator="cpu", callbacks=[saver], logger=False, enable_progress_bar=False)
+    with pytest.raises(UserError, match="the nearest is seen/exact"):
+        trainer.validate(ToyModel(), datamodule=ToyData(), verbose=False)
+
+
+def test_a_training_that_kept_no_best_checkpoint_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _, saver = train(RunFolder(tmp_path, best="seen/exact"), max_epochs=1, val_check_interval=1.0, limit_val_batches=0)
+    assert saver.best_step is None
+    assert "so no best checkpoint is kept: lower trainer.val_check_interval" in caplog.text
+
+
+@pytest.mark.parametrize(("best", "near"), [("seen/exakt", "seen/exact"), ("sen/species", "seen/species")])
+def test_a_misspelt_best_figure_is_named_before_anything_is_built(
+    tmp_path: Path, capsys: Any, best: str, near: str
+) -> None:
+    assert main(["fit", "--config", str(sft_config(tmp_path)), "--run.best", best]) == 2
+    said = capsys.readouterr().err
+    assert f"run.best must be a figure of the validation, got '{best}': the nearest is {near}, of [" in said
+    assert "Trained:" not in said
 
 
 def test_changed_data_is_refused_before_the_weights_are_read(tmp_path: Path) -> None:
