@@ -27,6 +27,8 @@ from fgvr.settings.classes import (
     typed,
 )
 from fgvr.settings.given import class_given_for, config_files, content_of, options_in
+from fgvr.settings.refused import PRECISIONS, precision_refused
+from fgvr.settings.takes import misfits
 
 # what lightning calls otherwise
 ELSEWHERE = {"ckpt_path": "run.resume"}
@@ -48,7 +50,7 @@ def explain(parser: ArgumentParser, args: Sequence[str], error: BaseException | 
     """The first thing wrong in the config files, else on the command line, else the parser's own words in one line."""
     files = config_files(args)
     for file in files:
-        for finding in _in_file(parser, file):
+        for finding in _in_file(parser, file, args):
             return f"{file}: {finding}"
     for file in files:
         for finding in _without_class(parser, file, args):
@@ -56,6 +58,9 @@ def explain(parser: ArgumentParser, args: Sequence[str], error: BaseException | 
     for key, value in options_in(args):
         for finding in _in_option(parser, key, value, args):
             return f"--{key}: {finding}"
+    for file in files:
+        for finding in _misfits_in(parser, _with_classes(content_of(file), args)):
+            return f"{file}: {finding}"
     only_file = len(files) == 1 and len(list(options_in(args))) == 1
     return f"{files[0]}: {one_line(str(error))}" if only_file else one_line(str(error))
 
@@ -81,7 +86,7 @@ def _required(message: re.Match[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]} are required: give --config FILE."
 
 
-def _in_file(parser: ArgumentParser, file: Path) -> Iterator[str]:
+def _in_file(parser: ArgumentParser, file: Path, args: Sequence[str]) -> Iterator[str]:
     if not file.is_file():
         yield "there is no such file." if not file.exists() else "this is not a file."
         return
@@ -97,7 +102,16 @@ def _in_file(parser: ArgumentParser, file: Path) -> Iterator[str]:
     if not isinstance(content, dict):
         yield "a config must be a mapping of settings."
         return
-    yield from _walk_parser(parser, typing.cast(dict[str, Any], content), "")
+    yield from _walk_parser(parser, _with_classes(typing.cast(dict[str, Any], content), args), "")
+
+
+def _with_classes(content: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:
+    """A file's content with the class put in whose arguments it changes, where another file names that."""
+    named = dict(content)
+    for owner, entry in content.items():
+        if isinstance(entry, dict) and "init_args" in entry and (path := class_given_for(owner, args)) is not None:
+            named[owner] = {"class_path": path, **entry}
+    return named
 
 
 def _walk_parser(parser: ArgumentParser, content: dict[str, Any], prefix: str) -> Iterator[str]:
@@ -155,6 +169,24 @@ def _unknown_class(path: str, hint: Any) -> str:
     return f"there is no class {path}; " + (f"the nearest is {near}." if near else f"there are {', '.join(names)}.")
 
 
+def _misfits_in(parser: ArgumentParser, content: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """What in a config is not of the type of its setting."""
+    leaves = settings_of(parser)
+    for key, value in content.items():
+        full = f"{prefix}{key}"
+        if full in leaves:
+            yield from _misfits(value, typed(parser, full), full)
+        elif isinstance(value, dict):
+            yield from _misfits_in(parser, value, f"{full}.")
+
+
+def _misfits(value: Any, hint: Any, place: str) -> Iterator[str]:
+    if place == "trainer.precision" and str(value) not in PRECISIONS:
+        yield precision_refused(value)
+        return
+    yield from misfits(value, hint, place)
+
+
 def _without_class(parser: ArgumentParser, file: Path, args: Sequence[str]) -> Iterator[str]:
     """A file that changes the arguments of a class that nobody names: one to be laid over another."""
     for owner, entry in content_of(file).items():
@@ -195,6 +227,8 @@ def _along(hint: Any, place: str, said: str, parts: list[str], value: str | None
     if not parts or parts[0] == "class_path":
         if classes and value and class_named(value, hint) is None and not Path(value).is_file():
             yield _unknown_class(value, hint)
+        elif value and not parts:
+            yield from _given(value, hint, said)
         return
     if parts[0] in CLASS_KEYS:
         place, said, parts = f"{place}.{parts[0]}", f"{said}.{parts[0]}", parts[1:]
@@ -213,6 +247,19 @@ def _along(hint: Any, place: str, said: str, parts: list[str], value: str | None
         return
     inner = place if shape or place.endswith(".init_args") else f"{place}.init_args"
     yield from _along(hints_of(kind).get(parts[0]), f"{inner}.{parts[0]}", f"{said}.{parts[0]}", parts[1:], value, args)
+
+
+def _given(value: str, hint: Any, said: str) -> Iterator[str]:
+    """What is wrong with a value as it was typed, which yaml may read as a number, a list or a mapping."""
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:
+        read = value
+    if isinstance(read, list | dict):
+        yield from _walk(read, hint, said)
+    if not list(misfits(value, hint, said)):
+        return
+    yield from _misfits(read, hint, said)
 
 
 def _inner_leaves(parser: ArgumentParser, args: Sequence[str]) -> set[str]:

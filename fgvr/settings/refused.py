@@ -92,10 +92,7 @@ def refuse_settings(config: Mapping[str, Any]) -> None:
     """Raises UserError for what the trainer could be told but a training here could not keep to."""
     trainer = config["trainer"]
     if str(trainer.get("precision")) not in PRECISIONS:
-        raise UserError(
-            f"trainer.precision must be 32-true or bf16-mixed, got {trainer['precision']}: choose bf16-mixed for speed "
-            "(the weights are kept in float32 and 16-mixed would clip its gradients while they are scaled)."
-        )
+        raise UserError(precision_refused(trainer["precision"]))
     devices = trainer.get("devices")
     if isinstance(devices, str) and not DEVICES.fullmatch(devices):
         raise UserError(
@@ -107,6 +104,14 @@ def refuse_settings(config: Mapping[str, Any]) -> None:
         _refuse_another_loop(trainer, model.__name__)
     if isinstance(data, type) and issubclass(data, ShardDataModule):
         _refuse_cutting(trainer, data.__name__)
+
+
+def precision_refused(value: Any) -> str:
+    """What is said of a precision that is none of PRECISIONS."""
+    return (
+        f"trainer.precision must be 32-true or bf16-mixed, got {value}: choose bf16-mixed for speed (the weights are "
+        "kept in float32 and 16-mixed would clip its gradients while they are scaled)."
+    )
 
 
 def users_own(error: BaseException) -> BaseException:

@@ -52,3 +52,8 @@ def test_a_timer_is_refused() -> None:
     refuse_timer(["fgvr.callbacks.Throughput"])
     with pytest.raises(UserError, match=r"give trainer\.max_time, the time of one job"):
         refuse_timer(["lightning.pytorch.callbacks.Timer"])
+
+
+def test_a_callback_need_not_stand_in_a_list(tmp_path: Path, capsys: Any) -> None:
+    assert main(["fit", "--config", str(sft_config(tmp_path)), "--trainer.callbacks", "Throughput"]) == 2
+    assert NO_JUDGE in capsys.readouterr().err
