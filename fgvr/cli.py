@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +14,7 @@ import torch.distributed as dist
 from jsonargparse import ArgumentError
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -52,9 +51,11 @@ from fgvr.runs.folder import (
     set_later_aside,
 )
 from fgvr.runs.overlaid import replaced_lists
+from fgvr.runs.traces import Traces
 from fgvr.settings.refused import refuse_nulls, refuse_numbers, refuse_seed, refuse_settings, users_own
 from fgvr.settings.said import SayingParser, complete_help
 from fgvr.settings.taken_over import say_another_task, take_over_task
+from fgvr.settings.translated import evaluating, refused_by_trainer, training
 from fgvr.strategies.checkpoint_io import WholeCheckpointIO
 from fgvr.strategies.named_weights import with_named_weights
 from fgvr.whole_files import write_whole
@@ -150,6 +151,7 @@ class FGVRCLI(LightningCLI):
             say_if_ctrl_c_is_ignored()
             if _leads():
                 self.stack.callback(claim(self.run).release)
+                self.stack.push(partial(self._leave_nothing, Traces(self.run)))
             self.start = choose_start(self.run, self.fingerprint)
             if _leads():
                 set_later_aside(self.run, self.start)
@@ -191,8 +193,8 @@ class FGVRCLI(LightningCLI):
             kwargs["logger"] = StepLogger(self.run.dir, done) if self._trains else False
         try:
             return with_named_weights(with_step_loggers(super().instantiate_trainer(**kwargs)))
-        except (ImportError, TypeError, ValueError) as error:  # as lightning refuses what the settings say
-            raise UserError(f"trainer: {error}") from error
+        except (ImportError, TypeError, ValueError, MisconfigurationException) as error:
+            raise refused_by_trainer(error) from error
 
     def fit(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
         """Trains from where the run stands to its end, then evaluates the final weights in full."""
@@ -204,14 +206,15 @@ class FGVRCLI(LightningCLI):
                 self.run.dir,
                 step,
             )
-            with _without_training_state():
+            with evaluating():
                 self.trainer.validate(model, datamodule=datamodule, ckpt_path=self._checkpoint, verbose=False)
             self._finish(final_figures(self.run) or {})
             return
         if self.trainer.is_global_zero:
             write_whole(self.run.dir / "config.yaml", OmegaConf.to_yaml(self._config_to_repeat()).encode())
         began = self._score_start(model, datamodule)
-        self.trainer.fit(model, datamodule=datamodule, ckpt_path=self._checkpoint)
+        with training():
+            self.trainer.fit(model, datamodule=datamodule, ckpt_path=self._checkpoint)
         if self.trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             return
         if not is_finished(self.trainer):
@@ -226,19 +229,19 @@ class FGVRCLI(LightningCLI):
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule | None = None, **_: Any) -> None:
         """Evaluates a checkpoint on the validation data and writes validate_metrics.json."""
-        with _without_training_state():
+        with evaluating():
             self.trainer.validate(model, datamodule=datamodule, ckpt_path=self._checkpoint, verbose=False)
         self._report("validate_metrics.json")
 
     def test(self, model: LightningModule, datamodule: LightningDataModule | None = None, **_: Any) -> None:
         """Evaluates a checkpoint on the test data and writes test_metrics.json."""
-        with _without_training_state():
+        with evaluating():
             self.trainer.test(model, datamodule=datamodule, ckpt_path=self._checkpoint, verbose=False)
         self._report("test_metrics.json")
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule | None = None, **_: Any) -> None:
         """Lets a checkpoint answer the photos in `data.predict`; `Predictions` writes what it says."""
-        with _without_training_state():
+        with evaluating():
             self.trainer.predict(model, datamodule=datamodule, ckpt_path=self._checkpoint, return_predictions=False)
 
     @property
@@ -268,7 +271,7 @@ class FGVRCLI(LightningCLI):
 
     def _score_start(self, model: LightningModule, datamodule: LightningDataModule | None) -> dict[str, Any]:
         def evaluate() -> dict[str, float]:
-            with _without_training_state():
+            with evaluating():
                 self.trainer.validate(model, datamodule=datamodule, ckpt_path=self._checkpoint, verbose=False)
             if isinstance(model, PolicyModule):
                 model.check_start(self.figures.figures)
@@ -276,6 +279,15 @@ class FGVRCLI(LightningCLI):
 
         scores = getattr(model, "scores_start", False) and not self.trainer.fast_dev_run  # pyright: ignore[reportAttributeAccessIssue]
         return score_start(self.run, self.start, self.trainer.is_global_zero, evaluate) if scores else {}
+
+    def _leave_nothing(
+        self, traces: Traces, kind: type[BaseException] | None, stop: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """A run that is refused before its first step takes away what it has written."""
+        trainer, began = getattr(self, "trainer", None), self.start.manifest.step if self.start.manifest else 0
+        refused = isinstance(stop, UserError | MisconfigurationException)
+        if refused and not self.start.complete and (trainer is None or trainer.global_step <= began):
+            traces.undo()
 
     def _config_to_repeat(self) -> dict[str, Any]:
         run = {**self.plain_config["run"], "fresh": False, "allow_changed": []}
@@ -301,19 +313,6 @@ class FGVRCLI(LightningCLI):
             source = Path(self._checkpoint).stem if self._checkpoint else "no checkpoint"
             print_figures(self.figures.figures, f"{self.verb}: {source}")
             log.info("The figures are in %s.", self.run.dir / file)
-
-
-@contextmanager
-def _without_training_state() -> Iterator[None]:
-    """Evaluating leaves the training's callbacks out on purpose; and weights that do not fit are the user's to mend."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
-        try:
-            yield
-        except RuntimeError as error:
-            if not str(error).startswith("Error(s) in loading state_dict"):
-                raise
-            raise UserError(f"The checkpoint does not fit the model of this config: {error}") from error
 
 
 def run_cli(args: list[str]) -> None:

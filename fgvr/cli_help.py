@@ -32,6 +32,10 @@ from fgvr.settings.takes import misfits
 
 # what lightning calls otherwise
 ELSEWHERE = {"ckpt_path": "run.resume"}
+FROM_WEIGHTS = (
+    " A run goes on from a checkpoint with --run.resume PATH; one that only begins with another's weights is told "
+    "--model.init_args.policy.backbone fgvr.models.Trained and --model.init_args.policy.backbone.init_args.run RUN."
+)
 # lines of jsonargparse's messages that say nothing to a user
 NOISE = (
     "Does not validate against",
@@ -283,7 +287,8 @@ def _unknown(key: str, prefix: str, siblings: Iterable[str], everywhere: Iterabl
     alike = sorted((leaf for leaf in everywhere if leaf.rpartition(".")[2] == last), key=lambda leaf: (len(leaf), leaf))
     elsewhere = alike or [nearest(name, everywhere)]
     if elsewhere[0] is not None:
-        return f"there is no setting {key}; the nearest is {elsewhere[0]}."
+        more = FROM_WEIGHTS if name.rpartition(".")[2] in ELSEWHERE else ""
+        return f"there is no setting {key}; the nearest is {elsewhere[0]}.{more}"
     return f"there is no setting {key}; valid here are {', '.join(sorted(siblings))}."
 
 

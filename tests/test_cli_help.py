@@ -104,6 +104,7 @@ def test_many_lines_become_one() -> None:
         ("fit --config configs/photos.yaml --data.task.questio x", "the nearest is data.task.question."),
         ("fit --config configs/photos.yaml --lr 4", "the nearest is model.init_args.optimizer.lr."),
         ("fit --config configs/photos.yaml --model.optimizer.help", "see --model.help."),
+        ("fit --config configs/photos.yaml --ckpt_path x", "--model.init_args.policy.backbone fgvr.models.Trained"),
         ("fit --model.help Foo", "--model.help: there is no class Foo; there are "),
         (
             "fit --config configs/aviary/speciarl/binary.yaml",

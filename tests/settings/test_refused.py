@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fgvr.__main__ import main
 
@@ -73,6 +74,13 @@ def test_a_logger_whose_package_is_not_installed(tmp_path: Path, capsys: Any):
 def test_what_lightning_takes_besides_is_no_mistake(capsys: Any):
     for options in (("--trainer.devices", "1"), ("--trainer.devices", "auto"), ("--trainer.strategy", "auto")):
         assert "data/photos" in refused(capsys, *options)  # only the shards are missing
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it is there")
+@pytest.mark.parametrize("name", ["gpu", "cuda"])
+def test_an_accelerator_that_is_not_there_says_what_to_set(capsys: Any, name: str):
+    said = refused(capsys, "--trainer.accelerator", name)
+    assert said.endswith("Set trainer.accelerator to cpu, or to auto for the best that there is.")
 
 
 NUMBERS = {
