@@ -345,5 +345,6 @@ def _note_how_to_go_on(
 def _plain_config(dumped: str, verb: str) -> dict[str, Any]:
     config: dict[str, Any] = json.loads(dumped)
     trainer = config.get(verb, config)["trainer"]
-    trainer["callbacks"] = _as_list(trainer["callbacks"])
+    if isinstance(trainer.get("callbacks"), dict):  # one, which need not stand in a list
+        trainer["callbacks"] = [trainer["callbacks"]]
     return {key: value for key, value in config.get(verb, config).items() if key not in ("config", "ckpt_path")}

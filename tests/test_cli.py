@@ -265,7 +265,7 @@ def test_a_second_run_in_the_folder_is_refused(config: Path, capsys: Any) -> Non
             "max_epoch",
             "toy.yaml: there is no setting trainer.max_epoch; the nearest is trainer.max_epochs",
         ),
-        ("lr: 1e-3", "lr: fast", "model: toy_run.ToyModel: lr: must be of type float, got fast"),
+        ("lr: 1e-3", "lr: fast", "model.init_args.lr must be a number, got fast."),
         ("width: 5", "width: 0", "width must be at least 1, got 0: choose a larger one."),
         ("save_every: 4", "save_every: 0", "run.save_every and run.keep must be at least 1"),
         ("data:\n  class_path: toy_run.ToyData\n", "", "data is required"),

@@ -87,7 +87,8 @@ def _example(option: Any) -> str:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    return hint is None or any(_fits_one(value, option) for option in members(hint))
+    refers = isinstance(value, str) and "${" in value  # to another setting
+    return hint is None or refers or any(_fits_one(value, option) for option in members(hint))
 
 
 def _fits_one(value: Any, option: Any) -> bool:

@@ -48,6 +48,7 @@ def test_a_class_is_named_by_those_there_are():
     ("value", "hint"),
     [
         (3, float),
+        ("${trainer.max_steps}", int),
         ("1e-3", float),
         ("7", int),
         (3, str),
