@@ -167,8 +167,8 @@ class FGVRCLI(LightningCLI):
         if isinstance(self.model, PolicyModule):
             self.model.policy_config.backbone.go_on_from(self.start.checkpoint)
             self.model.policy_config.backbone.check()  # before any data is drawn for it
-        if self.start.checkpoint is None:
-            say_another_task(self.model, self.datamodule)
+        if self.verb != "fit" or self.start.checkpoint is None:
+            say_another_task(self.model, self.datamodule, self.start.checkpoint)
         self.trainer = self.instantiate_trainer()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -136,6 +136,12 @@ def _tell(rows: Sequence[Prediction], taxonomy: Taxonomy, file: Path) -> None:
         len(unusable),
         file,
     )
+    if not answered and len(unusable) < len(rows):
+        log.warning(
+            "No reply could be read, so no photo was named: ask what the model was taught (data.init_args.task as the "
+            "run had it whose checkpoint this is), or give it room to finish (model.init_args.max_new_tokens). What it "
+            "said is in the column completion."
+        )
 
 
 def _data(trainer: Trainer) -> ShardDataModule:

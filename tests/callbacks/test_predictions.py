@@ -203,3 +203,18 @@ def test_two_processes_write_what_one_does(data, photos, tmp_path):
     predict(data, photos, tmp_path / "both", strategy="ddp_spawn", devices=2, use_distributed_sampler=False)
     files = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("alone", "both")]
     assert files[0] == files[1]
+
+
+def test_where_no_reply_can_be_read_what_to_do_is_said(data, photos, tmp_path, caplog):
+    for name in ("sub/azure.jpg", "owl.PNG", "odd.png"):
+        (photos / name).unlink()
+    predict(data, photos, tmp_path / "run")
+    assert (
+        "No reply could be read, so no photo was named: ask what the model was taught (data.init_args." in caplog.text
+    )
+    assert "model.init_args.max_new_tokens" in caplog.text
+
+
+def test_a_single_reply_that_can_be_read_is_enough(data, photos, tmp_path, caplog):
+    predict(data, photos, tmp_path / "run")
+    assert "No reply could be read" not in caplog.text

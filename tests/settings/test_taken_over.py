@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import tiny_policy
+from conftest import tiny_backbone, tiny_policy
 from jsonargparse import Namespace
 
 from fgvr.checkpoints.format import write_checkpoint
-from fgvr.data import OpenWorld
+from fgvr.data import ClosedWorld, OpenWorld
+from fgvr.data.tasks import Task
 from fgvr.datamodules import PromptData, ShardSource
 from fgvr.errors import UserError
 from fgvr.models import PixelBudget, PolicyConfig, TinyQwen, Trained
 from fgvr.models.saved import policy_card
 from fgvr.modules import SFT
+from fgvr.runs.fingerprint import config_fingerprint
 from fgvr.settings.taken_over import say_another_task, take_over_task
 
 TASK = {"class_path": "fgvr.data.OpenWorld", "init_args": {"question": "Which bird?", "think": True}}
@@ -27,7 +29,8 @@ def trained(folder: Path, task: dict[str, Any] | None = TASK) -> Path:
     policy = tiny_policy()
     state = {f"policy.{name}": value for name, value in policy.state_dict().items()}
     config = {"data": {"init_args": {"task": task}}} if task else {}
-    content = {"state_dict": state, "fgvr_policy": policy_card(policy), "global_step": 3, "fgvr": {"config": config}}
+    ours = {"config": config, "fingerprint": {"config": config_fingerprint(config)}}
+    content = {"state_dict": state, "fgvr_policy": policy_card(policy), "global_step": 3, "fgvr": ours}
     write_checkpoint(content, folder / "checkpoints" / "step-00000003.ckpt")
     return folder
 
@@ -84,3 +87,32 @@ def test_another_question_is_said(tmp_path: Path, caplog: Any, task: OpenWorld, 
     with caplog.at_level(logging.WARNING, logger="fgvr"):
         say_another_task(model, PromptData([ShardSource(tmp_path)], task))
     assert ("was taught to answer 'Which bird? Reason between" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(
+    ("task", "warned"),
+    [
+        (OpenWorld("Which bird?", think=True), False),
+        (OpenWorld("Which bird?"), True),
+        (ClosedWorld("all", question="Which bird?"), True),
+    ],
+)
+def test_an_evaluation_that_asks_otherwise_than_its_checkpoint_was_taught_is_said(
+    tmp_path: Path, caplog: Any, task: Task, warned: bool
+):
+    checkpoint = trained(tmp_path) / "checkpoints" / "step-00000003.ckpt"
+    model = SFT(PolicyConfig(tiny_backbone(), PixelBudget(784, 7056)))
+    with caplog.at_level(logging.WARNING, logger="fgvr"):
+        say_another_task(model, PromptData([ShardSource(tmp_path)], task), checkpoint)
+    said = f"but {checkpoint} was taught to answer 'Which bird? Reason between"
+    assert (said in caplog.text) == warned
+    assert ("so its replies may be of no use: give data.init_args.task as that run had it" in caplog.text) == warned
+
+
+def test_a_checkpoint_that_does_not_say_what_it_was_taught_is_evaluated_in_silence(tmp_path: Path, caplog: Any):
+    model = SFT(PolicyConfig(tiny_backbone(), PixelBudget(784, 7056)))
+    unknown = {"class_path": "fgvr.data.Gone", "init_args": {}}
+    for name, task in (("silent", None), ("unknown", unknown)):
+        checkpoint = trained(tmp_path / name, task) / "checkpoints" / "step-00000003.ckpt"
+        say_another_task(model, PromptData([ShardSource(tmp_path)], OpenWorld()), checkpoint)
+    assert not caplog.text
