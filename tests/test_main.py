@@ -86,7 +86,7 @@ def test_errors_of_the_user_are_one_sentence(greet: Path, tmp_path: Path, capsys
     cases = {
         ("--name", "nobody", "--out", str(greet)): "name must be somebody, got nobody: give another.",
         ("--name", "A", "--out", str(greet), "--tims", "2"): "--tims: there is no setting tims; the nearest is times.",
-        ("--name", "Ada", "--out", str(greet), "--times", "two"): "times: must be of type int, got two",
+        ("--name", "Ada", "--out", str(greet), "--times", "two"): "--times: times must be a whole number, got two.",
         ("--name", "Ada"): "out is required: give it in the config or as --out.",
         ("--name", "Ada", "--out", str(tmp_path)): f"{tmp_path}: Is a directory.",
         ("--config", "nowhere.yaml"): "nowhere.yaml: there is no such file.",

@@ -33,7 +33,7 @@ class ShardDataModule(LightningDataModule, ABC):
 
     Trains on split "train" of the cohorts seen and base. Validates and tests on the folders in `val` (default: those of
     `train`), one loader per cohort, named in `cohorts` in the loaders' order. `batch_size` counts examples per
-    optimiser step over all ranks, `eval_batch_size` examples per rank and step. `eval_examples` caps each cohort,
+    optimiser step over all ranks, `eval_batch_size` counts them per rank and step. `eval_examples` caps each cohort,
     evenly over its classes. `epoch_length` and the weights are those of `ShuffledOrder`. The order depends on `seed`
     and these, never on `workers` or the number of ranks. `predict` is what to name: a folder of photos without labels,
     or one photo. More than the share `max_bad_share` of samples that cannot be used ends the run. Samples are shuffled

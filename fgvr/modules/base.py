@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class Optimizer:
     """AdamW (arXiv 1711.05101) with linear warm-up, then a constant or cosine rate.
 
-    `lr` is the rate at its highest, `schedule` what becomes of it then. `betas`, `eps` and `weight_decay` are AdamW's
+    `lr` is the rate at its highest, `schedule` says what becomes of it then. `betas`, `eps` and `weight_decay` are AdamW's
     own. `warmup` counts optimiser steps. The cosine ends at `floor` x lr at the last step. `max_grad_norm` clips the
     global norm. A step with a non-finite gradient is skipped and counted; after `max_skipped` in a row the run stops.
     Raises UserError outside the ranges.
@@ -67,7 +67,7 @@ class Optimizer:
 class PolicyModule(LightningModule):
     """A policy under training, whose optimiser steps are taken in micro-batches.
 
-    `policy` is what is trained, `optimizer` how its steps are taken. `max_new_tokens` bounds the answers given at
+    `policy` is what is trained, `optimizer` says how its steps are taken. `max_new_tokens` bounds the answers given at
     validation. The weights a run begins with are evaluated too, unless they are random. Raises UserError for
     answers of no token.
     """

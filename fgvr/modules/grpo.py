@@ -31,8 +31,8 @@ class GRPO(PolicyModule):
     (the one without adapters under LoRA, else a frozen copy). `reduction` is that of `loss_weights`; "constant" divides
     by sampling.max_new_tokens. `group_filter` drops uninformative groups and samples others in their place.
     `entropy_coefficient` is added times the exact entropy to what is maximised. With `mask_truncated` completions that
-    were cut off are left out. Each rollout batch is split into `updates` optimiser steps, and gone through `epochs`
-    times.
+    were cut off are left out. Each rollout batch is split into `updates` optimiser steps. It is gone through
+    `epochs` times.
 
     `sampling` says how many completions a prompt gets, and how. `micro_batch_tokens` bounds what a forward pass holds,
     as far as whole groups allow: lower it when memory runs out. Where more than the share `max_start_failures` of the

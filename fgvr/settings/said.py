@@ -14,17 +14,21 @@ from rich.table import Table
 from fgvr.settings.classes import known_classes, typed
 from fgvr.settings.given import class_given_for
 
-PROGRAM, USAGE = "python -m fgvr", "%(prog)s [--config FILE] [--SETTING VALUE ...]"
+PROGRAM, OPTIONS = "python -m fgvr", "[--config FILE] [--SETTING VALUE ...]"
+# where a part of a sentence ends that says something, and the next begins with a name and its verb
+NEXT_NAME = re.compile(r"(?<=[^`,;])[,;] (?:and )?(?=`[a-z_]\w*` [a-z]+s )")
 
 
 class SayingParser(ArgumentParser):
     """A parser whose help says of a setting what its class says of it, and that takes no beginning of a name for it."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        options = {"prog": PROGRAM, "usage": USAGE, "allow_abbrev": False, "exit_on_error": False} | options
+        options = {"prog": PROGRAM, "allow_abbrev": False, "exit_on_error": False} | options
         super().__init__(*args, **options)
 
     def format_help(self) -> str:
+        command = " COMMAND" if self.prog == PROGRAM else ""  # a class's own help does not know whose it is
+        self.usage = f"%(prog)s{command} {OPTIONS}"
         for group in self._action_groups:
             kind = getattr(group, "group_class", None)
             if kind is not None:
@@ -57,18 +61,34 @@ def complete_help(parser: ArgumentParser, line: Sequence[str]) -> list[str]:
 
 
 def sentences(kind: type) -> dict[str, str]:
-    """By parameter, the sentences of a class's docstrings that name it in backticks; the others under ""."""
+    """By parameter, the sentences of a class's docstrings that name it in backticks; the others under "".
+
+    Of "`low` is the floor, `high` the ceiling." each gets its own part.
+    """
     said: dict[str, str] = {}
     for base in inspect.getmro(kind):
         text = " ".join((vars(base).get("__doc__") or "").split("Args:")[0].split())
         found: dict[str, list[str]] = {}
-        for sentence in re.split(r"(?<=\.)\s+(?=[A-Z`])", text):
-            quoted = " ".join(re.findall(r"`([^`]+)`", sentence))
-            for name in re.findall(r"[a-z_]\w*", quoted) or [""]:
+        whole = re.split(r"(?<=\.)\s+(?=[A-Z`])", text)
+        for sentence in [part for one in whole for part in _parts(one)]:
+            for name in _named(sentence) or [""]:
                 if sentence not in found.setdefault(name, []):
                     found[name].append(sentence)
         said = {name: " ".join(texts) for name, texts in found.items()} | said
     return said
+
+
+def _parts(sentence: str) -> list[str]:
+    """A sentence that says one thing of one setting and another of the next, in two; others whole."""
+    parts = NEXT_NAME.split(sentence)
+    if not all(_named(part) and part.count("(") == part.count(")") for part in parts):
+        return [sentence]
+    return [part if part.endswith((".", ":")) else f"{part}." for part in parts]
+
+
+def _named(sentence: str) -> list[str]:
+    quoted = " ".join(re.findall(r"`([^`]+)`", sentence))
+    return re.findall(r"[a-z_]\w*", quoted)
 
 
 def _say(group: Any, kind: type) -> None:

@@ -11,6 +11,8 @@ import docstring_parser
 import pytest
 
 from fgvr.__main__ import main
+from fgvr.modules import GRPO
+from fgvr.modules.base import Optimizer
 from fgvr.settings.classes import class_parameters
 from fgvr.settings.said import sentences
 
@@ -46,7 +48,9 @@ def test_every_setting_is_spoken_of(kind: type):
 
 
 class Coarse:
-    """Sorts by size. The `mesh` is in mm. Below `mesh` all is kept; `turns` says how often.
+    """Sorts by size. The `mesh` is in mm. Below `mesh` all is kept; `turns` says how often. `low`, `high` are ends.
+
+    With (a `mesh`, `high` at most) and `low` all is kept. In one thing, `low` is odd.
 
     Raises UserError for no mesh.
     """
@@ -58,11 +62,26 @@ class Fine(Coarse):
 
 def test_a_sentence_belongs_to_what_it_names():
     said = sentences(Coarse)
-    assert said["mesh"] == "The `mesh` is in mm. Below `mesh` all is kept; `turns` says how often."
-    assert said["turns"] == "Below `mesh` all is kept; `turns` says how often."
+    bracket = "With (a `mesh`, `high` at most) and `low` all is kept."
+    assert said["mesh"] == f"The `mesh` is in mm. Below `mesh` all is kept. {bracket}"
+    assert said["turns"] == "`turns` says how often."
+    assert said["low"] == f"`low`, `high` are ends. {bracket} In one thing, `low` is odd."
+    assert said["high"] == f"`low`, `high` are ends. {bracket}"
     assert said[""] == "Sorts by size. Raises UserError for no mesh."
     assert sentences(Fine)["mesh"] == "A `mesh` of wire."
     assert sentences(Fine)["turns"] == said["turns"]
+
+
+def test_what_each_setting_of_grpo_does_is_said_of_it_alone():
+    said = sentences(GRPO)
+    assert said["reward"] == "`reward` scores a completion (a single one counts under its own name)."
+    assert said["advantage"] == "`advantage` compares it with its group."
+    assert said["clip"] == "`clip` bounds how far one rollout batch moves the policy."
+    assert said["kl"].startswith("`kl` holds it near the policy the run began with")
+    assert said["updates"] == "Each rollout batch is split into `updates` optimiser steps."
+    assert said["epochs"] == "It is gone through `epochs` times."
+    assert sentences(Optimizer)["lr"] == "`lr` is the rate at its highest."
+    assert sentences(Optimizer)["schedule"] == "`schedule` says what becomes of it then."
 
 
 HELP = {
@@ -92,3 +111,10 @@ def test_the_usage_line_says_what_is_typed(command: str, capsys: Any):
     assert main([command, "--help"]) == 0
     usage = capsys.readouterr().out.splitlines()[0]
     assert usage == f"usage: python -m fgvr {command} [--config FILE] [--SETTING VALUE ...]"
+
+
+def test_the_help_of_a_class_says_where_the_command_goes(capsys: Any):
+    for line in (["fit", "--model.help", "GRPO"], ["shards", "--source.help", "CSV"]):
+        assert main(line) == 0
+        usage = capsys.readouterr().out.splitlines()[0]
+        assert usage == "usage: python -m fgvr COMMAND [--config FILE] [--SETTING VALUE ...]"
