@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl import Qwen2VLImageProcessorPil
 
-from fgvr.errors import UserError
+from fgvr.errors import UserError, refuse_below
 from fgvr.models.backbone import Attention, Backbone, Family
 from fgvr.models.processor import VISION_TOKENS, PixelBudget, Processor
 from fgvr.whole_files import unsealed
@@ -40,7 +40,8 @@ class TinyQwen(Backbone):
     `vocabulary` is a file of text to train the tokenizer on: a shard set's manifest.json (its names are taken) or plain
     lines. `phrases` are further texts it should spell in few tokens, such as the task's question; it learns `tokens` in
     all. `family` is the architecture; `hidden`, `layers` and `heads` size its language model, `vision_hidden` and
-    `vision_layers` its tower. `seed` fixes the weights. Raises UserError for sizes that do not divide.
+    `vision_layers` its tower. `seed` fixes the weights. Raises UserError for sizes below 1, or that do not
+    divide.
     """
 
     reloadable = False
@@ -59,6 +60,8 @@ class TinyQwen(Backbone):
         phrases: Sequence[str] = (),
         seed: int = 0,
     ) -> None:
+        refuse_below(1, "backbone", hidden=hidden, layers=layers, heads=heads, tokens=tokens)
+        refuse_below(1, "backbone", vision_hidden=vision_hidden, vision_layers=vision_layers)
         for name, size in (("hidden", hidden), ("vision_hidden", vision_hidden)):
             if size % (heads * 16):
                 raise UserError(f"{name} must be a multiple of 16 x heads = {16 * heads}, got {size}")

@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 class Optimizer:
     """AdamW (arXiv 1711.05101) with linear warm-up, then a constant or cosine rate.
 
-    `lr` is the rate at its highest, `schedule` says what becomes of it then. `betas`, `eps` and `weight_decay` are AdamW's
-    own. `warmup` counts optimiser steps. The cosine ends at `floor` x lr at the last step. `max_grad_norm` clips the
-    global norm. A step with a non-finite gradient is skipped and counted; after `max_skipped` in a row the run stops.
-    Raises UserError outside the ranges.
+    `lr` is the rate at its highest, `schedule` says what becomes of it then. `betas`, `eps` and `weight_decay` are
+    AdamW's own. `warmup` counts optimiser steps. The cosine ends at `floor` x lr at the last step. `max_grad_norm`
+    clips the global norm. A step with a non-finite gradient is skipped and counted; after `max_skipped` in a row the
+    run stops. Raises UserError outside the ranges.
     """
 
     lr: float = 1e-5

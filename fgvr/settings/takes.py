@@ -32,7 +32,7 @@ def misfits(value: Any, hint: Any, place: str) -> Iterator[str]:
             hints = hints_of(option)
             for key, entry in value.items():
                 found += misfits(entry, hints.get(key), f"{place}.{key}")
-        elif class_named(_path_in(value), option) is not None:
+        elif isinstance(value, dict) and class_named(_path_in(value), option) is not None:
             hints = hints_of(class_named(_path_in(value), option))
             for key, entry in (value.get("init_args") or {}).items():
                 found += misfits(entry, hints.get(key), f"{place}.init_args.{key}")
@@ -52,7 +52,7 @@ def takes(hint: Any) -> str:
 def _words(option: Any) -> str:
     origin, arguments = typing.get_origin(option), typing.get_args(option)
     if origin is Literal:
-        return f"one of {', '.join(map(str, arguments))}" if len(arguments) > 1 else str(arguments[0])
+        return f"{'one of ' if len(arguments) > 1 else ''}{', '.join(map(str, arguments))}"
     if origin in LISTS:
         inner = _inner(option)
         return f"a list of {_many(inner)}, such as {_example(option)}"
