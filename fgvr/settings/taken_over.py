@@ -53,11 +53,8 @@ def say_another_task(model: Any, data: Any, evaluated: Path | None = None) -> No
         return
     start = model.policy_config.backbone
     if evaluated is not None:
-        taught, by, instead = (
-            _task_in(read_manifest(evaluated).fingerprint),
-            evaluated,
-            f"give {TASK} as that run had it",
-        )
+        taught, by = _task_in(read_manifest(evaluated).fingerprint), evaluated
+        instead = f"give {TASK} as that run had it"
     elif isinstance(start, Trained):
         taught, by, instead = task_of(start.settings), start.path, f"leave {TASK} out"
     else:
