@@ -56,7 +56,7 @@ def test_time_enough_is_no_stop(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--trainer.max_time", "an hour"], "is not a valid duration"),
+        (["--trainer.max_time", "an hour"], "trainer.max_time must have the form DD:HH:MM:SS, got an hour"),
         (
             ["--trainer.callbacks", "lightning.pytorch.callbacks.Timer"],
             "trainer.callbacks must hold no Timer, whose time goes on from one job to the next",
