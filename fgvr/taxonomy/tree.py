@@ -19,8 +19,8 @@ class Taxonomy:
     `paths` maps a label to its path, which ends in the label and may be shorter than `ranks` (a ragged tree). `root`
     names what everything is ("bird"); it stands above the first rank. `synonyms` maps a node's name to other names
     for it. Raises UserError when a rank is called like a figure, when a path is empty, does not end in its label, or
-    gives one name two parents, and when two nodes or synonyms of two nodes are one name after `normalise`: no answer
-    could tell them apart.
+    gives one name two parents, and when two nodes, synonyms of two nodes, or a synonym and another node are one name
+    after `normalise`: no answer could tell them apart.
     """
 
     paths: Mapping[str, tuple[str, ...]]
@@ -64,6 +64,11 @@ class Taxonomy:
                     "mend the name, or leave them out"
                 )
             for synonym in others:
+                if (owner := named.get(normalise(synonym), node)) != node:
+                    raise UserError(
+                        f"a synonym must not be the name of something else, but {synonym!r}, given to {node!r}, is the "
+                        f"name {owner!r}: leave it out, or make the two one"
+                    )
                 if (other := claimed.setdefault(normalise(synonym), node)) != node:
                     raise UserError(
                         f"a synonym must belong to one name of the taxonomy, but {synonym!r} is given to {other!r} "
@@ -113,7 +118,7 @@ class Taxonomy:
 
     @cached_property
     def by_normalised_name(self) -> dict[str, str]:
-        """Normalised name or synonym to node. A name of a node wins over another node's synonym."""
+        """Normalised name or synonym to node."""
         names = {normalise(other): node for node, others in self.synonyms.items() for other in others}
         return names | {normalise(node): node for node in self.lineage}
 
