@@ -38,6 +38,8 @@ def dropped_possessives(name: str) -> Iterator[str]:
 
 def plural_of(word: str) -> Iterator[str]:
     if not word.isalpha() or not word.isascii() or len(word) < 3:
+        if re.fullmatch("[a-z][aeiou]", word):
+            yield f"{word}s"
         return
     if word.endswith(("ss", "x", "ch", "sh", "us", "is", "z")):
         yield f"{word}es"
@@ -74,6 +76,9 @@ def sentences(name: str, noun: str) -> Iterator[str]:
         f"The {noun} in the image is {a} {name}.",
         f"This {noun} is {a} {name}",
         f"I think it's {a} {name}",
+        f"This appears to be {a} {name}",
+        f"It looks like {a} {name}.",
+        f"The {noun} in the photo seems to be {a} {name}.",
         f"I think this is {a} {name}.",
         f"I believe it is {a} {name}.",
         f"A photo of {a} {name}.",
@@ -124,6 +129,7 @@ def years_in_front(name: str) -> Iterator[str]:
         yield from (f"{match[1]} {name[: match.start()]}", f"a {match[1]} {name[: match.start()]}.")
         yield f"{name[: match.start()]}, {match[1]}"
         yield f"{name[: match.start()]} ({match[1]})"
+        yield f"{name[: match.start()]} from {match[1]}"
 
 
 def cases(name: str) -> Iterator[str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 
 from fgvr.taxonomy.spelling import PART, cut, normalise, singular, singulars, unaccented
 from fgvr.taxonomy.vehicles import has_digit, shortened, year_last
 
 MIN_LETTERS = 6  # of a name without digits that may be written with other spaces, or misspelt
+
+_SHORT_PLURAL = re.compile("[a-z][aeiou]s")  # banh mis; a TTS is no TT
 
 Key = tuple[str, tuple[str, ...]]
 
@@ -44,6 +46,7 @@ class Forms:
         self._makers, self._numbered = frozenset(makers), numbered
         self._singular = {word: singular(word) for words in self._cut.values() for word in words}
         self._known = frozenset(self._singular.values())
+        self._ends = frozenset(self._singular[words[-1]] for words in self._cut.values() if words)
         self.words: dict[tuple[str, ...], set[str]] = defaultdict(set)  # of every name, to its nodes
         self._nodes: dict[Key, set[str]] = defaultdict(set)
         for name, node in names.items():
@@ -58,6 +61,10 @@ class Forms:
         """Each word (by `cut`) in the singular where the names have it so; a word they lack is left alone."""
         return tuple(self._regular(word) for word in words)
 
+    def ends_a_name(self, word: str) -> bool:
+        """Whether a name ends in this word, or in what it may be the plural of: the warbler of "Canada warbler"."""
+        return not self._ends.isdisjoint((singular(word), *singulars(word), word))
+
     def find(self, words: tuple[str, ...]) -> str | None:
         """The one node whose name, in the form of `regular`, this is; None where it could be two."""
         return self._look_up(self._nodes, words)
@@ -69,10 +76,17 @@ class Forms:
     def _look_up(self, nodes: Mapping[Key, set[str]], words: tuple[str, ...]) -> str | None:
         if not words:
             return None
-        for last in (words[-1], *singulars(words[-1])):  # of words run together too: "Shihtzus"
+        for last in (words[-1], *self._ones(words)):  # of words run together too: "Shihtzus"
             if found := nodes.get(key((*words[:-1], last))):
                 return next(iter(found)) if len(found) == 1 else None
         return None
+
+    @staticmethod
+    def _ones(words: tuple[str, ...]) -> Iterator[str]:
+        last = words[-1]
+        yield from singulars(last)
+        if len(words) > 1 and _SHORT_PLURAL.fullmatch(last):
+            yield last[:-1]
 
     def _regular(self, word: str) -> str:
         if word in self._singular:

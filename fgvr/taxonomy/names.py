@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 
 from fgvr.taxonomy.forms import Forms, mostly_numbered
 from fgvr.taxonomy.lexicon import Lexicon
 from fgvr.taxonomy.misspelling import Misspellings
-from fgvr.taxonomy.phrasing import aside, kind_length, kinds, one_of, said, same_species, scientific, surely_scientific
-from fgvr.taxonomy.spelling import PART, UNUSUAL, bare, cut, singular, spelling
+from fgvr.taxonomy.phrasing import (
+    aside,
+    beside,
+    genus,
+    has_genera,
+    kind_length,
+    kinds,
+    one_of,
+    said,
+    same_species,
+    scientific,
+    surely_scientific,
+)
+from fgvr.taxonomy.spelling import PART, UNUSUAL, bare, cut, normalise, singular, spelling
 from fgvr.taxonomy.tree import Taxonomy
 
 MAX_CHARACTERS = 512  # of an answer that is read: normalising long runs of accents takes quadratic time
@@ -46,10 +58,11 @@ class Names:
 
         - by another spelling: a possessive with or without its "s" ("Brandt's" for "Brandt"), accents of Latin
           letters, "&", a plural of any word, "grey" for "gray", other spaces ("F16", "Yellow Throat"), a year in front
-        - in a sentence ("It is a X.", "I think it's an X", "The bird in the photo is a X")
-        - with what it is ("Bengal cat", "Boxer (dog breed)")
-        - "Common name (Scientific name)", of which the finer counts where one stands above the other; a scientific
-          name that the taxonomy lacks is passed over, unless the node has another one
+        - in a sentence ("It is a X.", "I think it's an X", "The bird in the photo appears to be a X"), or as
+          "Species: X"
+        - with what it is ("Bengal cat", "Beagle dogs", "Boxer (dog breed)")
+        - "Common name (Scientific name)" or with a comma, of which the finer counts where one stands above the other; a
+          scientific name that the taxonomy lacks is passed over, unless the node has another one
         - vehicles without their maker or body type, where what is left is one class alone ("737-800")
 
         Text with list separators matches only a name that has them in the same places. Nothing is guessed: a misspelt
@@ -69,8 +82,11 @@ class Names:
         )
 
     def of_aside(self, text: str, find: Find) -> str | None:
-        """The node of "Name (other name)", each by `find`; None for other text, and where the two contradict."""
-        parts = aside(text)
+        """The node of "Name (other name)" or "Name, Scientific name", each by `find`.
+
+        None for other text, and where the two contradict.
+        """
+        parts = aside(text) or self._beside(text)
         if parts is None:
             return None
         outer, inner = find(parts[0]), find(parts[1])
@@ -95,7 +111,8 @@ class Names:
 
     def fits(self, kind: tuple[str, ...], node: str) -> bool:
         """Whether the words for a kind are not the name of a node that does not stand above this one."""
-        named = (self._nodes.get((" ".join(kind[:count]),)) for count in range(1, len(kind) + 1))
+        starts = [kind[:count] for count in range(1, len(kind) + 1)]
+        named = (self._nodes.get((" ".join(start),)) or self.forms.find(start) for start in starts)
         return all(other is None or self.taxonomy.is_ancestor(other, node) for other in named)
 
     @cached_property
@@ -158,18 +175,32 @@ class Names:
                 return node
         return None
 
+    def _beside(self, text: str) -> tuple[str, str] | None:
+        """By `beside`; None where the scientific name ends as another name does: a Canada warbler is no Passer."""
+        parts = beside(text)
+        if parts is None or self.find(parts[1]) is not None:
+            return parts
+        return None if self.forms.ends_a_name(cut(parts[1])[-1]) else parts
+
     def _is_kind(self, text: str, node: str) -> bool:
         words = tuple(map(one_of, cut(bare(text)[-1])))
         return 0 < len(words) == kind_length(words, self._kinds) and self.fits(words, node)
 
     def _may_be(self, text: str, node: str) -> bool:
-        """Whether the text is a scientific name that the node may have, as none of its own says otherwise."""
-        latin = scientific(text)
-        if not latin:
-            return False
-        genus = self._nodes.get((latin[0],))
-        if genus not in (None, node) and not self.taxonomy.is_ancestor(genus, node):
-            return False
+        """Whether the text is a scientific name, or a genus, that the node may have: none of its own says otherwise."""
         synonyms = map(scientific, self.taxonomy.synonyms.get(node, ()))
         own = [words for words in (surely_scientific(node), *synonyms) if words]
-        return not own or any(same_species(latin, words) for words in own)
+        latin = scientific(text) or self._genus(text, {words[0] for words in own})
+        if not latin or (own and not any(same_species(latin, words) for words in own)):
+            return False
+        group = self._nodes.get((latin[0],))
+        return group in (None, node) or self.taxonomy.is_ancestor(group, node)
+
+    def _genus(self, text: str, own: Collection[str]) -> tuple[str, ...]:
+        """One of its own genera, or by `genus` where the names are of living things and none ends in it."""
+        if (word := normalise(text)) in own:
+            return (word,)
+        words = genus(text)
+        if not has_genera(self.taxonomy.root) or mostly_numbered(self.taxonomy.paths):
+            return ()
+        return () if any(map(self.forms.ends_a_name, words)) else words

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 
-from fgvr.taxonomy.spelling import cut, plain, singular
+from fgvr.taxonomy.spelling import cut, plain, singular, singulars
 
 # Words for one kind of thing: what all names of a taxonomy are may be said by any of its words.
 _KINDS = (
@@ -29,17 +29,20 @@ _SUBJECTS = frozenset({"animal", "object", "subject", "pet", "thing"}).union(*_K
 
 _PHOTO = r"(?:photo|photograph|picture|image)"
 _SHOWN = r"(?:shown|seen|pictured|depicted)"
+_IS = r"(?:is|(?:appears|seems|looks)\s+to\s+be|looks\s+like)"
 _SENTENCE = re.compile(
     rf"""(?:i\s+(?:think|believe)\s+(?:that\s+)?)?
     (?: (?:the|this)\s+{_PHOTO}\s+(?:shows|is\s+of)
       | (?:a|an|the|this\s+is\s+an?)\s+{_PHOTO}\s+of
-      | (?:it|this|that)(?:'s|\s+is)
+      | (?:it|this|that)(?:'s|\s+{_IS})
       | (?:the|this|that)\s+(?P<subject>[^\W\d_]+(?:\s+(?!{_SHOWN}|in\s|of\s)[^\W\d_]+)?)
-        (?:\s+{_SHOWN})? (?:\s+(?:in|of)\s+(?:the|this)\s+{_PHOTO})? (?:'s|\s+is)
+        (?:\s+{_SHOWN})? (?:\s+(?:in|of)\s+(?:the|this)\s+{_PHOTO})? (?:'s|\s+{_IS})
     )\s+(?P<name>\S.*)""",
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
+_TITLED = re.compile(r"(?P<subject>[^\W\d_]+(?:\s+[^\W\d_]+)?)\s*:\s*(?P<name>\S.*)", re.DOTALL)
 _ASIDE = re.compile(r"([^()]+)\(([^()]+)\)[\s.!,]*")
+_BESIDE = re.compile(r"([^,()]+),([^,()]+)")
 
 # The endings of scientific names. One of a name's words must have one that hardly any English word has.
 _LATIN = re.compile(
@@ -47,6 +50,18 @@ _LATIN = re.compile(
     re.IGNORECASE,
 )
 _LATINATE = re.compile(r"[a-z-]*(?:us|um|is|ae|i|ops|os|ens|ans|es|ys|x|a|o|e|on|or|er|en|ur|as|ps)", re.IGNORECASE)
+_GENUS = re.compile(r"[A-Z][a-z]{2,}(?:(?<!o)us|um|ia|(?<!o)is|yx)")
+_NO_GENUS = frozenset(
+    cut(
+        """
+        album analysis asparagus australia basis bonus california campus census circus colombia consensus criteria
+        diagnosis emphasis focaccia focus genesis genus hummus hypothesis india lexus maximum media medium minimum
+        museum nucleus octavia optimum paris plus premium prius rhesus russia serbia stratus status taurus tennis
+        thesis trivia versus victoria virginia virus
+        """
+    )
+)
+_UNSCIENTIFIC = frozenset({"pet"}).union(*_KINDS[1:3], *_KINDS[4:7])  # breeds, makes and dishes have no genera
 _ENGLISH = frozenset(
     cut(
         """
@@ -59,11 +74,11 @@ _ENGLISH = frozenset(
 
 
 def said(text: str, subjects: frozenset[str] = frozenset()) -> str | None:
-    """The name in "It is a X.", "I think it's an X", "The bird in the photo is a X"; None where it is no such sentence.
+    """The name in "It is a X.", "I think it's an X", "The bird appears to be a X", "Species: X"; None for other text.
 
     `subjects` are further words for what is shown.
     """
-    sentence = _SENTENCE.fullmatch(plain(text).strip())
+    sentence = _SENTENCE.fullmatch(plain(text).strip()) or _TITLED.fullmatch(plain(text).strip())
     if sentence is None:
         return None
     subject = sentence["subject"]
@@ -85,17 +100,38 @@ def kinds(root: str) -> frozenset[str]:
     return frozenset(own).union(*fitting) if fitting else frozenset(own | _EVERYDAY)
 
 
-def kind_length(words: tuple[str, ...], kinds: Iterable[str]) -> int:
-    """How many words at the end only say what kind of thing it is: "cat", "dog breed", "species"; 0 for none."""
-    rank = 1 if words and words[-1] in _RANKS else 0
+def kind_length(words: tuple[str, ...], kinds: Collection[str]) -> int:
+    """How many words at the end only say what kind of thing it is: "cats", "dog breed", "species"; 0 for none."""
+    rank = 1 if words and _one_among(_RANKS, words[-1]) else 0
     rest = words[: len(words) - rank]
-    return rank + (1 if rest and rest[-1] in kinds else 0)
+    return rank + (1 if rest and _one_among(kinds, rest[-1]) else 0)
+
+
+def _one_among(kinds: Collection[str], word: str) -> bool:
+    """Whether the word, or what it may be the plural of, is among the kinds."""
+    return any(one in kinds for one in (word, one_of(word), *singulars(word)))
 
 
 def aside(text: str) -> tuple[str, str] | None:
     """What stands before the parentheses that end the text, and what stands in them."""
     parts = _ASIDE.fullmatch(plain(text).strip())
     return (parts[1], parts[2]) if parts else None
+
+
+def beside(text: str) -> tuple[str, str] | None:
+    """The common and the scientific name in "X, Passer domesticus", in either order; None for other text.
+
+    It must look so by its capital or, all in lower case, by the endings of all its words.
+    """
+    parts = _BESIDE.fullmatch(plain(text).strip().rstrip("."))
+    if parts is None:
+        return None
+    one, other = parts[1].strip(), parts[2].strip()
+    return next(((name, latin) for name, latin in ((one, other), (other, one)) if _written_as_species(latin)), None)
+
+
+def _written_as_species(text: str) -> bool:
+    return bool(scientific(text)) if text[:1].isupper() and text[1:].islower() else bool(surely_scientific(text))
 
 
 def scientific(text: str) -> tuple[str, ...]:
@@ -114,6 +150,17 @@ def scientific(text: str) -> tuple[str, ...]:
     if not (short or _latinate(genus)):
         return ()
     return words if genus == epithets[0] or any(map(_LATIN.fullmatch, words)) else ()
+
+
+def genus(text: str) -> tuple[str, ...]:
+    """The one word of what looks like a genus by its capital and its ending ("Aquilegia"); empty for other text."""
+    word = plain(text).strip().rstrip(".")
+    return (word.lower(),) if _GENUS.fullmatch(word) and word.lower() not in _NO_GENUS else ()
+
+
+def has_genera(root: str) -> bool:
+    """Whether things that are called so may belong to a genus."""
+    return not {one_of(word) for word in cut(root)} & _UNSCIENTIFIC
 
 
 def _latinate(word: str) -> bool:

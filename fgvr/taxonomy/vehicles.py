@@ -44,13 +44,13 @@ def has_digit(words: Collection[str]) -> bool:
 
 
 def year_last(words: tuple[str, ...]) -> tuple[str, ...]:
-    """With the one year in three words or more at the end, and no separator before it."""
+    """With the one year in three words or more at the end, and no separator or "from" before it."""
     years = [place for place, word in enumerate(words) if YEAR.fullmatch(word)]
     if len(years) != 1 or len(words) < 3:
         return words
     (place,) = years
     before, after = words[:place], words[place + 1 :]
-    if before[-1:] == (PART,):
+    if before[-1:] == (PART,) or (before[-1:] == ("from",) and not after and len(before) > 2):
         before = before[:-1]
     if after[:1] == (PART,):
         after = after[1:]

@@ -112,7 +112,7 @@ def test_abstentions(answer: str) -> None:
         "Ruby Finch vs Ash Finch",
         "Ruby Finch\nAsh Finch",
         "Ruby Finch; Ruby Finch",
-        "Ruby Finch, Rubra vulgaris",
+        "Ruby Finch, Rubra vulgaris, Ash Finch",
         "Ruby, Finch",  # normalising alone would make the label of it
         "Ruby/Finch",
         "Ruby\nFinch",
@@ -179,6 +179,8 @@ def test_a_wrong_answer_is_not_several_for_that(answer: str) -> None:
     [
         ("Ruby Finch (Rubra vulgaris)", "Ruby Finch"),
         ("Rubra vulgaris (Ruby Finch).", "Ruby Finch"),
+        ("Ruby Finch, Rubra vulgaris", "Ruby Finch"),
+        ("Ash Finch, Rubra vulgaris", None),
         ("the ruby finch (a finch)", "Ruby Finch"),
         ("Finches (Ruby Finch)", "Ruby Finch"),  # the finer of the two
         ("Roundbill (Songbirds)", "Roundbill"),

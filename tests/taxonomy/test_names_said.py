@@ -45,10 +45,15 @@ def variants(kind: str, names: list[str]) -> Iterator[tuple[str, str, str]]:
             yield from (("sentences", name, text) for text in say.sentences(name, noun))
             for text in (f"{name} {noun}", f"{name} ({noun})", f"a {name} {noun}.", f"It is a {name.lower()} {noun}."):
                 yield "kinds", name, text
+            yield from (("plural kinds", name, f"{name} {plural}") for plural in say.plurals(noun))
+            yield from (("titles", name, f"{title}: {name}") for title in (noun.title(), "Species", "breed"))
         for scientific in random.Random(name).sample(SCIENTIFIC_NAMES, 4):
             genera = {other.lower() for other in names}
             if scientific.split()[0].lower() not in genera and name not in LATIN_LABELS:  # no hibiscus is a cactus
                 yield "scientific names", name, f"{name} ({scientific})"
+                if "," not in name:
+                    yield "scientific names after a comma", name, f"{name}, {scientific}"
+                    yield "scientific names after a comma", name, f"{scientific}, {name}"
     for change, title in ((say.without_body, "bodies"), (say.without_maker(MAKERS), "makers")):
         if title == "bodies" or kind.startswith(("aircraft", "car")):  # Lincoln's Sparrow is not a Lincoln
             yield from ((title, name, text) for name, text in say.unique(change, names).items())
@@ -106,7 +111,7 @@ def test_a_slip_of_the_pen_never_makes_a_name_its_neighbour(kind: str) -> None:
 
 HEDGES = """
 not a {n}|It is not a {n}.|This isn't a {n}|{n} or {m}|a {n} or a {m}|{n}, {m}|{n} and {m}|{n} & {m}|{n}/{m}|
-{n} (or {m})|{n} (not {m})|{n} ({m})|maybe a {n}|It might be a {n}|probably {n}|It looks like a {n}|
+{n} (or {m})|{n} (not {m})|{n} ({m})|maybe a {n}|It might be a {n}|probably {n}|
 either {n} or {m}|I think it's a {n} or a {m}|It is a {n}, not a {m}|The bird is a {n}, possibly|{n} {m}|{n}{m}|
 {n}-{m}|{n}; {m}|{n} + {m}|anything but a {n}|{n} dog or cat|{n} dog cat|{n} (cat) (dog)|It is a {n} and a {m}|
 I don't think it is a {n}|{n} mix|I think it's not a {n}|neither {n} nor {m}|{n} × {m}|{m} {n} bird|
@@ -169,6 +174,38 @@ def test_a_tree_of_makes_models_and_years() -> None:
         ("AM General or Hummer", None),
     ):
         assert names.find(said) == node
+
+
+@pytest.mark.parametrize(
+    ("labels", "said", "node"),
+    [
+        (["columbine", "petunia"], "Columbine (Aquilegia)", "columbine"),
+        (["columbine", "petunia"], "Columbine (Petunia)", None),
+        (["Blue Jay", "Green Jay"], "Blue Jay, Cyanocitta cristata", "Blue Jay"),
+        (["Blue Jay", "Green Jay"], "Blue Jay, Gray jay", None),
+        (["Blue Jay", "Green Jay"], "Blue Jay, Green jay", None),
+        (["BMW M3 Coupe 2012", "Saab 2000"], "BMW M3 Coupe from 2012", "BMW M3 Coupe 2012"),
+        (["BMW M3 Coupe 2012", "Saab 2000"], "Saab from 2000", None),
+        (["Bánh mì", "Phở"], "banh mis", "Bánh mì"),
+        (["Audi TT", "Audi A4"], "Audi TTS", None),
+    ],
+)
+def test_what_stands_beside_a_name(labels: list[str], said: str, node: str | None) -> None:
+    assert Names(Taxonomy.flat(labels)).find(said) == node
+
+
+def test_synonyms_say_which_genus_is_meant() -> None:
+    names = Names(Taxonomy({"columbine": ("columbine",)}, synonyms={"columbine": ("Aquilegia vulgaris",)}))
+    for said in ("Columbine (Aquilegia)", "Columbine, Aquilegia vulgaris", "columbine (aquilegia)"):
+        assert names.find(said) == "columbine"
+    for said in ("Columbine (Petunia)", "Columbine, Petunia hybrida", "Columbine (Aquilegia or not)"):
+        assert names.find(said) is None
+
+
+def test_a_plural_kind_is_not_the_kind_of_another_branch() -> None:
+    names = Names(Taxonomy({"Beagle": ("Dogs", "Beagle"), "Bengal": ("Cats", "Bengal")}, root="pet"))
+    assert [names.find(said) for said in ("Beagle dogs", "Bengal cats")] == ["Beagle", "Bengal"]
+    assert [names.find(said) for said in ("Beagle cats", "Beagle cat", "Bengal dogs")] == [None] * 3
 
 
 def test_an_answer_takes_a_fraction_of_a_millisecond() -> None:

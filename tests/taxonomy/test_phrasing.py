@@ -1,7 +1,18 @@
 import pytest
 from more_class_names import ASIDES, SCIENTIFIC_NAMES
 
-from fgvr.taxonomy.phrasing import aside, kind_length, kinds, said, same_species, scientific, surely_scientific
+from fgvr.taxonomy.phrasing import (
+    aside,
+    beside,
+    genus,
+    has_genera,
+    kind_length,
+    kinds,
+    said,
+    same_species,
+    scientific,
+    surely_scientific,
+)
 
 
 @pytest.mark.parametrize(
@@ -81,3 +92,52 @@ def test_the_same_species() -> None:
         assert same_species(other, passer)
     for other in (("passer", "montanus"), ("parus", "domesticus"), ("t.", "domesticus")):
         assert not same_species(passer, other)
+
+
+@pytest.mark.parametrize(
+    ("text", "length"), [("bengal cats", 1), ("beagle dog breeds", 2), ("tulip flowers", 1), ("beagles", 0)]
+)
+def test_kinds_may_stand_in_the_plural(text: str, length: int) -> None:
+    assert kind_length(tuple(text.split()), kinds("thing")) == length
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Species: Robin", "Robin"),
+        ("dog breed: Beagle", "Beagle"),
+        ("This appears to be a Robin", "a Robin"),
+        ("It looks like a Robin", "a Robin"),
+        ("The bird seems to be a Robin", "a Robin"),
+        ("Answer: Robin", None),
+        ("Not: Robin", None),
+        ("It appears to a Robin", None),
+    ],
+)
+def test_what_a_title_or_an_appearance_says(text: str, name: str | None) -> None:
+    assert said(text) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("Robin, Erithacus rubecula", ("Robin", "Erithacus rubecula")),
+        ("robin, erithacus rubecula.", ("robin", "erithacus rubecula")),
+        ("Erithacus rubecula, Robin", ("Robin", "Erithacus rubecula")),
+        ("Robin, Cactus Wren", None),
+        ("robin, cactus wren", None),
+        ("Robin, Wren", None),
+        ("Robin, Wren, Erithacus rubecula", None),
+        ("Robin (Wren), Erithacus rubecula", None),
+    ],
+)
+def test_a_scientific_name_after_a_comma(text: str, parts: tuple[str, str] | None) -> None:
+    assert beside(text) == parts
+
+
+def test_a_genus_is_known_by_its_capital_and_its_ending() -> None:
+    for word in ("Aquilegia", "Corvus", "Digitalis", "Antirrhinum"):
+        assert genus(word) == (word.lower(),)
+    for word in (*ASIDES, "aquilegia", "Ambiguous", "Malinois", "Hummus", "Prius", "Aquilegia?", "Pho"):
+        assert not genus(word)
+    assert [has_genera(root) for root in ("flower", "bird", "pet", "car", "food")] == [True, True, False, False, False]
