@@ -148,6 +148,21 @@ def without_body(name: str) -> str | None:
     return BODY.sub("", name, count=1)
 
 
+def without_year(name: str) -> str | None:
+    return YEAR.sub("", name) if name.count(" ") > 1 else None
+
+
+def without_body_and_year(name: str) -> str | None:
+    return YEAR.sub("", BODY.sub("", name, count=1)) if YEAR.search(name) and name.count(" ") > 1 else None
+
+
+def short_makers(name: str) -> Iterator[str]:
+    for full, short in (("Chevrolet", "Chevy"), ("Volkswagen", "VW"), ("Mercedes-Benz", "Mercedes")):
+        if name.startswith(f"{full} "):
+            yield name.replace(full, short)
+            yield from (year.replace(full, short) for year in years_in_front(name))
+
+
 def without_maker(makers: Sequence[str]) -> Callable[[str], str | None]:
     def change(name: str) -> str | None:
         rest = next((name[len(maker) + 1 :] for maker in makers if name.startswith(f"{maker} ")), None)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 
 from fgvr.taxonomy.spelling import PART, cut, normalise, singular, singulars, unaccented
-from fgvr.taxonomy.vehicles import has_digit, shortened, year_last
+from fgvr.taxonomy.vehicles import has_digit, maker_in_full, shortened, without_year, year_last, yearless
 
 MIN_LETTERS = 6  # of a name without digits that may be written with other spaces, or misspelt
 
@@ -18,11 +18,11 @@ Key = tuple[str, tuple[str, ...]]
 
 
 def key(words: tuple[str, ...]) -> Key:
-    """Words without their spaces, the year last; and the numbers in them, each apart.
+    """Words without their spaces, the maker in full and the year last; and the numbers in them, each apart.
 
     Fewer than `MIN_LETTERS` letters without a digit keep their spaces.
     """
-    ordered = year_last(words)
+    ordered = maker_in_full(year_last(words))
     spaced = " ".join(ordered)
     digits = tuple(re.findall(r"\d+", spaced))
     text = "".join(ordered)
@@ -73,6 +73,13 @@ class Forms:
         """The one node that these words name with its maker or its body type left out."""
         return self._look_up(self._shortened, words)
 
+    def find_yearless(self, words: tuple[str, ...]) -> str | None:
+        """The one node that these words name with its year left out, be its maker or its body type too.
+
+        They must not be the start of another year's or model's name as well: a Corvette may be a Corvette ZR1.
+        """
+        return self._look_up(self._yearless, words)
+
     def _look_up(self, nodes: Mapping[Key, set[str]], words: tuple[str, ...]) -> str | None:
         if not words:
             return None
@@ -98,10 +105,28 @@ class Forms:
         nodes: dict[Key, set[str]] = defaultdict(set)
         for name, node in self._owners.items():
             for rest in shortened(self._cut[name], self._makers, self._numbered):
-                words = self.regular(rest)
-                for form in {words, _joined(words)} - {()}:
-                    nodes[key(form)].add(node)
+                self._add(nodes, rest, node)
         return nodes
+
+    @cached_property
+    def _yearless(self) -> dict[Key, set[str]]:
+        nodes: dict[Key, set[str]] = defaultdict(set)
+        rivals: dict[Key, set[str]] = defaultdict(set)
+        for name, node in self._owners.items():
+            for rest in yearless(self._cut[name], self._makers, self._numbered):
+                self._add(nodes, rest, node)
+            for rest in without_year(self._cut[name], self._makers):
+                for length in range(1, len(rest)):
+                    self._add(rivals, rest[:length], node)
+        for others in (self._nodes, self._shortened, rivals):
+            for form in nodes.keys() & others.keys():
+                nodes[form] |= others[form]
+        return nodes
+
+    def _add(self, nodes: dict[Key, set[str]], name: tuple[str, ...], node: str) -> None:
+        words = self.regular(name)
+        for form in {words, _joined(words)} - {()}:
+            nodes[key(form)].add(node)
 
 
 def _together(name: str) -> tuple[str, ...]:

@@ -63,7 +63,8 @@ class Names:
         - with what it is ("Bengal cat", "Beagle dogs", "Boxer (dog breed)")
         - "Common name (Scientific name)" or with a comma, of which the finer counts where one stands above the other; a
           scientific name that the taxonomy lacks is passed over, unless the node has another one
-        - vehicles without their maker or body type, where what is left is one class alone ("737-800")
+        - vehicles without their maker, body type or year, where what is left is one class alone ("737-800", "BMW M3"),
+          and with the maker's short name ("VW Golf")
 
         Text with list separators matches only a name that has them in the same places. Nothing is guessed: a misspelt
         name is none (see `find_misspelt`). Text of more than 512 characters is no name, unless the taxonomy has one as
@@ -122,6 +123,13 @@ class Names:
         return Forms(self._owners, makers, mostly_numbered(self.taxonomy.paths))
 
     @cached_property
+    def _ways(self) -> tuple[Callable[[tuple[str, ...]], str | None], ...]:
+        """The ways to find words, the surest first. Where the classes are years, one is not named without it."""
+        years = self.taxonomy.ranks[-1:] and "year" in cut(self.taxonomy.ranks[-1])
+        ways = (self.forms.find, self.forms.find_shortened)
+        return ways if years else (*ways, self.forms.find_yearless)
+
+    @cached_property
     def misspellings(self) -> Misspellings:
         return Misspellings(self.forms.words, self.similarity)
 
@@ -147,7 +155,7 @@ class Names:
         if (node := self._written(text)) is not None:
             return node
         readings = list(self.readings(text))
-        for find in (self.forms.find, self.forms.find_shortened):
+        for find in self._ways:
             for words, kind in readings:
                 node = find(words)
                 if node is not None and self.fits(kind, node):

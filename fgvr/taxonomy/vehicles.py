@@ -1,4 +1,4 @@
-"""What is left out when cars and aircraft are named: the maker and the body type."""
+"""What is left out when cars and aircraft are named, the maker, the body type and the year, and makers in short."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from itertools import chain, combinations
 
-from fgvr.taxonomy.spelling import PART, cut
+from fgvr.taxonomy.spelling import PART, cut, singular
 
 YEAR = re.compile(r"(?:19|20)\d\d")
 _MAKERS = frozenset(
@@ -28,11 +28,20 @@ Mil|Mooney|North American|Northrop|Northrop Grumman|Panavia|Piaggio|Pilatus|Pipe
 Shorts|Sikorsky|Sukhoi|Supermarine|Swearingen|Tupolev|Vickers|Westland|Yakovlev
 """.replace("\n", "").split("|")
 )
+_IN_FULL = {  # what makers are called for short, as `singular` leaves it
+    singular(short): tuple(map(singular, cut(full)))
+    for short, full in (
+        ("alfa", "Alfa Romeo"),
+        ("chevy", "Chevrolet"),
+        ("mercedes", "Mercedes-Benz"),
+        ("vw", "Volkswagen"),
+    )
+}
 _CABS = frozenset({"club", "crew", "double", "extended", "king", "mega", "quad", "regular", "super"})  # of a cab
 _BODIES = frozenset(
     cut(
         """
-        cabriolet convertible coupe crossover estate fastback hatchback minivan mpv pickup roadster saloon sedan
+        cabriolet conv convertible coupe crossover estate fastback hatchback minivan mpv pickup roadster saloon sedan
         supercab suv truck van wagon
         """
     )
@@ -57,6 +66,12 @@ def year_last(words: tuple[str, ...]) -> tuple[str, ...]:
     return (*before, *after, words[place])
 
 
+def maker_in_full(words: tuple[str, ...]) -> tuple[str, ...]:
+    """With the maker at the start, in the singular, as it is written in full: "chevrolet" for "chevy"."""
+    full = _IN_FULL.get(words[0]) if len(words) > 1 else None
+    return words if full is None or words[: len(full)] == full else (*full, *words[1:])
+
+
 def shortened(words: tuple[str, ...], makers: Collection[tuple[str, ...]], numbered: bool) -> set[tuple[str, ...]]:
     """A vehicle's name (by `cut`) without its maker, its body type or both; empty for what names no vehicle.
 
@@ -77,6 +92,33 @@ def shortened(words: tuple[str, ...], makers: Collection[tuple[str, ...]], numbe
             if len(rest) < len(words) and known and _tells(rest[maker if start == 0 else 0 :]):
                 found.add(rest)
     return found
+
+
+def yearless(words: tuple[str, ...], makers: Collection[tuple[str, ...]], numbered: bool) -> set[tuple[str, ...]]:
+    """A vehicle's name (by `cut`) without its year, its maker and body type left in or out; empty where it has no year.
+
+    Without maker and year two words or more must be left: any ghost is no Rolls-Royce.
+    """
+    words = year_last(words)
+    if len(words) < 3 or not YEAR.fullmatch(words[-1]):
+        return set()
+    maker = max((_leading(words[:-1], known) for known in (_MAKERS, makers)), default=0)
+    found: set[tuple[str, ...]] = set()
+    for rest in {words, *shortened(words, makers, numbered)}:
+        name = rest[:-1]
+        named = maker if name[:maker] == words[:maker] else 0
+        if _tells(name[named:]) and (named or len([word for word in name if word not in _BODIES]) > 1):
+            found.add(name)
+    return found
+
+
+def without_year(words: tuple[str, ...], makers: Collection[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """All of a name (by `cut`) but its year, with and without its maker; empty where it has no year."""
+    words = year_last(words)
+    if len(words) < 3 or not YEAR.fullmatch(words[-1]):
+        return set()
+    maker = max((_leading(words[:-1], known) for known in (_MAKERS, makers)), default=0)
+    return {words[:-1], words[maker:-1]}
 
 
 def _leading(words: tuple[str, ...], makers: Collection[tuple[str, ...]]) -> int:

@@ -29,6 +29,7 @@ CHANGES = (
     say.ampersands,
     say.slashes,
     say.years_in_front,
+    say.short_makers,
     say.cases,
 )
 LEAST = 0.98  # of each kind of change that must be found
@@ -57,6 +58,10 @@ def variants(kind: str, names: list[str]) -> Iterator[tuple[str, str, str]]:
     for change, title in ((say.without_body, "bodies"), (say.without_maker(MAKERS), "makers")):
         if title == "bodies" or kind.startswith(("aircraft", "car")):  # Lincoln's Sparrow is not a Lincoln
             yield from ((title, name, text) for name, text in say.unique(change, names).items())
+    for change in (say.without_year, say.without_body_and_year):
+        said = say.unique(change, names).items()
+        longer = {text for _, text in said if any(other.startswith(f"{text} ") for _, other in said)}
+        yield from (("years", name, text) for name, text in said if text not in longer)
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -94,7 +99,9 @@ def test_what_is_said_for_unknown_classes_is_no_known_class(own: int, other: int
     for kind, listed in BENCHMARKS.items():
         halves = [sorted(listed)[::2], sorted(listed)[1::2]]
         names = Names(Taxonomy.flat(halves[own]))
-        said = [(label, text) for change, label, text in variants(kind, halves[other]) if change != "bodies"]
+        said = [
+            (label, text) for change, label, text in variants(kind, halves[other]) if change not in ("bodies", "years")
+        ]
         assert [(label, text) for label, text in said if names.find(text) is not None] == []
 
 
@@ -192,6 +199,29 @@ def test_a_tree_of_makes_models_and_years() -> None:
 )
 def test_what_stands_beside_a_name(labels: list[str], said: str, node: str | None) -> None:
     assert Names(Taxonomy.flat(labels)).find(said) == node
+
+
+@pytest.mark.parametrize(
+    ("said", "node"),
+    [
+        ("BMW M3", "BMW M3 Coupe 2012"),
+        ("a Volvo 240 car", "Volvo 240 Sedan 1993"),
+        ("Chrysler 300 SRT-8", "Chrysler 300 SRT-8 2010"),
+        ("Nissan 240 SX", "Nissan 240SX Coupe 1998"),
+        ("Dodge Ram 3500 Crew Cab", "Dodge Ram Pickup 3500 Crew Cab 2010"),
+        ("Range Rover", "Land Rover Range Rover SUV 2012"),
+        ("2012 Bentley Continental Supersports", "Bentley Continental Supersports Conv. Convertible 2012"),
+        ("2012 Mercedes E-Class", "Mercedes-Benz E-Class Sedan 2012"),
+        ("Chevy Corvette ZR1", "Chevrolet Corvette ZR1 2012"),
+        ("Chevrolet Corvette", None),  # one of three models
+        ("Audi S4", None),  # of two years
+        ("BMW M3 Coupe 2011", None),
+        ("M3", None),
+        ("Ghost", None),
+    ],
+)
+def test_a_year_left_out_where_the_rest_is_one_class(said: str, node: str | None) -> None:
+    assert Names(Taxonomy.flat(BENCHMARKS["car"])).find(said) == node
 
 
 def test_synonyms_say_which_genus_is_meant() -> None:

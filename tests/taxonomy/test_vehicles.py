@@ -1,7 +1,7 @@
 import pytest
 
 from fgvr.taxonomy.spelling import cut
-from fgvr.taxonomy.vehicles import has_digit, shortened, year_last
+from fgvr.taxonomy.vehicles import has_digit, maker_in_full, shortened, without_year, year_last, yearless
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,35 @@ def test_the_makers_of_a_taxonomy_count_where_a_number_is_left() -> None:
 def test_digits() -> None:
     assert has_digit(("a", "b1"))
     assert not has_digit(("a", "b"))
+
+
+ROVERS = {"land rover range rover", "land rover range rover suv", "range rover", "range rover suv"}
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("BMW M3 Coupe 2012", {"bmw m3", "bmw m3 coupe"}),
+        ("2012 BMW M3", {"bmw m3"}),
+        ("Rolls-Royce Ghost Sedan 2012", {"rolls royce ghost", "rolls royce ghost sedan"}),
+        ("Land Rover Range Rover SUV 2012", ROVERS),
+        ("Saab 2000", set()),
+        ("BMW M3 Coupe", set()),
+        ("Ford Sedan 2012", set()),
+    ],
+)
+def test_years_are_left_out(name: str, found: set[str]) -> None:
+    assert {" ".join(words) for words in yearless(cut(name), (), numbered=True)} == found
+
+
+def test_all_but_the_year() -> None:
+    assert without_year(cut("2012 BMW M3 Coupe"), ()) == {("bmw", "m3", "coupe"), ("m3", "coupe")}
+    assert without_year(cut("Saab 2000"), ()) == set()
+
+
+def test_makers_in_short() -> None:
+    assert maker_in_full(("chevy", "corvette")) == ("chevrolet", "corvette")
+    for words in (("mercede", "e", "class"), ("mercede", "benz", "e", "class")):
+        assert maker_in_full(words) == ("mercede", "benz", "e", "class")
+    for words in (("chevy",), (), ("red", "chevy")):
+        assert maker_in_full(words) == words
