@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from fgvr.taxonomy.spelling import PART, cut, normalise, singular, singulars, unaccented
@@ -29,21 +29,31 @@ def key(words: tuple[str, ...]) -> Key:
     return (text if digits or len(text) >= MIN_LETTERS else spaced), digits
 
 
+def key_apart(words: tuple[str, ...]) -> Key:
+    """As `key`, with the spaces where no digit tells words apart: a pine and its apple are no pineapple."""
+    text, digits = key(words)
+    return (text if digits else " ".join(words)), digits
+
+
 class Forms:
     """Names, each with the node it belongs to, as they may be spelt by rule.
 
     `find` sees past possessives, Latin accents, "&", plurals of any word, "grey", spaces and hyphens, and a year that
     stands elsewhere; `find_shortened` past a maker or a body type left out as well. Both know separators: a text that
     has some is only a name that has them in the same places. `makers` are the leading words by which the taxonomy's
-    own makers are known, `numbered` says that most of its names hold digits.
+    own makers are known, `numbered` says that most of its names hold digits, and `above` gives the nodes above one.
     """
 
     def __init__(
-        self, names: Mapping[str, str], makers: Collection[tuple[str, ...]] = (), numbered: bool = False
+        self,
+        names: Mapping[str, str],
+        makers: Collection[tuple[str, ...]] = (),
+        numbered: bool = False,
+        above: Mapping[str, Sequence[str]] = {},
     ) -> None:
         self._cut = {name: cut(name) for name in names}
         self._owners = dict(names)
-        self._makers, self._numbered = frozenset(makers), numbered
+        self._makers, self._numbered, self._above = frozenset(makers), numbered, above
         self._singular = {word: singular(word) for words in self._cut.values() for word in words}
         self._known = frozenset(self._singular.values())
         self._ends = frozenset(self._singular[words[-1]] for words in self._cut.values() if words)
@@ -69,6 +79,10 @@ class Forms:
         """The one node whose name, in the form of `regular`, this is; None where it could be two."""
         return self._look_up(self._nodes, words)
 
+    def find_below(self, words: tuple[str, ...]) -> str | None:
+        """The one node whose name, behind that of a node above it, this is: the M3 of BMW is a "BMW M3"."""
+        return self._look_up(self._below, words, key_apart)
+
     def find_shortened(self, words: tuple[str, ...]) -> str | None:
         """The one node that these words name with its maker or its body type left out."""
         return self._look_up(self._shortened, words)
@@ -80,7 +94,9 @@ class Forms:
         """
         return self._look_up(self._yearless, words)
 
-    def _look_up(self, nodes: Mapping[Key, set[str]], words: tuple[str, ...]) -> str | None:
+    def _look_up(
+        self, nodes: Mapping[Key, set[str]], words: tuple[str, ...], key: Callable[[tuple[str, ...]], Key] = key
+    ) -> str | None:
         if not words:
             return None
         for last in (words[-1], *self._ones(words)):  # of words run together too: "Shihtzus"
@@ -99,6 +115,17 @@ class Forms:
         if word in self._singular:
             return self._singular[word]
         return next((one for one in singulars(word) if one in self._known), word)
+
+    @cached_property
+    def _below(self) -> dict[Key, set[str]]:
+        nodes: dict[Key, set[str]] = defaultdict(set)
+        for name, node in self._owners.items():
+            words = self.regular(self._cut[name])
+            for other in self._above.get(node, ()):
+                before = self.regular(cut(other))
+                if not {*before} <= {*words}:  # no finch red finch
+                    nodes[key_apart(before + words)].add(node)
+        return nodes
 
     @cached_property
     def _shortened(self) -> dict[Key, set[str]]:

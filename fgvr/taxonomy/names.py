@@ -63,6 +63,7 @@ class Names:
         - with what it is ("Bengal cat", "Beagle dogs", "Boxer (dog breed)")
         - "Common name (Scientific name)" or with a comma, of which the finer counts where one stands above the other; a
           scientific name that the taxonomy lacks is passed over, unless the node has another one
+        - behind the name of a node above it ("BMW M3" for the M3 of BMW)
         - vehicles without their maker, body type or year, where what is left is one class alone ("737-800", "BMW M3"),
           and with the maker's short name ("VW Golf")
 
@@ -120,13 +121,14 @@ class Names:
     def forms(self) -> Forms:
         """The names and synonyms as they may be spelt by rule."""
         makers = {cut(node) for path in self.taxonomy.paths.values() for node in path[:-1]}
-        return Forms(self._owners, makers, mostly_numbered(self.taxonomy.paths))
+        above = {node: line[:-1] for node, line in self.taxonomy.lineage.items()}
+        return Forms(self._owners, makers, mostly_numbered(self.taxonomy.paths), above)
 
     @cached_property
     def _ways(self) -> tuple[Callable[[tuple[str, ...]], str | None], ...]:
         """The ways to find words, the surest first. Where the classes are years, one is not named without it."""
         years = self.taxonomy.ranks[-1:] and "year" in cut(self.taxonomy.ranks[-1])
-        ways = (self.forms.find, self.forms.find_shortened)
+        ways = (self.forms.find, self.forms.find_below, self.forms.find_shortened)
         return ways if years else (*ways, self.forms.find_yearless)
 
     @cached_property

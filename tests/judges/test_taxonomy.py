@@ -519,3 +519,9 @@ def test_what_people_say_is_the_name(answer: str, label: str | None) -> None:
 def test_without_misspellings_the_judge_and_the_exact_reward_agree(answer: str) -> None:
     (judgement,) = TaxonomyJudge(similarity=1).bind(BIRDS).verdicts([("Ruby Finch", answer)])
     assert (judgement.verdict == Verdict.SPECIFIC) is (Names(BIRDS).find(answer) == "Ruby Finch")
+
+
+def test_a_model_behind_its_make_is_less_specific_than_its_year() -> None:
+    tree = Taxonomy({"BMW M3 Coupe 2012": ("BMW", "M3", "BMW M3 Coupe 2012")}, ("make", "model", "year"), "car")
+    (judgement,) = TaxonomyJudge().bind(tree).verdicts([("BMW M3 Coupe 2012", "BMW M3")])
+    assert judgement == Judgement(Verdict.LESS_SPECIFIC, "M3")

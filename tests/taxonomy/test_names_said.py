@@ -224,6 +224,56 @@ def test_a_year_left_out_where_the_rest_is_one_class(said: str, node: str | None
     assert Names(Taxonomy.flat(BENCHMARKS["car"])).find(said) == node
 
 
+def test_a_name_behind_that_of_its_parent_is_the_name() -> None:
+    """Models that are called "M3" below a make: "BMW M3" is the model, and never a year or another model."""
+    paths: dict[str, tuple[str, ...]] = {}
+    for label in BENCHMARKS["car"]:
+        make = next(maker for maker in sorted(MAKERS, key=len)[::-1] if label.startswith(maker))
+        model = (say.without_body_and_year(label) or label).removeprefix(make).strip()
+        if model.lower() not in ("hummer", "ram pickup 3500 crew cab"):  # one that is a make, one that two nodes hold
+            paths[label] = (make, model, label)
+    names = Names(Taxonomy(paths, ("make", "model", "class"), "car"))
+    models = {path[:2] for path in paths.values()}
+    found = {(make, model): names.find(f"{make} {model}") for make, model in models}
+    assert [pair for pair, node in found.items() if node not in (None, pair[1])] == []
+    assert sum(node is not None for node in found.values()) >= LEAST * len(found)
+    assert [names.find(f"{make} {model} {label}") for label, (make, model, _) in paths.items()].count(None) == len(
+        paths
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "node"),
+    [
+        ("BMW M3", "M3"),
+        ("a BMW M-3 car", "M3"),
+        ("Audi S4", "S4"),
+        ("AM General Hummer", "Hummer"),
+        ("Dodge Ram", "Ram"),
+        ("BMW M3 Coupe", "BMW M3 Coupe 2012"),
+        ("Audi S4 Sedan", None),  # of two years
+        ("Audi M3", None),
+        ("Audi, S4", None),
+        ("M3 BMW", None),
+        ("BMW Audi", None),
+    ],
+)
+def test_a_model_below_its_make(said: str, node: str | None) -> None:
+    paths = [
+        ("BMW", "M3", "BMW M3 Coupe 2012"),
+        ("Audi", "S4", "Audi S4 Sedan 2007"),
+        ("Audi", "S4", "Audi S4 Sedan 2012"),
+        ("AM General", "Hummer", "AM General Hummer SUV 2000"),
+        ("Dodge", "Ram", "Dodge Ram Pickup 3500 Crew Cab 2010"),
+    ]
+    assert Names(Taxonomy({path[-1]: path for path in paths}, root="car")).find(said) == node
+
+
+def test_a_parent_is_no_part_of_another_word() -> None:
+    names = Names(Taxonomy({"Apple": ("Pine", "Apple"), "House Finch": ("Finch", "House Finch")}))
+    assert [names.find(said) for said in ("Pine Apple", "Pineapple", "Finch House Finch")] == ["Apple", None, None]
+
+
 def test_synonyms_say_which_genus_is_meant() -> None:
     names = Names(Taxonomy({"columbine": ("columbine",)}, synonyms={"columbine": ("Aquilegia vulgaris",)}))
     for said in ("Columbine (Aquilegia)", "Columbine, Aquilegia vulgaris", "columbine (aquilegia)"):
