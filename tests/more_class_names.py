@@ -108,6 +108,49 @@ NOUNS = {
     "aircraft without makers": ("aircraft", "jet"),
     "cars of other makers": ("car", "vehicle"),
 }
+# What each maker built, by what its designations begin with.
+BUILT = {
+    maker: tuple(starts.split("|"))
+    for maker, starts in {
+        "Boeing": "707|717|727|737|747|757|767|777|B-52|E-7",
+        "Airbus": "A300|A31|A32|A33|A34|A38",
+        "ATR": "ATR",
+        "Antonov": "An-",
+        "British Aerospace": "BAE|Hawk",
+        "Beechcraft": "Beechcraft|Model B200",
+        "McDonnell Douglas": "DC-|MD-|C-17|F-15|F-4|F/A-18",
+        "Douglas": "C-47|DC-3|DC-6|DC-8",
+        "Lockheed": "C-130|C-5|L-1011|P-3|SR-71|U-2|F-117|F-22",
+        "Lockheed Martin": "C-130|F-16|F-22|F-35",
+        "General Dynamics": "F-16",
+        "Bombardier": "CRJ|Challenger|Global|DHC-8",
+        "Cessna": "Cessna",
+        "de Havilland": "DH",
+        "Robin": "DR",
+        "Dornier": "Dornier",
+        "Embraer": "E-1|EMB|ERJ|Embraer",
+        "Eurofighter": "Eurofighter",
+        "Dassault": "Falcon",
+        "Fokker": "Fokker",
+        "Gulfstream": "Gulfstream",
+        "Ilyushin": "Il-",
+        "Fairchild": "Metroliner|A-10",
+        "Piper": "PA-",
+        "Cirrus": "SR-20",
+        "Saab": "Saab",
+        "Supermarine": "Spitfire",
+        "Panavia": "Tornado",
+        "Tupolev": "Tu-",
+        "Yakovlev": "Yak-",
+        "Mil": "Mi-",
+        "Mikoyan": "MiG-",
+        "Sukhoi": "Su-",
+        "Kamov": "Ka-",
+        "Grumman": "F-14|E-2|C-2",
+        "Northrop Grumman": "B-2|RQ-4",
+        "Bell": "V-22",
+    }.items()
+}
 # Scientific names, as they stand in parentheses after a common one.
 SCIENTIFIC = """
 Passer domesticus|Troglodytes aedon|Sterna hirundo|Geothlypis trichas|Chlidonias niger|Megaceryle alcyon|

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 APOSTROPHES = "'’´`ʼ"
 BODY = re.compile(r" (?:Sedan|SUV|Coupe|Convertible|Hatchback|Wagon|Minivan|Van|Pickup)\b(?! Cab)")
@@ -167,6 +167,15 @@ def without_maker(makers: Sequence[str]) -> Callable[[str], str | None]:
     def change(name: str) -> str | None:
         rest = next((name[len(maker) + 1 :] for maker in makers if name.startswith(f"{maker} ")), None)
         return rest if rest and len(rest) > 2 and not re.fullmatch(r"\d*00", rest) else None
+
+    return change
+
+
+def makers_added(built: Mapping[str, Sequence[str]]) -> Callable[[str], Iterator[str]]:
+    def change(name: str) -> Iterator[str]:
+        for maker, starts in built.items():
+            if name.startswith(tuple(starts)):
+                yield from (f"{maker} {name}", f"It is {article(maker)} {maker} {name}.", f"the {maker.upper()} {name}")
 
     return change
 

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from fgvr.taxonomy.forms import Forms, mostly_numbered
 from fgvr.taxonomy.lexicon import Lexicon
+from fgvr.taxonomy.makers import makers_among, of_aircraft, without_maker
 from fgvr.taxonomy.misspelling import Misspellings
 from fgvr.taxonomy.phrasing import (
     aside,
@@ -66,6 +67,7 @@ class Names:
         - behind the name of a node above it ("BMW M3" for the M3 of BMW)
         - vehicles without their maker, body type or year, where what is left is one class alone ("737-800", "BMW M3"),
           and with the maker's short name ("VW Golf")
+        - aircraft behind a maker who may have built them ("Boeing 737-800" for "737-800", but no "Boeing A320")
 
         Text with list separators matches only a name that has them in the same places. Nothing is guessed: a misspelt
         name is none (see `find_misspelt`). Text of more than 512 characters is no name, unless the taxonomy has one as
@@ -128,8 +130,21 @@ class Names:
     def _ways(self) -> tuple[Callable[[tuple[str, ...]], str | None], ...]:
         """The ways to find words, the surest first. Where the classes are years, one is not named without it."""
         years = self.taxonomy.ranks[-1:] and "year" in cut(self.taxonomy.ranks[-1])
-        ways = (self.forms.find, self.forms.find_below, self.forms.find_shortened)
+        ways = (self.forms.find, self.forms.find_below, self.forms.find_shortened, self._find_made)
         return ways if years else (*ways, self.forms.find_yearless)
+
+    def _find_made(self, words: tuple[str, ...]) -> str | None:
+        """The aircraft that these words name with a maker before it, unless it stands below another one."""
+        parts = without_maker(words, self._of_aircraft)
+        node = self.forms.find(parts[1]) if parts is not None else None
+        if parts is None or node is None:
+            return None
+        above = makers_among(self.taxonomy.lineage[node][:-1])
+        return node if not above or parts[0] in above else None
+
+    @cached_property
+    def _of_aircraft(self) -> bool:
+        return of_aircraft(self.taxonomy.paths)
 
     @cached_property
     def misspellings(self) -> Misspellings:

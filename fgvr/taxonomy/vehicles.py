@@ -9,7 +9,7 @@ from itertools import chain, combinations
 from fgvr.taxonomy.spelling import PART, cut, singular
 
 YEAR = re.compile(r"(?:19|20)\d\d")
-_MAKERS = frozenset(
+_CAR_MAKERS = frozenset(
     cut(maker)
     for maker in """
 Abarth|Acura|Alfa Romeo|Alpine|AM General|Aston Martin|Audi|Austin|BAIC|Bentley|BMW|Bugatti|Buick|BYD|Cadillac|Changan|
@@ -18,16 +18,22 @@ Fisker|Ford|GAC|Geely|Genesis|Geo|GMC|Great Wall|Haval|Holden|Honda|Hongqi|Humme
 Jaguar|Jeep|Jensen|Kia|Koenigsegg|Lada|Lamborghini|Lancia|Land Rover|Lexus|Lincoln|Lotus|Lucid|Maserati|Maybach|Mazda|
 McLaren|Mercedes|Mercedes-Benz|Mercury|MG|MINI|Mitsubishi|Morgan|Nio|Nissan|Oldsmobile|Opel|Pagani|Peugeot|Plymouth|
 Polestar|Pontiac|Porsche|Proton|Ram|Renault|Rivian|Roewe|Rolls-Royce|Rover|Saab|Saturn|Scion|Seat|Skoda|Smart|Spyker|
-SsangYong|Subaru|Suzuki|Tata|Tesla|Toyota|Triumph|TVR|Vauxhall|Volkswagen|Volvo|VW|Wuling|Xpeng|
+SsangYong|Subaru|Suzuki|Tata|Tesla|Toyota|Triumph|TVR|Vauxhall|Volkswagen|Volvo|VW|Wuling|Xpeng
+""".replace("\n", "").split("|")
+)
+AIRCRAFT_MAKERS = frozenset(
+    cut(maker)
+    for maker in """
 Aermacchi|Aerospatiale|AgustaWestland|Airbus|Antonov|ATR|Avro|BAE|BAE Systems|Beechcraft|Bell|Boeing|Bombardier|
 Bombardier Aerospace|British Aerospace|Britten-Norman|Canadair|Cessna|Cirrus|Cirrus Aircraft|Comac|Convair|Dassault|
 Dassault Aviation|de Havilland|Diamond|Dornier|Douglas|Douglas Aircraft Company|Embraer|English Electric|Eurocopter|
 Eurofighter|Fairchild|Fokker|General Dynamics|Grumman|Gulfstream|Gulfstream Aerospace|Hawker|Hawker Siddeley|Heinkel|
-Ilyushin|Junkers|Kamov|Lockheed|Lockheed Corporation|Lockheed Martin|Learjet|McDonnell Douglas|Messerschmitt|Mikoyan|
-Mil|Mooney|North American|Northrop|Northrop Grumman|Panavia|Piaggio|Pilatus|Piper|Robin|Robinson|Rockwell|Saab|
+Ilyushin|Junkers|Kamov|Lockheed|Lockheed Corporation|Lockheed Martin|Learjet|McDonnell|McDonnell Douglas|Messerschmitt|
+Mikoyan|Mil|Mooney|North American|Northrop|Northrop Grumman|Panavia|Piaggio|Pilatus|Piper|Robin|Robinson|Rockwell|Saab|
 Shorts|Sikorsky|Sukhoi|Supermarine|Swearingen|Tupolev|Vickers|Westland|Yakovlev
 """.replace("\n", "").split("|")
 )
+_MAKERS = _CAR_MAKERS | AIRCRAFT_MAKERS
 _IN_FULL = {  # what makers are called for short, as `singular` leaves it
     singular(short): tuple(map(singular, cut(full)))
     for short, full in (

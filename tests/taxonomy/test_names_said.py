@@ -14,7 +14,7 @@ import pytest
 from class_names import DATA_SETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from more_class_names import ASIDES, BENCHMARKS, MAKERS, NAMES, NOUNS, SCIENTIFIC_NAMES
+from more_class_names import ASIDES, BENCHMARKS, BUILT, MAKERS, NAMES, NOUNS, SCIENTIFIC_NAMES
 
 from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.tree import Taxonomy
@@ -272,6 +272,59 @@ def test_a_model_below_its_make(said: str, node: str | None) -> None:
 def test_a_parent_is_no_part_of_another_word() -> None:
     names = Names(Taxonomy({"Apple": ("Pine", "Apple"), "House Finch": ("Finch", "House Finch")}))
     assert [names.find(said) for said in ("Pine Apple", "Pineapple", "Finch House Finch")] == ["Apple", None, None]
+
+
+@pytest.mark.parametrize("listed", [DATA_SETS["aircraft"], NAMES["aircraft without makers"]], ids=["FGVC", "others"])
+def test_aircraft_behind_their_maker_are_the_aircraft(listed: list[str]) -> None:
+    names = Names(Taxonomy.flat(listed))
+    said = [(label, text) for label in listed for text in say.makers_added(BUILT)(label)]
+    found = {(label, text): names.find(text) for label, text in said}
+    assert [(pair, node) for pair, node in found.items() if node not in (None, pair[0])] == []
+    missed = [pair for pair, node in found.items() if node is None]
+    assert len(missed) <= (1 - LEAST) * len(found), missed
+    assert len({label for label, _ in said}) > 0.8 * len([label for label in listed if "Boeing" not in label])
+
+
+@pytest.mark.parametrize("kind", ["aircraft", "aircraft without makers", "car", "bird", "dog"])
+def test_a_maker_before_a_name_never_makes_it_another(kind: str) -> None:
+    names = Names(Taxonomy.flat(ALL[kind]))
+    for label in ALL[kind]:
+        assert {names.find(f"{maker} {label}") for maker in (*BUILT, *MAKERS)} <= {None, label}
+
+
+@pytest.mark.parametrize(
+    ("said", "node"),
+    [
+        ("Boeing 737-800", "737-800"),
+        ("a Supermarine Spitfire aircraft", "Spitfire"),
+        ("General Dynamics F-16AB", "F-16A/B"),
+        ("Cessna Cessna 172", "Cessna 172"),
+        ("Boeing A320", None),  # Airbus built it
+        ("Airbus 737-800", None),
+        ("Boeing Spitfire", None),
+        ("Airbus Boeing 717", None),
+        ("Boeing Boeing 737-800", None),
+        ("Boeing or 737-800", None),
+        ("Boeing, 737-800", None),
+        ("Boeing 737-850", None),
+        ("Boeing", None),
+        ("Honda 737-800", None),
+    ],
+)
+def test_makers_are_believed_where_they_may_have_built_it(said: str, node: str | None) -> None:
+    assert Names(Taxonomy.flat(DATA_SETS["aircraft"])).find(said) == node
+
+
+def test_a_taxonomy_says_who_built_what() -> None:
+    paths = [("Airbus", "A320"), ("Airbus", "XX-1"), ("Boeing", "737-800"), ("fighters", "XX-2")]
+    names = Names(Taxonomy({path[-1]: path for path in paths}, ("group", "type"), "aircraft"))
+    for said, node in (
+        ("Airbus A320", "A320"),
+        ("Airbus XX-1", "XX-1"),
+        ("Boeing XX-1", None),
+        ("Embraer XX-2", "XX-2"),
+    ):
+        assert names.find(said) == node
 
 
 def test_synonyms_say_which_genus_is_meant() -> None:
