@@ -201,11 +201,12 @@ class Names:
         return None
 
     def _beside(self, text: str) -> tuple[str, str] | None:
-        """By `beside`; None where the scientific name ends as another name does: a Canada warbler is no Passer."""
+        """By `beside`; None among vehicles, and where it ends as another name does: a Canada warbler is no Passer."""
         parts = beside(text)
         if parts is None or self.find(parts[1]) is not None:
             return parts
-        return None if self.forms.ends_a_name(cut(parts[1])[-1]) else parts
+        other = mostly_numbered(self.taxonomy.paths) or self.forms.ends_a_name(cut(parts[1])[-1])
+        return None if other else parts
 
     def _is_kind(self, text: str, node: str) -> bool:
         words = tuple(map(one_of, cut(bare(text)[-1])))

@@ -51,13 +51,27 @@ _LATIN = re.compile(
 )
 _LATINATE = re.compile(r"[a-z-]*(?:us|um|is|ae|i|ops|os|ens|ans|es|ys|x|a|o|e|on|or|er|en|ur|as|ps)", re.IGNORECASE)
 _GENUS = re.compile(r"[A-Z][a-z]{2,}(?:(?<!o)us|um|ia|(?<!o)is|yx)")
+# Words that end so too, and genera that flowers are called by, which would be a second name.
 _NO_GENUS = frozenset(
     cut(
         """
-        album analysis asparagus australia basis bonus california campus census circus colombia consensus criteria
-        diagnosis emphasis focaccia focus genesis genus hummus hypothesis india lexus maximum media medium minimum
-        museum nucleus octavia optimum paris plus premium prius rhesus russia serbia stratus status taurus tennis
-        thesis trivia versus victoria virginia virus
+        album analysis asparagus australia basis bonus cactus california campus census circus colombia consensus
+        criteria diagnosis emphasis focaccia focus genesis genus hummus hypothesis india lexus maximum media medium
+        minimum museum nucleus octavia optimum paris plus premium prius rhesus russia serbia stratus status taurus
+        tennis thesis trivia versus victoria virginia virus
+        adenium amaryllis anthurium begonia bromelia camellia chrysanthemum clematis crocus dahlia eucalyptus freesia
+        fuchsia gardenia gazania geranium gladiolus hibiscus hippeastrum iris lotus magnolia narcissus nasturtium
+        osteospermum oxalis pelargonium petunia poinsettia ranunculus wisteria zinnia
+        """
+    )
+)
+_NO_EPITHET = frozenset(  # what English names end in
+    cut(
+        """
+        anemone aster boxer carbonara carne chicken cotta creeper cuckoo dahlia dipper falcon flamingo flycatcher heron
+        iris junco kingfisher lotus magnolia merganser nutcracker panda pasta petunia phlox pigeon pinscher pizza
+        plover pointer pepper puma quesadilla rancheros raven retriever roadrunner salsa setter sapsucker swan tanager
+        tartare bolognese terrier thrasher tiger vireo warbler woodpecker wren
         """
     )
 )
@@ -131,7 +145,8 @@ def beside(text: str) -> tuple[str, str] | None:
 
 
 def _written_as_species(text: str) -> bool:
-    return bool(scientific(text)) if text[:1].isupper() and text[1:].islower() else bool(surely_scientific(text))
+    latin = scientific(text) if text[:1].isupper() and text[1:].islower() else surely_scientific(text)
+    return bool(latin) and latin[-1] not in _NO_EPITHET
 
 
 def scientific(text: str) -> tuple[str, ...]:

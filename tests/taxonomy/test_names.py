@@ -61,3 +61,17 @@ def test_over_long_text_is_not_read_unless_a_name_is_as_long() -> None:
     assert Names(BIRDS).find("a" + "\u0301\u0316" * 500_000) is None  # hours, if it were normalised
     long = "Finch " * 100 + "Finch"
     assert Names(Taxonomy.flat([long, "Robin"])).find(long) == long
+
+
+def test_synonyms_say_which_genus_is_meant() -> None:
+    names = Names(Taxonomy({"columbine": ("columbine",)}, synonyms={"columbine": ("Aquilegia vulgaris",)}))
+    for said in ("Columbine (Aquilegia)", "Columbine, Aquilegia vulgaris", "columbine (aquilegia)"):
+        assert names.find(said) == "columbine"
+    for said in ("Columbine (Petunia)", "Columbine, Petunia hybrida", "Columbine (Aquilegia or not)"):
+        assert names.find(said) is None
+
+
+def test_a_plural_kind_is_not_the_kind_of_another_branch() -> None:
+    names = Names(Taxonomy({"Beagle": ("Dogs", "Beagle"), "Bengal": ("Cats", "Bengal")}, root="pet"))
+    assert [names.find(said) for said in ("Beagle dogs", "Bengal cats")] == ["Beagle", "Bengal"]
+    assert [names.find(said) for said in ("Beagle cats", "Beagle cat", "Bengal dogs")] == [None] * 3

@@ -52,7 +52,7 @@ def variants(kind: str, names: list[str]) -> Iterator[tuple[str, str, str]]:
             genera = {other.lower() for other in names}
             if scientific.split()[0].lower() not in genera and name not in LATIN_LABELS:  # no hibiscus is a cactus
                 yield "scientific names", name, f"{name} ({scientific})"
-                if "," not in name:
+                if "," not in name and not kind.startswith(("aircraft", "car")):
                     yield "scientific names after a comma", name, f"{name}, {scientific}"
                     yield "scientific names after a comma", name, f"{scientific}, {name}"
     for change, title in ((say.without_body, "bodies"), (say.without_maker(MAKERS), "makers")):
@@ -84,7 +84,11 @@ def test_every_name_of_one_world_is_foreign_in_another() -> None:
         foreign = {name for other, listed in ALL.items() if other != kind for name in listed} - {*own}
         for name in foreign:
             node = names.find_misspelt(name)
-            assert node is None or letters_of(name) & letters_of(node) or node.endswith(f" {name}"), (name, node)
+            assert node is None or letters_of(name) & letters_of(node) or one_ends(name, node), (name, node)
+
+
+def one_ends(name: str, node: str) -> bool:
+    return node.endswith(f" {name}") or name.endswith(f" {node}")
 
 
 def letters_of(name: str) -> set[str]:
@@ -190,6 +194,9 @@ def test_a_tree_of_makes_models_and_years() -> None:
         (["columbine", "petunia"], "Columbine (Petunia)", None),
         (["Blue Jay", "Green Jay"], "Blue Jay, Cyanocitta cristata", "Blue Jay"),
         (["Blue Jay", "Green Jay"], "Blue Jay, Gray jay", None),
+        (["Blue Jay", "Green Jay"], "Blue Jay, Canada warbler", None),
+        (["Pizza", "Pho"], "Pizza, Chicken quesadilla", None),
+        (["columbine", "rose"], "Columbine (Petunia)", None),  # a second flower
         (["Blue Jay", "Green Jay"], "Blue Jay, Green jay", None),
         (["BMW M3 Coupe 2012", "Saab 2000"], "BMW M3 Coupe from 2012", "BMW M3 Coupe 2012"),
         (["BMW M3 Coupe 2012", "Saab 2000"], "Saab from 2000", None),
@@ -325,20 +332,6 @@ def test_a_taxonomy_says_who_built_what() -> None:
         ("Embraer XX-2", "XX-2"),
     ):
         assert names.find(said) == node
-
-
-def test_synonyms_say_which_genus_is_meant() -> None:
-    names = Names(Taxonomy({"columbine": ("columbine",)}, synonyms={"columbine": ("Aquilegia vulgaris",)}))
-    for said in ("Columbine (Aquilegia)", "Columbine, Aquilegia vulgaris", "columbine (aquilegia)"):
-        assert names.find(said) == "columbine"
-    for said in ("Columbine (Petunia)", "Columbine, Petunia hybrida", "Columbine (Aquilegia or not)"):
-        assert names.find(said) is None
-
-
-def test_a_plural_kind_is_not_the_kind_of_another_branch() -> None:
-    names = Names(Taxonomy({"Beagle": ("Dogs", "Beagle"), "Bengal": ("Cats", "Bengal")}, root="pet"))
-    assert [names.find(said) for said in ("Beagle dogs", "Bengal cats")] == ["Beagle", "Bengal"]
-    assert [names.find(said) for said in ("Beagle cats", "Beagle cat", "Bengal dogs")] == [None] * 3
 
 
 def test_an_answer_takes_a_fraction_of_a_millisecond() -> None:
