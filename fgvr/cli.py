@@ -151,10 +151,10 @@ class FGVRCLI(LightningCLI):
             say_if_ctrl_c_is_ignored()
             if _leads():
                 self.stack.callback(claim(self.run).release)
-                self.stack.push(partial(self._leave_nothing, Traces(self.run)))
             self.start = choose_start(self.run, self.fingerprint)
             if _leads():
                 set_later_aside(self.run, self.start)
+                self.stack.push(partial(self._leave_nothing, Traces(self.run)))
 
     def instantiate_classes(self) -> None:
         # as lightning's own, which calls a method that jsonargparse has renamed and warns about
@@ -283,9 +283,9 @@ class FGVRCLI(LightningCLI):
     def _leave_nothing(
         self, traces: Traces, kind: type[BaseException] | None, stop: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """A run that is refused before its first step takes away what it has written."""
+        """A run that is refused before its first step and its first evaluation takes away what it has written."""
         trainer, began = getattr(self, "trainer", None), self.start.manifest.step if self.start.manifest else 0
-        refused = isinstance(stop, UserError | MisconfigurationException)
+        refused = isinstance(stop, UserError | MisconfigurationException) and not self.figures.figures
         if refused and not self.start.complete and (trainer is None or trainer.global_step <= began):
             traces.undo()
 

@@ -24,6 +24,12 @@ settings.load_profile("fgvr")
 
 NAMES = ("Azure Finch", "Amber Finch", "Crimson-browed Heron", "Jade Owl")
 QUESTION = "What is shown in this photo?"
+LONG = {"test_readme.py", "test_main.py", "test_cli.py", "test_export.py", "test_model_card.py", "test_grpo.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs come first: else one process is left with them at the end while the other has nothing to do."""
+    items.sort(key=lambda item: item.path.parent.name != "integration" and item.path.name not in LONG)
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,7 @@ NEEDY: dict[str, dict[str, Any]] = {
     "frozen": {"policy": {"freeze": ["vision", "projector"]}},
     "reference": {"kl": {"coefficient": 0.1}},
 }
+VARIANTS = ["adapters", *(pytest.param(name, marks=pytest.mark.slow) for name in ("frozen", "reference"))]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,9 @@ def goes_on(config: Path, run: Path, expected: dict[str, Any]) -> None:
     assert same_weights(read_checkpoint(last), expected)
 
 
-@pytest.mark.parametrize("variant", NEEDY)
+@pytest.mark.parametrize(
+    "variant", [name if name == "adapters" else pytest.param(name, marks=pytest.mark.slow) for name in NEEDY]
+)
 def test_a_run_goes_on_bit_for_bit_when_the_one_it_began_from_is_gone(folder: Path, variant: str) -> None:
     config, expected = whole_and_killed(folder, NEEDY[variant])
     run = folder / "sft-killed"
@@ -68,6 +71,7 @@ def test_a_run_goes_on_bit_for_bit_when_the_one_it_began_from_is_gone(folder: Pa
     assert [*(run / "base").iterdir()] == [base]
 
 
+@pytest.mark.slow
 def test_one_that_trains_every_weight_keeps_nothing_and_goes_on_all_the_same(folder: Path) -> None:
     config, expected = whole_and_killed(folder, {})
     shutil.rmtree(folder / "sft")
@@ -75,6 +79,7 @@ def test_one_that_trains_every_weight_keeps_nothing_and_goes_on_all_the_same(fol
     assert not (folder / "sft-killed/base").exists()
 
 
+@pytest.mark.slow
 def test_the_run_may_move_be_evaluated_and_be_begun_from(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from rl_run import ends, grpo_config, sft_config, start
 from toy_run import same_weights
 
@@ -16,6 +17,7 @@ def last(run: Path) -> dict[str, object]:
     return read_checkpoint(checkpoints_in(run / "checkpoints")[-1])
 
 
+@pytest.mark.slow
 def test_supervised_and_reinforced_they_end_alike(tmp_path: Path) -> None:
     ends(start(sft_config(tmp_path), tmp_path / "sft", *STRICT))
     changes = {"updates": 2, "kl": {"coefficient": 0.1}, "entropy_coefficient": 0.01, "max_start_failures": 1.0}

@@ -82,6 +82,7 @@ def assert_tied(checkpoint: dict[str, Any]) -> None:
     assert torch.equal(state[HEAD], state[EMBEDDINGS])
 
 
+@pytest.mark.slow
 def test_tied_weights_are_one_from_the_first_step_to_the_export(tmp_path: Path) -> None:
     config, whole, killed = sft(tmp_path), tmp_path / "sft", tmp_path / "killed"
     whole.mkdir()

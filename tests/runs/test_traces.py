@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rl_run import sft_config
+from rl_run import grpo_config, json_rows, sft_config
 
 from fgvr.__main__ import main
 from fgvr.runs.folder import RunFolder
@@ -68,3 +68,22 @@ def test_a_run_that_took_a_step_keeps_what_it_wrote(config: Path, capsys: Any):
     assert "got 'seen/a/b'" in capsys.readouterr().err
     assert (kept / "config.yaml").exists()
     assert list((kept / "tensorboard").iterdir())
+
+
+def test_a_run_refused_as_it_goes_back_keeps_the_checkpoints_it_set_aside(config: Path):
+    back = config.parent / "back"
+    line = ["fit", "--config", str(config), "--run.dir", str(back), "--run.save_every", "1"]
+    assert main([*line, "--trainer.max_steps", "3"]) == 0
+    first = min((back / "checkpoints").glob("step-*"))
+    going_back = ("--run.resume", str(first), "--run.allow_changed", "[config]")
+    assert main([*line, "--trainer.max_steps", "4", *going_back, "--run.best", "seen/exakt"]) == 2
+    assert len(list((back / "checkpoints").glob("set-aside*/step-*"))) == 2
+
+
+def test_what_was_evaluated_before_a_refusal_stays_to_be_looked_at(config: Path, capsys: Any):
+    folder, taught = config.parent, config.parent / "hardly-taught"
+    assert main(["fit", "--config", str(config), "--run.dir", str(taught), "--trainer.max_steps", "1"]) == 0
+    start = ("--model.init_args.policy.backbone.init_args.run", str(taught))
+    assert main(["fit", "--config", str(grpo_config(folder, "rl")), *start]) == 2
+    assert "Most replies of the start must be of the form" in capsys.readouterr().err
+    assert json_rows(folder / "rl/answers.jsonl")
