@@ -46,13 +46,23 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Partner:
+    """Another sample's photos that stand beside an example's: encoded images, and whose they are."""
+
+    images: tuple[bytes, ...]
+    uid: str
+    label: str
+
+
+@dataclass(frozen=True)
 class Example:
     """One labelled sample as it is stored in a shard: encoded images, label and its path in the taxonomy.
 
-    `images[0]` is the photo itself; further images (a positive, a negative, more views) follow it.
+    `images[0]` is the photo itself; further views of it follow.
     `path` runs from the coarsest rank to the label itself. `cohort` says on which side of the class split the label
     stands ("seen" | "unseen", "base" | "novel"). `extra` holds per-task fields (response, options). A photo that nobody
-    has labelled has the empty label, path and cohort.
+    has labelled has the empty label, path and cohort. In a triplet (Fine-R1, section 4.2) the example is the anchor,
+    `positive` another sample of its class, `negative` one of a class that looks like it.
     """
 
     uid: str
@@ -63,6 +73,8 @@ class Example:
     cohort: str
     dataset: str
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
+    positive: Partner | None = None
+    negative: Partner | None = None
 
 
 @dataclass(frozen=True)
