@@ -106,9 +106,10 @@ def of_length_one(
 ) -> Float[Tensor, "*_ D"]:
     """x over its length: an RMS norm without the factor sqrt(D) and the gain, which whoever reads it takes in.
 
-    `floor` is sqrt(D * eps), so that a vector of zeros stays one. The result is rounded to `dtype`.
+    `floor` is sqrt(D * eps), so that a vector of zeros stays one; in its precision the length is measured. The result
+    is rounded to `dtype`.
     """
-    lengths = torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor)
+    lengths = torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=floor.dtype), floor)
     return torch.div(x, lengths, out=torch.empty_like(x, dtype=dtype or x.dtype))
 
 

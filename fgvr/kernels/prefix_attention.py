@@ -98,27 +98,29 @@ class SplitPrefix(AttentionPlan):
         self.exact = width == full and bool((self.back == torch.arange(full, device=segments.device)).all())
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        prompt = slice(0, self.prompt)
-        own = masked_attention(query[:, :, prompt], key[:, :, prompt], value[:, :, prompt], None, scale)
+        # not slices, each of whose gradients is as large as the whole
+        (query, asking), (key, own_keys), (value, own_values) = (self._parted(x) for x in (query, key, value))
+        own = masked_attention(query, key, value, None, scale)
         if not self.groups:
             return self._in_row(own)
-        asking = self._completions(query)  # [R*G H C D]
-        keys, values = (self._after_prompt(x) for x in (key, value))  # [R*G K P+C D]
-        answers = masked_attention(asking, keys, values, self.mask, scale)
+        keys, values = self._after_prompt(key, own_keys), self._after_prompt(value, own_values)  # [R*G K P+C D]
+        answers = masked_attention(self._by_completion(asking), keys, values, self.mask, scale)
         answers = answers.unflatten(0, (-1, self.groups)).transpose(1, 2).flatten(2, 3)  # [R H G*C D]
         return self._in_row(torch.cat([own, answers], 2))
 
-    def _completions(self, x: Tensor) -> Tensor:
-        heads, width = x.shape[1], x.shape[3]
+    def _parted(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is of the prompts [R H P D], and of the completions [R H G*C D]."""
+        prompt, rest = x.split([self.prompt, x.shape[2] - self.prompt], 2)
         if self.exact:
-            picked = x[:, :, self.prompt :]
-        else:
-            picked = x.gather(2, self.places[:, None, :, None].expand(-1, heads, -1, width))
-        return picked.unflatten(2, (self.groups, self.longest)).transpose(1, 2).flatten(0, 1)
+            return prompt, rest
+        return prompt, x.gather(2, self.places[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
 
-    def _after_prompt(self, x: Tensor) -> Tensor:
-        shared = x[:, None, :, : self.prompt].expand(-1, self.groups, -1, -1, -1).flatten(0, 1)
-        return torch.cat([shared, self._completions(x)], 2)
+    def _by_completion(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.groups, self.longest)).transpose(1, 2).flatten(0, 1)  # [R*G H C D]
+
+    def _after_prompt(self, prompt: Tensor, own: Tensor) -> Tensor:
+        shared = prompt[:, None].expand(-1, self.groups, -1, -1, -1).flatten(0, 1)
+        return torch.cat([shared, self._by_completion(own)], 2)
 
     def _in_row(self, out: Tensor) -> Tensor:
         if self.exact:

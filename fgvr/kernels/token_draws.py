@@ -1,4 +1,4 @@
-"""Drawing tokens by the inverse of their cumulative distribution, in double precision.
+"""Drawing tokens by the inverse of their cumulative distribution, in double precision or finer.
 
 Shape legend: M rows, V vocabulary, K draws from a row, C tokens of a span.
 """
@@ -11,25 +11,29 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 SPAN = 128
+ONE = 2.0**62  # what a probability of 1 is as a whole number: a sum that is a little above 1 still fits 64 bits
 
 
 def draw_tokens(
-    probabilities: Float[Tensor, "M V"], chance: Float[Tensor, "M K"]
+    probabilities: Float[Tensor, "M V"], chance: Float[Tensor, "M K"], sums: torch.dtype | None = None
 ) -> tuple[Int[Tensor, "M K"], Float[Tensor, "M K"]]:
     """The tokens at which the cumulative probability of each row passes `chance`, in [0, 1), and their probabilities.
 
     A token of probability 0 is never drawn. First the span of tokens is found and then the token in it, so that only
-    spans are added up in double precision.
+    spans are added up over the whole vocabulary. `sums` are float64 on a CPU and int64 on a GPU, which adds up whole
+    numbers exactly but floats along a row in no fixed order; deterministic runs may not do that.
     """
     rows, vocabulary = probabilities.shape
-    whole = F.pad(probabilities, (0, -vocabulary % SPAN)) if vocabulary % SPAN else probabilities
+    sums = sums or (torch.long if probabilities.is_cuda else torch.float64)
+    shares = (probabilities * ONE).long() if sums == torch.long else probabilities
+    whole = F.pad(shares, (0, -vocabulary % SPAN)) if vocabulary % SPAN else shares
     spans = whole.view(rows, -1, SPAN)
-    upto = spans.sum(-1, dtype=torch.float64).cumsum_(-1)  # [M V/C]
-    below = chance * upto[:, -1:]
+    upto = spans.sum(-1, dtype=sums).cumsum_(-1)  # [M V/C]
+    below = (chance * upto[:, -1:]).to(sums)
     at = _first_above(upto, below)
     before = F.pad(upto, (1, 0)).gather(1, at)
     inside = spans.gather(1, at[..., None].expand(-1, -1, SPAN))  # [M K C]
-    within = _first_above(inside.cumsum(-1, dtype=torch.float64), (below - before)[..., None])
+    within = _first_above(inside.cumsum(-1, dtype=sums), (below - before)[..., None])
     # NaN leads past the last token: what follows must still be a token's number
     tokens = (at * SPAN + within[..., 0]).clamp_(max=vocabulary - 1)
     return tokens, probabilities.gather(1, tokens)
@@ -46,5 +50,6 @@ def draw_tokens_reference(
 
 def _first_above(upto: Tensor, value: Tensor) -> Tensor:
     """Where sums that rise along the last axis first pass the values, which rounding must not lift to the last sum."""
-    below = torch.minimum(value, upto[..., -1:] * (1 - 2**-52))
-    return torch.searchsorted(upto, below, right=True).clamp_(max=upto.shape[-1] - 1)
+    last = upto[..., -1:]
+    highest = last * (1 - 2**-52) if upto.is_floating_point() else last - 1
+    return torch.searchsorted(upto, torch.minimum(value, highest), right=True).clamp_(max=upto.shape[-1] - 1)

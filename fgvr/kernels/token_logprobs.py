@@ -204,15 +204,16 @@ class _TokenLogprobs(torch.autograd.Function):
                     logits = _tile(h, w, None if bias is None else bias[tile], temperature)
                     logp = logits.sub_(log_total[at, None])
                     # d logp / d logits = onehot(target) - p;  d H / d logits = -p (log p + H)
-                    factor = g[:, None]
+                    factor = -g[:, None]
                     if spread:
                         finite = logp.clamp(min=-1e4)  # where p is 0 at any precision
-                        factor = factor + grad_entropy[at, None].to(dtype) * (finite + entropy[at, None])
-                    d_logits = logp.exp_().mul_(factor).neg_()
+                        factor = factor - grad_entropy[at, None].to(dtype) * (finite + entropy[at, None])
+                    d_logits = logp.exp_().mul_(factor)
                     inside, column = _in_tile(targets[at], c, len(w))
                     at_target = d_logits.gather(1, column) + torch.where(inside, g, 0.0)[:, None]
                     d_logits.scatter_(1, column, at_target)
-                    d_logits /= temperature
+                    if temperature != 1.0:
+                        d_logits /= temperature
                     if d_hidden is not None:
                         d_hidden[at] += d_logits @ w
                     if d_weight is not None:

@@ -105,14 +105,19 @@ class Decoder:
         return torch.mm(hidden, self.head, out_dtype=self.bias.dtype).mul_(1 / temperature).add_(self.bias)
 
     def _asked(self, layer: Layer, hidden: Tensor, turns: Tensor) -> Tensor:
-        normed = of_length_one(hidden, self.floor, self.dtype)
-        product = _product(normed, layer.asking, layer.asking_bias).to(hidden.dtype)
+        product = _product(of_length_one(hidden, self.floor, self.dtype), layer.asking, layer.asking_bias)
         asked = product.view(len(turns), -1, self.heads + 2 * self.key_heads, self.width)
-        turning = asked[:, :, : self.heads + self.key_heads]
+        given = asked[:, :, : self.heads + self.key_heads]
+        whole = given.dtype == hidden.dtype
+        turning = given if whole else torch.empty_like(given, dtype=hidden.dtype)
         if layer.gains is not None:
-            torch.mul(of_length_one(turning, self.head_floor), layer.gains, out=turning)
+            torch.mul(of_length_one(given, self.head_floor, hidden.dtype), layer.gains, out=turning)
+        elif not whole:
+            turning.copy_(given)
         turn_(turning, turns)
-        return asked.to(self.dtype)
+        if not whole:
+            given.copy_(turning)
+        return asked
 
     def _laid_out(self, layer: Any) -> Layer:
         attention, mlp = layer.self_attn, layer.mlp

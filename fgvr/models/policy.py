@@ -95,6 +95,7 @@ class Policy(nn.Module):
         if config.lora is not None:
             model = with_adapters(model, config.lora)
         self.model: Any = model
+        self._decoders: dict[torch.dtype | None, Decoder] | None = None  # by precision, while the weights stay
         self.train()  # a loaded model comes in evaluation mode, in which nothing is checkpointed
 
     @property
@@ -158,7 +159,17 @@ class Policy(nn.Module):
 
     def decoder(self) -> Decoder:
         """The language model as it is now, laid out for `write`; under autocast in its precision."""
-        return Decoder(self.base, self.suppressed)
+        if self._decoders is None:
+            return Decoder(self.base, self.suppressed)
+        kind = self.suppressed.device.type
+        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        if precision not in self._decoders:
+            self._decoders[precision] = Decoder(self.base, self.suppressed)
+        return self._decoders[precision]
+
+    def weights_stay(self, stay: bool) -> None:
+        """Says that no weight changes until the opposite is said: meanwhile all who ask share one decoder."""
+        self._decoders = {} if stay else None
 
     @torch.no_grad()
     def write(

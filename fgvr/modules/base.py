@@ -104,6 +104,8 @@ class PolicyModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Settles, before the model is built, what attention is computed with, and refuses what cannot be."""
+        if self.policy is not None:
+            self.policy.weights_stay(False)  # a validation that came to no end may have left it so
         config, trainer = self.policy_config, self.trainer
         attention, why = choose_attention(
             config.attention,
@@ -202,6 +204,15 @@ class PolicyModule(LightningModule):
         if self.logs_now:
             self.log_dict({"train/grad_norm": norm, "train/skipped_steps": self.skipped[0].float()})
             self.log("lr", rate, prog_bar=True)
+
+    def on_validation_start(self) -> None:
+        self.trained_policy.weights_stay(True)
+
+    def on_validation_end(self) -> None:
+        self.trained_policy.weights_stay(False)
+
+    on_test_start = on_predict_start = on_validation_start
+    on_test_end = on_predict_end = on_validation_end
 
     def validation_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> list[str]:
         """Greedy completions, one per example, for the callback that judges them."""

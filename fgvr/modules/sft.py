@@ -28,6 +28,7 @@ class SFT(PolicyModule):
         self._start_clock()
 
     def on_validation_end(self) -> None:
+        super().on_validation_end()
         self._start_clock()  # what validation took is no part of the training's speed
 
     def training_step(self, batch: SFTBatch, batch_idx: int) -> Tensor:

@@ -4,11 +4,18 @@ from typing import Any
 import pytest
 import torch
 from conftest import NAMES, tiny_backbone, tiny_policy
+from lightning.pytorch import Callback, Trainer
+from prompted import REPLIES, Prompts, Watched
+from scripted import Scripted
 from templates import THINKS, template_that_opens
 
+from fgvr.callbacks import RolloutGeneration
 from fgvr.errors import UserError
 from fgvr.models import LoRA, PixelBudget, PolicyConfig, Pretrained, TinyQwen, Trained
+from fgvr.models.decoder import Decoder
+from fgvr.models.sampling import Sampling
 from fgvr.modules import SFT
+from fgvr.rewards import Format
 
 PIXELS = PixelBudget(784, 7056)
 
@@ -127,3 +134,62 @@ def test_only_weights_that_know_something_are_worth_a_score(folder):
     assert SFT(PolicyConfig(Pretrained(str(folder)))).scores_start
     assert SFT(PolicyConfig(Trained("runs/another"))).scores_start
     assert not SFT(PolicyConfig(tiny_backbone())).scores_start
+
+
+class Evaluated(Prompts):
+    def val_dataloader(self):
+        return self.train_dataloader()
+
+    test_dataloader = predict_dataloader = val_dataloader
+
+
+class Asking(Callback):
+    """Asks for a decoder twice: within every evaluation's batches, pass by pass, and within training's."""
+
+    def __init__(self) -> None:
+        self.passes: list[list[tuple[Decoder, Decoder]]] = []
+        self.trained: list[tuple[Decoder, Decoder]] = []
+
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.passes.append([])
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        self.passes[-1].append((pl_module.trained_policy.decoder(), pl_module.trained_policy.decoder()))
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        self.trained.append((pl_module.trained_policy.decoder(), pl_module.trained_policy.decoder()))
+
+    on_test_start = on_predict_start = on_validation_start
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*logging interval.*")
+def test_a_pass_over_photos_lays_out_one_decoder_and_no_other_has_it():
+    sampling = Sampling(group_size=4, max_new_tokens=9)
+    module = Watched(PolicyConfig(tiny_backbone(), PIXELS), Format(), sampling=sampling, max_new_tokens=2)
+    module.configure_model()
+    module.trained_policy.weights_stay(True)  # as a pass leaves it that an error has ended
+    asking = Asking()
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_steps=2,
+        val_check_interval=1,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[RolloutGeneration(Scripted(REPLIES)), asking],
+    )
+    trainer.fit(module, datamodule=Evaluated())
+    trainer.validate(module, datamodule=Evaluated(), verbose=False)
+    trainer.test(module, datamodule=Evaluated(), verbose=False)
+    trainer.predict(module, datamodule=Evaluated())
+    assert len(asking.trained) == 2
+    assert all(one is not other for one, other in asking.trained)
+    assert [len(found) for found in asking.passes] == [3] * 5  # twice within the fit
+    by_pass = [{id(decoder) for pair in found for decoder in pair} for found in asking.passes]
+    assert [len(found) for found in by_pass] == [1] * 5
+    assert len(set.union(*by_pass)) == 5
+    assert module.trained_policy.decoder() is not module.trained_policy.decoder()
