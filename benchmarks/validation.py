@@ -1,6 +1,7 @@
 """Greedy answers to photos: the decoder against transformers' `generate`, in turns, on the same prompts and weights.
 
-Every answer is full: end tokens cannot be written. Run: python benchmarks/validation.py
+Every answer is full: end tokens cannot be written. What passes before the first token, reading photos and prompts, is
+the same work on both sides, and is shown for itself. Run: python benchmarks/validation.py
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import random
 import statistics
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
+from typing import Any
 
 from grpo_turns import TASK, Endless, Setting, example, quiet, write_model
 from jsonargparse import auto_cli
@@ -37,6 +41,9 @@ def generated(policy: Policy, batch: PromptBatch, tokens: int) -> list[list[int]
     return ids[:, batch.input_ids.shape[1] :].tolist()
 
 
+SIDES = {"decoder": decoded, "generate": generated}
+
+
 def batches(setting: Setting, policy: Policy, photos: int, at_a_time: int) -> list[PromptBatch]:
     processor = policy.processor
     encode, collate = PromptEncode(processor, TASK), PromptCollate(processor.padding_token, processor.image_token)
@@ -59,7 +66,7 @@ def main(
     threads: int = 2,
     json: Path | None = None,
 ) -> None:
-    """Prints seconds for all photos, medians, and their ratio.
+    """Prints seconds for all photos, medians, and how many times as long `generate` takes.
 
     Args:
         photos: to be answered.
@@ -79,21 +86,32 @@ def main(
         write_model(setting, Path(folder))
         backbone = Endless(folder)
         policy = Policy(PolicyConfig(backbone, setting.pixels), backbone.processor(setting.pixels)).eval()
-    asked = batches(setting, policy, photos, at_a_time)
-    seconds: dict[str, list[float]] = {"decoder": [], "generate": []}
-    for _ in range(rounds):
-        answers = {}
-        for name, answer in (("decoder", decoded), ("generate", generated)):
-            began = time.perf_counter()
-            answers[name] = [ids for batch in asked for ids in answer(policy, batch, tokens)]
-            seconds[name].append(time.perf_counter() - began)
-        if answers["decoder"] != answers["generate"]:
-            raise SystemExit("both sides must give the same answers, but theirs differ")
-    median = {name: statistics.median(taken) for name, taken in seconds.items()}
-    ratio = median["generate"] / median["decoder"]
-    print(f"{photos} photos: decoder {median['decoder']:.2f} s, generate {median['generate']:.2f} s, {ratio:.2f} x")
+    policy.weights_stay(True)  # as they do while a run validates
+    found = measure(policy, batches(setting, policy, photos, at_a_time), tokens, rounds)
+    first, whole, ratio = found["to first token"], found["whole"], found["ratio"]
+    for name in SIDES:
+        print(f"{photos} photos, {name}: {whole[name]:.3f} s, of which to the first token {first[name]:.3f} s")
+    print(f"{ratio['whole']:.2f} x in all, {ratio['after first token']:.2f} x after the first token")
     if json is not None:
-        json.write_text(dumps({"photos": photos, "seconds": seconds, "median": median, "ratio": ratio}, indent=1))
+        json.write_text(dumps({"photos": photos} | found, indent=1))
+
+
+def measure(policy: Policy, asked: Sequence[PromptBatch], tokens: int, rounds: int) -> dict[str, Any]:
+    """Medians of seconds for answers of one token and of all, the sides in turns, and what is left between them."""
+    seconds: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for _ in range(rounds + 1):  # the first is not counted
+        for count in (1, tokens):
+            answers = {}
+            for name, answer in SIDES.items():
+                began = time.perf_counter()
+                answers[name] = [ids for batch in asked for ids in answer(policy, batch, count)]
+                seconds[name, count].append(time.perf_counter() - began)
+            if answers["decoder"] != answers["generate"]:
+                raise SystemExit("both sides must give the same answers, but theirs differ")
+    first, whole = ({name: statistics.median(seconds[name, count][1:]) for name in SIDES} for count in (1, tokens))
+    after = {name: whole[name] - first[name] for name in SIDES}
+    ratio = {"whole": whole["generate"] / whole["decoder"], "after first token": after["generate"] / after["decoder"]}
+    return {"to first token": first, "whole": whole, "ratio": ratio}
 
 
 if __name__ == "__main__":
