@@ -153,7 +153,7 @@ class Asking(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.passes.append([])
 
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any, **__: Any) -> None:
         self.passes[-1].append((pl_module.trained_policy.decoder(), pl_module.trained_policy.decoder()))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
