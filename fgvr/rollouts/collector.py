@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fgvr.data.collate import without_negatives
 from fgvr.data.tasks import Task
 from fgvr.errors import UserError
 from fgvr.models import Policy
@@ -93,9 +94,11 @@ class Collector:
         return self._finish(policy)
 
     def _sample(self, policy: Policy, batch: PromptBatch) -> None:
+        if self.plan.negatives is None:
+            batch = without_negatives(batch)
         with self._timed("sync"):
             self.engine.sync(policy)
-        seeds = [key_of(self.seed, "rollout", batch.record.epoch, place) for place in batch.places]
+        seeds = [self._seed(batch, row) for row in range(len(batch.views))]
         try:
             with self._timed("sample"):
                 for group in self.engine.stream(policy, batch, self.sampling, seeds):
@@ -103,6 +106,11 @@ class Collector:
         except BaseException:
             self._scoring.drop()
             raise
+
+    def _seed(self, batch: PromptBatch, row: int) -> int:
+        """Of one prompt: an example's own is drawn for as if it had no partners."""
+        place, view = batch.places[batch.owners[row]], batch.views[row]
+        return key_of(self.seed, "rollout", batch.record.epoch, place, *([] if view == "anchor" else [view]))
 
     def _finish(self, policy: Policy) -> RolloutBatch:
         wanted = self._first_wanted()
