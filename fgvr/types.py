@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 B = TypeVar("B", bound="TensorBatch")
-View = Literal["anchor", "positive", "negative"]  # whose photo an example is asked about: its own, or a partner's
+Role = Literal["anchor", "positive", "negative"]  # whose photo an example is asked about: its own, or a partner's
 
 
 class Verdict(IntEnum):
@@ -177,7 +177,7 @@ class PromptBatch(TensorBatch):
     M-RoPE's (time, height, width), 0 on padding. `image_counts` says how many of the images belong to each prompt, and
     `places` where in the epoch's order each example stands (`record` names those that were quarantined besides).
     The first E rows are the examples' own; further ones ask the same about their positives, then their negatives:
-    `owners` has each row's example, `views` whose photo it shows. Left out, there are no further ones.
+    `owners` has each row's example, `roles` whose photo it shows. Left out, there are no further ones.
     """
 
     examples: list[Example]
@@ -190,21 +190,21 @@ class PromptBatch(TensorBatch):
     places: tuple[int, ...]
     record: ReadRecord
     owners: tuple[int, ...] = ()
-    views: tuple[View, ...] = ()
+    roles: tuple[Role, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.views:
-            for name, rows in (("owners", range(len(self.examples))), ("views", ["anchor"] * len(self.examples))):
+        if not self.roles:
+            for name, rows in (("owners", range(len(self.examples))), ("roles", ["anchor"] * len(self.examples))):
                 object.__setattr__(self, name, tuple(rows))
 
-    def rows_of(self, number: int) -> dict[View, int]:
+    def rows_of(self, number: int) -> dict[Role, int]:
         """The rows of one example, the anchor's first."""
-        return {self.views[row]: row for row, owner in enumerate(self.owners) if owner == number}
+        return {self.roles[row]: row for row, owner in enumerate(self.owners) if owner == number}
 
     def prompt(self, row: int) -> EncodedPrompt:
         """One prompt without its padding, with the patches of its own images. Raises IndexError for a row not there."""
-        if not 0 <= row < len(self.views):
-            raise IndexError(f"a batch of {len(self.views)} prompts has no row {row}")
+        if not 0 <= row < len(self.roles):
+            raise IndexError(f"a batch of {len(self.roles)} prompts has no row {row}")
         kept = self.attention_mask[row].bool()
         first = sum(self.image_counts[:row])
         grids, last = self.images.grid_thw, first + self.image_counts[row]
@@ -259,7 +259,7 @@ class RolloutGroup:
     negative: ReadPrompt | None = None
     from_positive: int = 0
 
-    def view_of(self, number: int) -> View:
+    def role_of(self, number: int) -> Role:
         """Which photo a completion, counted from 0, was sampled from."""
         return "positive" if number >= len(self.completions) - self.from_positive else "anchor"
 

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from fgvr.callbacks.sample_log import RowLog
 from fgvr.callbacks.showing import drop_later_pictures, show, view_of
 from fgvr.callbacks.steps import passes
+from fgvr.data.collate import partners_of
 from fgvr.data.images import View
 from fgvr.errors import UserError
 from fgvr.pictures.cards import group_card
@@ -74,7 +75,8 @@ class SampleLogging(Callback):
 def completion_rows(group: ScoredGroup) -> Iterator[dict[str, Any]]:
     """One row per completion, fit for JSON; a reward that could not be had, and the answer of none, are null.
 
-    `place` is the example's position in the epoch's order, `length` in tokens. The callback adds the batch (`epoch`,
+    `place` is the example's position in the epoch's order, `photo` whose photo the completion is about, `length` in
+    tokens. An example's partners are named by uid, as `positive` and `negative`. The callback adds the batch (`epoch`,
     `step`), the optimiser steps done after it, and whether it learned from the completion; where it did not, because
     others are to be sampled besides, what it kept is written once more with the batch that does.
     """
@@ -93,9 +95,10 @@ def completion_rows(group: ScoredGroup) -> Iterator[dict[str, Any]]:
             "rewards": {name: _number(values[n]) for name, values in components.items()},
             "reward": _number(reward),
             "advantage": _number(advantage),
+            "photo": rollout.role_of(n),
             "length": len(completion.ids),
             "truncated": completion.truncated,
-        }
+        } | {role: partner.uid for role, partner in partners_of(rollout.example).items()}
 
 
 def show_groups(trainer: Trainer, groups: Sequence[ScoredGroup], view: View) -> None:

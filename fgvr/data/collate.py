@@ -28,8 +28,8 @@ from fgvr.types import (
     Partner,
     PromptBatch,
     ReadRecord,
+    Role,
     SFTBatch,
-    View,
 )
 
 
@@ -197,7 +197,7 @@ class PromptEncode:
 class TripletEncode:
     """The same question about an example's photo and about those of its partners, each with a grid of its own.
 
-    An example without a partner has no prompt of that view. What the task draws is drawn once. Raises SampleError, with
+    An example without a partner has no prompt of that role. What the task draws is drawn once. Raises SampleError, with
     the uid of the photo that is to blame, as `PromptEncode` does.
     """
 
@@ -205,29 +205,29 @@ class TripletEncode:
     task: Task
     max_tokens: int | None = None
 
-    def __call__(self, example: Example, rng: random.Random) -> tuple[Example, dict[View, EncodedPrompt]]:
+    def __call__(self, example: Example, rng: random.Random) -> tuple[Example, dict[Role, EncodedPrompt]]:
         encode = PromptEncode(self.processor, self.task, self.max_tokens)
         example = self.task.prepare(example, rng)
         drawn = rng.getstate()
-        prompts: dict[View, EncodedPrompt] = {"anchor": encode.asked(example, rng)}
-        for view, partner in partners_of(example).items():
+        prompts: dict[Role, EncodedPrompt] = {"anchor": encode.asked(example, rng)}
+        for role, partner in partners_of(example).items():
             again = random.Random()
             again.setstate(drawn)
-            prompts[view] = encode.asked(replace(example, uid=partner.uid, images=partner.images), again)
+            prompts[role] = encode.asked(replace(example, uid=partner.uid, images=partner.images), again)
         return example, prompts
 
 
-def partners_of(example: Example) -> dict[View, Partner]:
+def partners_of(example: Example) -> dict[Role, Partner]:
     """The partners that an example has, the positive first."""
-    partners: dict[View, Partner | None] = {"positive": example.positive, "negative": example.negative}
-    return {view: partner for view, partner in partners.items() if partner is not None}
+    partners: dict[Role, Partner | None] = {"positive": example.positive, "negative": example.negative}
+    return {role: partner for role, partner in partners.items() if partner is not None}
 
 
 @dataclass(frozen=True)
 class PromptCollate:
     """Prompts padded on the left, so that every completion starts in the same column.
 
-    An item has the prompt about its example's photo, or one for each view. Raises ValueError unless there is one item
+    An item has the prompt about its example's photo, or one for each role. Raises ValueError unless there is one item
     for each sample of the record that was not quarantined.
     """
 
@@ -235,11 +235,11 @@ class PromptCollate:
     image_token: int
 
     def __call__(
-        self, items: Sequence[tuple[Example, EncodedPrompt | dict[View, EncodedPrompt]]], record: ReadRecord
+        self, items: Sequence[tuple[Example, EncodedPrompt | dict[Role, EncodedPrompt]]], record: ReadRecord
     ) -> PromptBatch:
         examples = [example for example, _ in items]
-        by_view = [{"anchor": asked} if isinstance(asked, EncodedPrompt) else asked for _, asked in items]
-        rows = [(owner, view, own[view]) for view in get_args(View) for owner, own in enumerate(by_view) if view in own]
+        by_role = [{"anchor": asked} if isinstance(asked, EncodedPrompt) else asked for _, asked in items]
+        rows = [(owner, role, own[role]) for role in get_args(Role) for owner, own in enumerate(by_role) if role in own]
         prompts = [prompt for _, _, prompt in rows]
         width = max((len(prompt.input_ids) for prompt in prompts), default=0)
         input_ids = torch.full((len(rows), width), self.padding_token)
@@ -265,17 +265,17 @@ class PromptCollate:
             places_of(examples, record),
             record,
             tuple(owner for owner, _, _ in rows),
-            tuple(view for _, view, _ in rows),
+            tuple(role for _, role, _ in rows),
         )
 
 
 def without_negatives(batch: PromptBatch) -> PromptBatch:
     """The rows that are answered; the negatives' stand behind them."""
-    rows = sum(view != "negative" for view in batch.views)
+    rows = sum(role != "negative" for role in batch.roles)
     grids = batch.images.grid_thw[: sum(batch.image_counts[:rows])]
     patches = batch.images.patches[: int(grids.prod(-1).sum())]
     tensors = {name: getattr(batch, name)[:rows] for name in ("input_ids", "attention_mask", "image_tokens")}
-    tuples = {name: getattr(batch, name)[:rows] for name in ("image_counts", "owners", "views")}
+    tuples = {name: getattr(batch, name)[:rows] for name in ("image_counts", "owners", "roles")}
     return replace(batch, positions=batch.positions[:, :rows], images=ImageInputs(patches, grids), **tensors, **tuples)
 
 

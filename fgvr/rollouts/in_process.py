@@ -14,7 +14,7 @@ from fgvr.models.decoder import Decoder
 from fgvr.models.sampling import Sampling
 from fgvr.models.writing import Written
 from fgvr.rollouts.engine import RolloutEngine
-from fgvr.types import Completion, ImageFeatures, PromptBatch, ReadPrompt, RolloutGroup, View
+from fgvr.types import Completion, ImageFeatures, PromptBatch, ReadPrompt, Role, RolloutGroup
 
 
 class InProcess(RolloutEngine):
@@ -45,8 +45,8 @@ class InProcess(RolloutEngine):
         self, policy: Policy, batch: PromptBatch, sampling: Sampling, seeds: Sequence[int]
     ) -> Iterator[tuple[int, RolloutGroup]]:
         """Each example's number in the batch with its group, soon after the last of its completions has ended."""
-        if len(seeds) != len(batch.views):
-            raise ValueError(f"every prompt needs its seed, got {len(seeds)} for {len(batch.views)} prompts")
+        if len(seeds) != len(batch.roles):
+            raise ValueError(f"every prompt needs its seed, got {len(seeds)} for {len(batch.roles)} prompts")
         if not seeds:
             return
         at_a_time = max(1, self.max_rows // sampling.group_size)
@@ -68,7 +68,7 @@ class _Sheet:
         self, policy: Policy, decoder: Decoder, batch: PromptBatch, numbers: Sequence[int], sampling: Sampling
     ) -> None:
         self.policy, self.decoder, self.batch, self.sampling = policy, decoder, batch, sampling
-        self.rows = {number: batch.rows_of(number) for number in numbers}
+        self.rows = {number: _needed(batch.rows_of(number), sampling) for number in numbers}
         self.counts = {number: _counts(rows, sampling) for number, rows in self.rows.items()}
         self.prompts = {row: batch.prompt(row) for rows in self.rows.values() for row in rows.values()}
         self.features = self._read()
@@ -76,7 +76,7 @@ class _Sheet:
     def _read(self) -> dict[int, ImageFeatures]:
         """What the tower makes of each prompt's images, the negatives' too where that holds until the update."""
         answered = [
-            self.rows[number][view] for number, counts in self.counts.items() for view, count in counts.items() if count
+            self.rows[number][role] for number, counts in self.counts.items() for role, count in counts.items() if count
         ]
         read = sorted(self.prompts) if self.policy.fixed_features else sorted(answered)
         image = self.policy.processor.image_token
@@ -86,12 +86,12 @@ class _Sheet:
 
     def groups(self, seeds: Sequence[int]) -> Iterator[tuple[int, RolloutGroup]]:
         """Each group as soon as it is finished; `seeds` are those of the batch's rows."""
-        written: dict[int, dict[View, list[Completion]]] = {number: {} for number in self.rows}
+        written: dict[int, dict[Role, list[Completion]]] = {number: {} for number in self.rows}
         for count in sorted({count for counts in self.counts.values() for count in counts.values() if count}):
             asked = [
-                (number, view) for number, counts in self.counts.items() for view, own in counts.items() if own == count
+                (number, role) for number, counts in self.counts.items() for role, own in counts.items() if own == count
             ]
-            rows = [self.rows[number][view] for number, view in asked]
+            rows = [self.rows[number][role] for number, role in asked]
             for at, completions in self.policy.write(
                 self.decoder,
                 [self.prompts[row] for row in rows],
@@ -99,14 +99,14 @@ class _Sheet:
                 replace(self.sampling, group_size=count, positives=0),
                 [seeds[row] for row in rows],
             ):
-                number, view = asked[at]
-                written[number][view] = [_completion(self.policy, one) for one in completions]
+                number, role = asked[at]
+                written[number][role] = [_completion(self.policy, one) for one in completions]
                 if sum(map(len, written[number].values())) == self.sampling.group_size:
                     yield number, self._group(number, written[number])
 
-    def _group(self, number: int, written: Mapping[View, list[Completion]]) -> RolloutGroup:
+    def _group(self, number: int, written: Mapping[Role, list[Completion]]) -> RolloutGroup:
         rows, of_positive = self.rows[number], written.get("positive", [])
-        read: dict[View, ReadPrompt] = {view: self._carried(row) for view, row in rows.items()}
+        read: dict[Role, ReadPrompt] = {role: self._carried(row) for role, row in rows.items()}
         return RolloutGroup(
             self.batch.examples[number],
             self.batch.places[number],
@@ -122,7 +122,12 @@ class _Sheet:
         return ReadPrompt(self.prompts[row], self.features[row] if self.policy.fixed_features else None)
 
 
-def _counts(rows: Mapping[View, int], sampling: Sampling) -> dict[View, int]:
+def _needed(rows: Mapping[Role, int], sampling: Sampling) -> dict[Role, int]:
+    """Without the positive's where nothing is asked about it."""
+    return {role: row for role, row in rows.items() if role != "positive" or sampling.positives}
+
+
+def _counts(rows: Mapping[Role, int], sampling: Sampling) -> dict[Role, int]:
     """How many completions an example's prompts get; without a positive its own gets them all."""
     of_positive = sampling.positives if "positive" in rows else 0
     return {"anchor": sampling.group_size - of_positive, "positive": of_positive}

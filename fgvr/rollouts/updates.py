@@ -70,7 +70,7 @@ class _Learned:
     def rows(self, plan: UpdatePlan) -> list[_Row]:
         """What is computed, by the prompts it is packed behind; the order of the completions stays."""
         rollout = self.group.rollout
-        of_positive = [n for n in self.computed if plan.conditioning == "own" and rollout.view_of(n) == "positive"]
+        of_positive = [n for n in self.computed if plan.conditioning == "own" and rollout.role_of(n) == "positive"]
         rows = [(ReadPrompt(rollout.prompt, rollout.features), self.computed[: len(self.computed) - len(of_positive)])]
         if rollout.positive is not None:
             rows.append((rollout.positive, of_positive))
@@ -95,7 +95,7 @@ class _Learned:
     def sampled(self, number: int, plan: UpdatePlan) -> Tensor:
         """The engine's log-probs, NaN where the completion is packed behind another prompt."""
         logprobs = self.group.rollout.completions[number].logprobs
-        elsewhere = plan.conditioning == "anchor" and self.group.rollout.view_of(number) == "positive"
+        elsewhere = plan.conditioning == "anchor" and self.group.rollout.role_of(number) == "positive"
         return torch.full_like(logprobs, torch.nan) if elsewhere else logprobs
 
 
