@@ -218,7 +218,8 @@ def test_examples_without_a_partner_are_counted_and_answer_about_themselves():
     assert tapo.last_rollouts is not None
     (update,) = tapo.last_rollouts.updates
     (entry,) = update.micro_batches
-    assert entry.negative is not None and entry.compared is not None
+    assert entry.negative is not None
+    assert entry.compared is not None
     assert len(entry.rows.segments) == 5 + 3
     assert len(entry.negative.segments) == 3
     assert int(entry.compared.sum()) == len(entry.negative.target_ids) < len(entry.compared)
@@ -253,8 +254,8 @@ def test_gamma_is_annealed_over_the_steps_of_the_run():
     tapo = module(Triplet(gamma=0.4, annealed_over=1.0))
     fit_triplets(tapo, REPLIES, max_steps=2)
     assert [step["triplets/gamma"] for step in tapo.logged] == pytest.approx([0.4, 0.2])  # 1 - 0/2, 1 - 1/2
+    tapo = module(Triplet(annealed_over=0.5), group_filter=GroupFilter())
     with pytest.raises(UserError, match=r"set trainer\.max_steps"):
-        tapo = module(Triplet(annealed_over=0.5), group_filter=GroupFilter())
         fit_triplets(tapo, REPLIES, max_steps=-1, max_epochs=1)
 
 

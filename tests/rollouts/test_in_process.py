@@ -204,7 +204,8 @@ def test_answers_about_three_photos_have_the_log_probs_of_separate_plain_forward
         found = [policy.completion_logprobs(rows)[0] for rows in (entry.rows, entry.negative)]
     own, behind = [], []
     for group in groups:
-        assert group.positive is not None and group.negative is not None
+        assert group.positive is not None
+        assert group.negative is not None
         assert (group.negative.features is not None) == ("freeze" in options)
         for n, completion in enumerate(group.completions):
             moved = conditioning == "own" and group.role_of(n) == "positive"
