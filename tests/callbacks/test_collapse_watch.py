@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from conftest import tiny_backbone
 from prompted import REPLIES
-from toy_triplets import WatchedTAPO, fit_triplets
+from triplet_rollouts import WatchedTAPO, fit_triplets
 
 from fgvr.callbacks import CollapseWatch
 from fgvr.callbacks.collapse_watch import WATCHED

@@ -7,7 +7,7 @@ from conftest import tiny_backbone
 from lightning.pytorch.strategies import DDPStrategy
 from prompted import REPLIES, Watched
 from scripted import RIGHT, WRONG
-from toy_triplets import Triplets, WatchedTAPO, fit_triplets
+from triplet_rollouts import Triplets, WatchedTAPO, fit_triplets
 
 from fgvr.errors import UserError
 from fgvr.kernels.group_packing import one_row_per_completion

@@ -2,7 +2,7 @@ import pytest
 import torch
 from conftest import prompt_batch, tiny_policy
 from templates import THINKS, processor_that_opens
-from toy_triplets import triplet_batch
+from triplet_rollouts import triplet_batch
 
 from fgvr.data.collate import without_negatives
 from fgvr.errors import UserError
