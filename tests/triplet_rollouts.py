@@ -48,8 +48,10 @@ def triplet_batch(
 class TripletBatches(Dataset):
     """`steps` batches of the same five triplets; each rank gets every `world`-th."""
 
-    def __init__(self, rank: int, world: int, steps: int, lacking: dict[int, Sequence[Role]]) -> None:
-        policy: Any = type("", (), {"processor": tiny_backbone().processor(PixelBudget(28 * 28, 84 * 84))})
+    def __init__(
+        self, rank: int, world: int, steps: int, lacking: dict[int, Sequence[Role]], family: str = "qwen2_5_vl"
+    ) -> None:
+        policy: Any = type("", (), {"processor": tiny_backbone(family).processor(PixelBudget(28 * 28, 84 * 84))})
         self.batches = [triplet_batch(policy, range(rank, 5, world), lacking, step) for step in range(steps)]
 
     def __len__(self) -> int:
@@ -60,14 +62,14 @@ class TripletBatches(Dataset):
 
 
 class Triplets(Prompts):
-    def __init__(self, lacking: dict[int, Sequence[Role]] | None = None) -> None:
+    def __init__(self, lacking: dict[int, Sequence[Role]] | None = None, family: str = "qwen2_5_vl") -> None:
         super().__init__()
-        self.lacking = lacking or {}
+        self.lacking, self.family = lacking or {}, family
 
     def train_dataloader(self):
         assert self.trainer is not None
         rank, world = self.trainer.global_rank, self.trainer.world_size
-        return DataLoader(TripletBatches(rank, world, self.steps, self.lacking), batch_size=None)
+        return DataLoader(TripletBatches(rank, world, self.steps, self.lacking, self.family), batch_size=None)
 
 
 class WatchedTAPO(TAPO):

@@ -206,7 +206,7 @@ def test_answers_about_three_photos_have_the_log_probs_of_separate_plain_forward
     for group in groups:
         assert group.positive is not None
         assert group.negative is not None
-        assert (group.negative.features is not None) == ("freeze" in options)
+        assert (group.negative.features is not None) == policy.fixed_features
         for n, completion in enumerate(group.completions):
             moved = conditioning == "own" and group.role_of(n) == "positive"
             own.append(plain_logprobs(policy, group.positive.prompt if moved else group.prompt, completion.ids))
