@@ -20,7 +20,7 @@ from fgvr.models import PixelBudget
 from fgvr.modules import TAPO
 from fgvr.types import EncodedPrompt, Example, Partner, PromptBatch, ReadRecord, Role
 
-WIDTHS = {"anchor": 84, "positive": 140, "negative": 56}  # in pixels: three grids
+WIDTHS = {"anchor": 56, "positive": 84, "negative": 28}  # in pixels: three grids
 
 
 def triplet(policy: Any, number: int, lacking: Sequence[Role] = ()) -> tuple[Example, dict[Role, EncodedPrompt]]:

@@ -185,7 +185,7 @@ def test_a_prompt_over_the_budget_is_refused_and_never_cut():
 
 def triple(label: str = NAMES[0]) -> Example:
     """Three photos of three sizes, those of the partners under uids of their own."""
-    anchor, positive, negative = example(label, 0, 84), example(label, 1, 140), example(NAMES[1], 2, 56)
+    anchor, positive, negative = example(label, 0, 56), example(label, 1, 84), example(NAMES[1], 2, 28)
     partners = [Partner(one.images, one.uid, one.label) for one in (positive, negative)]
     return replace(anchor, positive=partners[0], negative=partners[1])
 
@@ -208,8 +208,8 @@ def test_a_triplet_is_asked_the_same_about_three_photos(asked):
     texts = {processor.tokenizer.decode(p.input_ids[p.input_ids != processor.image_token]) for p in prompts.values()}
     assert len(texts) == 1
     sizes = [int((p.input_ids == processor.image_token).sum()) for p in prompts.values()]
-    assert sizes == [9, 15, 6]
-    for each, width in zip(prompts.values(), (84, 140, 56), strict=True):  # a grid and positions of its own
+    assert sizes == [6, 9, 3]
+    for each, width in zip(prompts.values(), (56, 84, 28), strict=True):  # a grid and positions of its own
         alone = processor.encode_prompt(asked.messages(kept, random.Random(3)), [photo(width)])
         assert torch.equal(each.images.grid_thw, alone.images.grid_thw)
         assert torch.equal(each.positions, alone.positions)
