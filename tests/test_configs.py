@@ -153,7 +153,7 @@ def test_the_second_stage_has_the_values_that_fine_r1s_code_ends_up_with(size: s
         f"{model}.optimizer.betas.0": 0.9, f"{model}.optimizer.betas.1": 0.999, f"{model}.optimizer.max_grad_norm": 1.0,
         f"{model}.sampling.group_size": 10, f"{model}.sampling.positives": 5, f"{model}.sampling.temperature": 1.0,
         f"{model}.sampling.max_new_tokens": 2048,
-        f"{model}.reward.terms.exact.weight": 0.9, f"{model}.reward.terms.format.weight": 0.1,
+        f"{model}.reward.init_args.terms.exact.weight": 0.9, f"{model}.reward.init_args.terms.format.weight": 0.1,
         f"{model}.advantage.baseline": "mean", f"{model}.advantage.scale": "sample", f"{model}.advantage.eps": 1e-6,
         f"{model}.clip.low": 0.2, f"{model}.clip.high": 0.28, f"{model}.clip.dual": 3.0, f"{model}.reduction": "token",
         f"{model}.group_filter.score": "exact", f"{model}.group_filter.low": 0.01, f"{model}.group_filter.high": 0.99,
