@@ -26,7 +26,7 @@ WIDTHS = {"anchor": 56, "positive": 84, "negative": 28}  # in pixels: three grid
 def triplet(policy: Any, number: int, lacking: Sequence[Role] = ()) -> tuple[Example, dict[Role, EncodedPrompt]]:
     """Example uN with its partners' prompts, less those that are `lacking`."""
     roles: tuple[Role, ...] = ("anchor", "positive", "negative")
-    prompts = {
+    prompts: dict[Role, EncodedPrompt] = {
         role: prompt(policy, seed=10 * number + place, width=WIDTHS[role] + 28 * (number % 2))
         for place, role in enumerate(roles)
         if role not in lacking

@@ -48,7 +48,7 @@ class Found:
         self.groups += 1
         self.without_positive += group.rollout.positive is None
         self.without_negative += group.rollout.negative is None
-        self.roles += [group.rollout.role_of(n) for n in range(len(group.rollout.completions))]
+        self.roles.extend(group.rollout.role_of(n) for n in range(len(group.rollout.completions)))
         self.cut_off += all(completion.truncated for completion in group.rollout.completions)
         self.names = list(group.components)
         components = torch.stack([group.rewards, *group.components.values()]).T.tolist()

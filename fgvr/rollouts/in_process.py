@@ -88,7 +88,7 @@ class _Sheet:
         """Each group as soon as it is finished; `seeds` are those of the batch's rows."""
         written: dict[int, dict[Role, list[Completion]]] = {number: {} for number in self.rows}
         for count in sorted({count for counts in self.counts.values() for count in counts.values() if count}):
-            asked = [
+            asked: list[tuple[int, Role]] = [
                 (number, role) for number, counts in self.counts.items() for role, own in counts.items() if own == count
             ]
             rows = [self.rows[number][role] for number, role in asked]

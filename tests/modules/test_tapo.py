@@ -94,7 +94,8 @@ def gradient(
     made.configure_model()  # here too, so that what is trained has somewhere to come back to
     trained = {f"policy.{name}" for name, _ in made.trained_policy.trainable()}
     data = Triplets(family=options.get("family", "qwen2_5_vl"))
-    state = fit_triplets(made, REPLIES, data=data, **{"max_steps": 1} | (fitting or {}))
+    fitting = {"max_steps": 1, "data": data} | (fitting or {})
+    state = fit_triplets(made, REPLIES, **fitting)
     return torch.cat([value.flatten() for name, value in state.items() if name in trained])
 
 
@@ -155,7 +156,7 @@ class OwnNegatives(Triplets):
     """Each example's negative is its own photo."""
 
     def train_dataloader(self):
-        loader = super().train_dataloader()
+        loader: Any = super().train_dataloader()
         for batch in loader.dataset.batches:
             for number in range(5):
                 rows = batch.rows_of(number)
