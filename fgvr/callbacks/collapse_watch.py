@@ -85,12 +85,7 @@ class CollapseWatch(Callback):
     def _means(self) -> tuple[dict[str, float], dict[str, float]]:
         """The figures over the first window and over the second."""
         rows = list(self._seen)
-        halves = rows[: self.window], rows[self.window :]
-        before, now = (
-            dict(zip(WATCHED, (sum(column) / self.window for column in zip(*half, strict=True)), strict=True))
-            for half in halves
-        )
-        return before, now
+        return _means_of(rows[: self.window]), _means_of(rows[self.window :])
 
     def _has_collapsed(self, clips: bool) -> bool:
         before, now = self._means()
@@ -116,3 +111,8 @@ class CollapseWatch(Callback):
             pl_module.gamma_scale = self.gamma_scale
             remedy = f"gamma is {self.gamma_scale:.4g} times what it was set to from here on"
         log.warning("at step %d %s; %s", trainer.global_step, signs, remedy)
+
+
+def _means_of(rows: list[list[float]]) -> dict[str, float]:
+    sums = map(sum, zip(*rows, strict=True))
+    return {name: total / len(rows) for name, total in zip(WATCHED, sums, strict=True)}
