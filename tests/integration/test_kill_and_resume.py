@@ -59,7 +59,9 @@ def check_every_sample_once(taken: list[dict[str, Any]], shards: Path) -> None:
         assert seen == Counter(every)
 
 
-@pytest.mark.parametrize("kills", [pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(1500)]), 2])
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("kills", [10, 2])
 def test_killed_at_random_the_run_ends_as_if_it_had_not_been(tmp_path: Path, kills: int):
     config = small_config(tmp_path)
     ends(start(config, tmp_path / "whole"))

@@ -109,6 +109,8 @@ def kill_at_random(config: Path, run: Path, kills: int) -> None:
     ends(start(config, run))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_at_any_moment_the_run_ends_as_if_it_had_not_been(folder: Path, whole: Path) -> None:
     config = config_of(folder, "filtered")
     with ThreadPoolExecutor() as pool:

@@ -1,0 +1,142 @@
+"""Runs of several configurations over several seeds, side by side, and what they ended with: one table of intervals.
+
+Every run is a real `fgvr fit` in a folder of its own, OUT/ARM/SEED; ended ones are kept, interrupted ones go on, so the
+same line finishes a study that was cut off. Each arm is one yaml and those laid over it. The first arm is what the
+others are compared with, seed by seed. Run: python benchmarks/aviary_study.py --config benchmarks/studies/tapo.yaml
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import auto_cli
+from rich.console import Console
+from rich.progress import Progress
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+# the 97.5 % quantile of Student's t with so many degrees of freedom: a two-sided interval of 95 %
+QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+STRETCH = 10  # points of a curve, at its beginning and at its end, of which the mean is shown
+
+
+@dataclass(frozen=True)
+class Run:
+    """One configuration with one seed."""
+
+    arm: str
+    seed: int
+    configs: tuple[Path, ...]
+    folder: Path
+
+    def finish(self) -> None:
+        """Starts it, or lets it go on, until it has ended. Raises SystemExit with its log's place when it fails."""
+        if (self.folder / "final_metrics.json").exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        line = [
+            sys.executable,
+            "-m",
+            "fgvr",
+            "fit",
+            *(part for file in self.configs for part in ("--config", str(file))),
+        ]
+        line += ["--seed_everything", str(self.seed), "--run.dir", str(self.folder)]
+        said = self.folder.with_suffix(".log")
+        with said.open("ab") as log:
+            ended = subprocess.run(line, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        if ended.returncode:
+            raise SystemExit(f"{self.arm} with seed {self.seed} ended with {ended.returncode}: see {said}")
+
+    def figures(self) -> dict[str, float]:
+        return json.loads((self.folder / "final_metrics.json").read_text())
+
+    def curve(self, name: str) -> tuple[float, float]:
+        """The mean of a logged figure over its first and over its last points; NaN where it was never logged."""
+        if not (self.folder / "tensorboard").is_dir():
+            return math.nan, math.nan
+        events = EventAccumulator(str(self.folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+        if name not in events.Tags()["scalars"]:
+            return math.nan, math.nan
+        points = [point.value for point in sorted(events.Scalars(name), key=lambda point: point.step)]
+        return statistics.fmean(points[:STRETCH]), statistics.fmean(points[-STRETCH:])
+
+
+def study(
+    arms: dict[str, list[Path]],
+    out: Path,
+    seeds: int = 5,
+    figures: Sequence[str] = ("seen/exact", "novel/exact", "unseen/exact", "unseen/family"),
+    curves: Sequence[str] = (),
+    together: int = 2,
+) -> None:
+    """Finishes every run and prints the table, which is kept as OUT/table.md beside all figures in OUT/figures.json.
+
+    Args:
+        arms: the yaml files of each arm, the first one complete, the others laid over it
+        out: the folder of the runs
+        seeds: runs of each arm, with the seeds 0, 1, 2 …
+        figures: what is shown of final_metrics.json
+        curves: what is shown of the training curves, at their beginning and at their end
+        together: runs side by side, each with one thread
+    """
+    if not 2 <= seeds <= len(QUANTILES) + 1:
+        raise SystemExit(f"an interval needs 2 to {len(QUANTILES) + 1} seeds, got {seeds}")
+    runs = {
+        name: [Run(name, seed, tuple(files), out / name / str(seed)) for seed in range(seeds)]
+        for name, files in arms.items()
+    }
+    waiting = [runs[name][seed] for seed in range(seeds) for name in arms]  # whole seeds first, should it be cut off
+    with Progress(console=Console(stderr=True)) as bar, ThreadPoolExecutor(together) as pool:
+        task = bar.add_task("runs", total=len(waiting))
+        for _ in pool.map(Run.finish, waiting):
+            bar.advance(task)
+    text = table(runs, figures, curves)
+    (out / "table.md").write_text(text)
+    kept = {name: [run.figures() for run in arm] for name, arm in runs.items()}
+    (out / "figures.json").write_text(json.dumps(kept, indent=1))
+    print(text)
+
+
+def table(runs: dict[str, list[Run]], figures: Sequence[str], curves: Sequence[str]) -> str:
+    """Means with 95 % intervals over the seeds; behind them each arm's difference from the first, seed by seed."""
+    first, *_ = runs
+    heads = ["arm", *figures, *(f"{name}, begin to end" for name in curves), "s"]
+    begun = [statistics.fmean(run.figures()[f"start/{name}"] for run in runs[first]) for name in figures]
+    rows = [heads, ["---"] * len(heads), ["start", *(f"{value:.3f}" for value in begun), *("" for _ in curves), ""]]
+    for name, arm in runs.items():
+        ended = [run.figures() for run in arm]
+        cells: list[str] = []
+        for figure in figures:
+            values = [entry[figure] for entry in ended]
+            cell = interval(values)
+            if name != first:
+                base = [run.figures()[figure] for run in runs[first]]
+                cell += f" ({interval([a - b for a, b in zip(values, base, strict=True)], sign='+')})"
+            cells.append(cell)
+        for curve in curves:
+            begin, end = zip(*(run.curve(curve) for run in arm), strict=True)
+            cells.append(
+                "-" if math.isnan(begin[0]) else f"{statistics.fmean(begin):.4f} to {statistics.fmean(end):.4f}"
+            )
+        seconds = statistics.fmean(entry["seconds"] for entry in ended)
+        rows.append([name, *cells, f"{seconds:.0f}"])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def interval(values: Sequence[float], sign: Any = "") -> str:
+    half = QUANTILES[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{statistics.fmean(values):{sign}.3f} ± {half:.3f}"
+
+
+if __name__ == "__main__":
+    auto_cli(study)
