@@ -123,6 +123,8 @@ def test_killed_at_any_moment_the_run_ends_as_if_it_had_not_been(folder: Path, w
     assert curves(folder / "chosen") == curves(whole)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_of_triplets_killed_at_any_moment_ends_as_if_it_had_not_been(folder: Path) -> None:
     kills = [{"class_path": "rl_run.Kill", "init_args": {"step": step, "moment": moment}} for moment, step in KILLS]
     config = tapo_config(folder, "triplets", *kills, triplet={"gamma": 0.5, "annealed_over": 0.8}, **FILTERED)
