@@ -128,7 +128,7 @@ def test_every_cut_gives_the_same_gradient(options):
 
 
 @pytest.mark.filterwarnings("ignore:.*You are using.*DDP.*")
-@pytest.mark.parametrize("negative", ["detached", "full"])
+@pytest.mark.parametrize("negative", ["detached", pytest.param("full", marks=pytest.mark.slow)])
 def test_two_ranks_have_the_gradient_of_one(negative):
     triplet = Triplet(gamma=0.5, eta1=0.1, negative=negative)
     alone = gradient(triplet=triplet, micro_batch_tokens=200)
