@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,22 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 
 from fgvr.callbacks.rollout_generation import RolloutGeneration
-from fgvr.data.collate import PromptCollate, PromptEncode
+from fgvr.data.collate import PromptCollate, PromptEncode, TripletEncode
 from fgvr.models import PolicyConfig, Processor, policy
 from fgvr.models.decoder import Decoder
 from fgvr.models.sampling import Sampling
-from fgvr.modules import GRPO, Optimizer
+from fgvr.modules import GRPO, TAPO, Optimizer
 from fgvr.rewards import AnsweredGroup, Reward, Term, WeightedSum
 from fgvr.taxonomy.tree import Taxonomy
-from fgvr.types import PromptBatch, ReadRecord
+from fgvr.types import Example, Partner, PromptBatch, ReadRecord
 
 
 class Pages(Dataset[PromptBatch]):
-    """Batches of prompts as a run's loader makes them; `seconds` is what the last one took."""
+    """Batches of prompts as a run's loader makes them, or of triplets; `seconds` is what the last one took."""
 
-    def __init__(self, setting: Setting, processor: Processor, steps: int) -> None:
-        self.setting, self.steps, self.seconds = setting, steps, 0.0
-        self.encode = PromptEncode(processor, TASK)
+    def __init__(self, setting: Setting, processor: Processor, steps: int, triplets: bool) -> None:
+        self.setting, self.steps, self.seconds, self.triplets = setting, steps, 0.0, triplets
+        self.encode = TripletEncode(processor, TASK) if triplets else PromptEncode(processor, TASK)
         self.collate = PromptCollate(processor.padding_token, processor.image_token)
         self.examples = [example(number, setting.px) for number in range(steps * setting.B)]
 
@@ -42,9 +43,15 @@ class Pages(Dataset[PromptBatch]):
         began = time.perf_counter()
         places = range(step * self.setting.B, (step + 1) * self.setting.B)
         record = ReadRecord(0, step, tuple(places), tuple(map(str, places)))
-        batch = self.collate([self.encode(self.examples[at], random.Random(at)) for at in places], record)
+        batch = self.collate([self.encode(self._example(at), random.Random(at)) for at in places], record)
         self.seconds = time.perf_counter() - began
         return batch
+
+    def _example(self, at: int) -> Example:
+        """With the next two as its partners, where triplets are asked for."""
+        one, positive, negative = (self.examples[(at + beside) % len(self.examples)] for beside in range(3))
+        partners = [Partner(other.images, f"{other.uid} beside", LABEL) for other in (positive, negative)]
+        return replace(one, positive=partners[0], negative=partners[1]) if self.triplets else one
 
 
 class Prompts(LightningDataModule):
@@ -94,16 +101,19 @@ class TimedGeneration(RolloutGeneration):
         )
 
 
-def fgvr_side(pipe: Connection, setting: Setting, folder: Path, steps: int) -> None:
-    """GRPO in Lightning's Trainer with RolloutGeneration, as `fgvr fit` runs it, without logger and checkpoints."""
+def fgvr_side(pipe: Connection, setting: Setting, folder: Path, steps: int, triplets: bool = False) -> None:
+    """GRPO in Lightning's Trainer with RolloutGeneration, as `fgvr fit` runs it, without logger and checkpoints.
+
+    With `triplets` it is TAPO, with half of the completions about the positive.
+    """
     quiet(setting)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     turn = Turn(pipe)
-    module = GRPO(
+    module = (TAPO if triplets else GRPO)(
         PolicyConfig(Endless(str(folder)), setting.pixels),
         WeightedSum({"alternating": Term(Alternating())}),
-        Optimizer(lr=LEARNING_RATE, schedule="constant", max_grad_norm=MAX_GRAD_NORM),
-        Sampling(setting.G, 1.0, setting.C),
+        optimizer=Optimizer(lr=LEARNING_RATE, schedule="constant", max_grad_norm=MAX_GRAD_NORM),
+        sampling=Sampling(setting.G, 1.0, setting.C, setting.G // 2 if triplets else 0),
         clip=CLIP,
         reduction="token",
     )
@@ -112,7 +122,7 @@ def fgvr_side(pipe: Connection, setting: Setting, folder: Path, steps: int) -> N
     policy.token_logprobs_and_entropy = turn.counting(policy.token_logprobs_and_entropy)
     Decoder.scores = turn.counting(Decoder.scores, at=1)
     Decoder.read = turn.counting(Decoder.read, at=1, name="decoder_tokens")
-    pages = Pages(setting, module.processor, steps)
+    pages = Pages(setting, module.processor, steps, triplets)
     trainer = Trainer(
         accelerator="cpu",
         max_steps=steps,

@@ -13,7 +13,7 @@ import os
 import platform
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from json import dumps
@@ -30,6 +30,7 @@ from rich.table import Table
 
 PHASES, WORK = ("generation", "update", "step"), ("vision_patches", "decoder_tokens", "head_rows")
 WARM_UP = 2
+Served = Callable[[str, Connection, Setting, Path, int], None]
 NOTES = (
     "Same on both sides: weights, prompts, pictures, G, C (end tokens cannot be drawn), temperature 1, rewards, DAPO's "
     "loss and clip, AdamW, gradient clipping, float32, threads, torch's attention, no checkpointing, exact entropy.",
@@ -45,11 +46,11 @@ NOTES = (
 class Side:
     """A process that takes a step when told to. Raises SystemExit when it has died; it has said why."""
 
-    def __init__(self, name: str, setting: Setting, folder: Path, steps: int) -> None:
+    def __init__(self, name: str, setting: Setting, folder: Path, steps: int, served: Served) -> None:
         self.name = name
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(name, theirs, setting, folder, steps), daemon=True)
+        self.process = context.Process(target=served, args=(name, theirs, setting, folder, steps), daemon=True)
         self.process.start()
         theirs.close()
         self.first = self._receive()
@@ -83,13 +84,13 @@ def serve(name: str, pipe: Connection, setting: Setting, folder: Path, steps: in
 
 
 @contextmanager
-def sides(names: Sequence[str], setting: Setting, steps: int) -> Iterator[list[Side]]:
+def sides(names: Sequence[str], setting: Setting, steps: int, served: Served = serve) -> Iterator[list[Side]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         write_model(setting, folder)
         started = []
         for name in names:
-            started.append(Side(name, setting, folder, steps + 1))  # one more than is asked for
+            started.append(Side(name, setting, folder, steps + 1, served))  # one more than is asked for
             stack.callback(started[-1].close)
         yield started
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 B = TypeVar("B", bound="TensorBatch")
+Role = Literal["anchor", "positive", "negative"]  # whose photo an example is asked about: its own, or a partner's
 
 
 class Verdict(IntEnum):
@@ -170,11 +171,13 @@ class SFTBatch(TensorBatch):
 
 @dataclass(frozen=True)
 class PromptBatch(TensorBatch):
-    """Prompts to be answered, left-padded, with the examples they were made from.
+    """Prompts to be answered, left-padded, with the E examples they were made from.
 
     `image_tokens` marks the places that the vision tower fills. `attention_mask` is 0 on padding. `positions` are
     M-RoPE's (time, height, width), 0 on padding. `image_counts` says how many of the images belong to each prompt, and
     `places` where in the epoch's order each example stands (`record` names those that were quarantined besides).
+    The first E rows are the examples' own; further ones ask the same about their positives, then their negatives:
+    `owners` has each row's example, `roles` whose photo it shows. Left out, there are no further ones.
     """
 
     examples: list[Example]
@@ -186,15 +189,25 @@ class PromptBatch(TensorBatch):
     image_counts: tuple[int, ...]
     places: tuple[int, ...]
     record: ReadRecord
+    owners: tuple[int, ...] = ()
+    roles: tuple[Role, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.roles:
+            for name, rows in (("owners", range(len(self.examples))), ("roles", ["anchor"] * len(self.examples))):
+                object.__setattr__(self, name, tuple(rows))
+
+    def rows_of(self, number: int) -> dict[Role, int]:
+        """The rows of one example, the anchor's first."""
+        return {self.roles[row]: row for row, owner in enumerate(self.owners) if owner == number}
 
     def prompt(self, row: int) -> EncodedPrompt:
         """One prompt without its padding, with the patches of its own images. Raises IndexError for a row not there."""
-        if not 0 <= row < len(self.examples):
-            raise IndexError(f"a batch of {len(self.examples)} prompts has no row {row}")
+        if not 0 <= row < len(self.roles):
+            raise IndexError(f"a batch of {len(self.roles)} prompts has no row {row}")
         kept = self.attention_mask[row].bool()
         first = sum(self.image_counts[:row])
-        last = first + self.image_counts[row]
-        grids = self.images.grid_thw
+        grids, last = self.images.grid_thw, first + self.image_counts[row]
         start, end = int(grids[:first].prod(-1).sum()), int(grids[:last].prod(-1).sum())
         images = ImageInputs(self.images.patches[start:end], grids[first:last])
         return EncodedPrompt(self.input_ids[row, kept], self.positions[:, row, kept], images)
@@ -222,10 +235,19 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class ReadPrompt:
+    """A prompt, and what a frozen vision tower made of its images; None when the tower is trained."""
+
+    prompt: EncodedPrompt
+    features: ImageFeatures | None = None
+
+
+@dataclass(frozen=True)
 class RolloutGroup:
-    """The G completions of one prompt. `place` is the example's position in the epoch's order.
+    """The G completions about one example. `place` is the example's position in the epoch's order.
 
     `features` are those of a frozen vision tower, carried from sampling to the update; None when the tower is trained.
+    The last `from_positive` completions were sampled from the prompt of the `positive`, the others from `prompt`.
     """
 
     example: Example
@@ -233,6 +255,13 @@ class RolloutGroup:
     prompt: EncodedPrompt
     completions: list[Completion]
     features: ImageFeatures | None = None
+    positive: ReadPrompt | None = None
+    negative: ReadPrompt | None = None
+    from_positive: int = 0
+
+    def role_of(self, number: int) -> Role:
+        """Which photo a completion, counted from 0, was sampled from."""
+        return "positive" if number >= len(self.completions) - self.from_positive else "anchor"
 
 
 @dataclass(frozen=True)
@@ -252,7 +281,7 @@ class ScoredGroup:
 
 @dataclass(frozen=True)
 class GroupRows(TensorBatch):
-    """Whole groups, one to a row: [prompt | completion 1 | ... | completion G | padding].
+    """Prompts with their completions, one to a row: [prompt | completion 1 | ... | completion G | padding].
 
     `segments` is 0 on the prompt, g on the g-th completion, -1 on padding. A completion sees the prompt and itself; its
     `positions` (time, height, width) start where the prompt's end. Target n is `target_ids[n]`, predicted by the hidden
@@ -274,9 +303,10 @@ class GroupRows(TensorBatch):
 class RolloutRows(TensorBatch):
     """One micro-batch of an update: rows, and per target its advantage and its weight in the global loss.
 
-    `sampled_logprobs` are the engine's, to see how far the trainer's are from them; nothing is learned from these.
+    `sampled_logprobs` are the engine's, NaN for a completion sampled from another prompt; nothing is learned from them.
     `old_logprobs` are those of the policy before the first of several updates; None when there is only one, where they
-    are the current ones, detached. `ref_logprobs` are the reference policy's, None without a KL term.
+    are the current ones, detached. `ref_logprobs` are the reference policy's, None without a KL term. `negative` has
+    the targets that `compared` marks behind their groups' negatives, with `negative_logprobs` before the first update.
     """
 
     rows: GroupRows
@@ -285,6 +315,9 @@ class RolloutRows(TensorBatch):
     sampled_logprobs: Float[Tensor, " N"]
     old_logprobs: Float[Tensor, " N"] | None = None
     ref_logprobs: Float[Tensor, " N"] | None = None
+    negative: GroupRows | None = None
+    compared: Bool[Tensor, " N"] | None = None
+    negative_logprobs: Float[Tensor, " _"] | None = None
 
 
 @dataclass(frozen=True)

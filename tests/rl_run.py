@@ -101,6 +101,17 @@ def grpo_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: 
     return _written(config, folder / f"{name}.yaml")
 
 
+def tapo_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: Any) -> Path:
+    """As `grpo_config`, with TAPO on triplets, half of whose answers are about the positive, and a watch over it."""
+    watch = {"class_path": "fgvr.callbacks.CollapseWatch", "init_args": {"action": "back_off", "window": 2}}
+    file = grpo_config(folder, name, watch, *callbacks, **changes)
+    config = yaml.safe_load(file.read_text())
+    config["model"]["class_path"] = "fgvr.modules.TAPO"
+    config["model"]["init_args"]["sampling"]["positives"] = 2
+    config["data"]["class_path"] = "fgvr.datamodules.TripletData"
+    return _written(config, file)
+
+
 def judged_config(folder: Path, name: str, cache: str, **server: Any) -> Path:
     """As `grpo_config`, with SpeciaRL, a judge at FGVR_JUDGE_URL, and one group sampled at a time."""
     file = grpo_config(folder, name)

@@ -11,7 +11,7 @@ from fgvr.models import Policy
 from fgvr.models.sampling import Sampling
 from fgvr.rollouts import RolloutEngine
 from fgvr.taxonomy.tree import Taxonomy
-from fgvr.types import Completion, PromptBatch, RolloutGroup
+from fgvr.types import Completion, PromptBatch, ReadPrompt, RolloutGroup
 
 TAXONOMY = Taxonomy(
     {name: ("Finch", name) for name in ("Azure Finch", "Amber Finch")} | {"Jade Owl": ("Owl", "Jade Owl")},
@@ -38,15 +38,22 @@ class Scripted(RolloutEngine):
         self, policy: Policy, batch: PromptBatch, sampling: Sampling, seeds: Sequence[int]
     ) -> list[RolloutGroup]:
         self.seeds += list(seeds)
-        return [
-            RolloutGroup(
-                example,
-                place,
-                batch.prompt(row),
-                [_completion(policy, text) for text in self.replies[example.uid]],
-            )
-            for row, (example, place) in enumerate(zip(batch.examples, batch.places, strict=True))
-        ]
+        return [self._group(policy, batch, number, sampling) for number in range(len(batch.examples))]
+
+    def _group(self, policy: Policy, batch: PromptBatch, number: int, sampling: Sampling) -> RolloutGroup:
+        """The last of the replies are those about the positive, where there is one."""
+        example, rows = batch.examples[number], batch.rows_of(number)
+        read = {role: ReadPrompt(batch.prompt(row)) for role, row in rows.items()}
+        return RolloutGroup(
+            example,
+            batch.places[number],
+            read["anchor"].prompt,
+            [_completion(policy, text) for text in self.replies[example.uid]],
+            None,
+            read.get("positive"),
+            read.get("negative"),
+            sampling.positives if "positive" in rows else 0,
+        )
 
 
 def _completion(policy: Policy, text: str) -> Completion:

@@ -17,6 +17,8 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 MAIN = {  # what a folder of variants is laid over
     CONFIGS / "speciarl": CONFIGS / "speciarl_qwen2_5_vl_7b.yaml",
     CONFIGS / "aviary" / "speciarl": CONFIGS / "aviary" / "speciarl.yaml",
+    CONFIGS / "tapo": CONFIGS / "tapo_qwen2_5_vl_3b.yaml",
+    CONFIGS / "aviary" / "tapo": CONFIGS / "aviary" / "tapo.yaml",
 }
 VARIANTS = sorted(path for folder in MAIN for path in folder.glob("*.yaml"))
 METHODS = sorted(path for path in CONFIGS.rglob("*.yaml") if "hardware" not in path.parts and path not in VARIANTS)
@@ -86,6 +88,14 @@ ALLOWED = {  # what the paper changes between runs, and nothing else
     "data": ("examples", "updates", "batch_size", "max_steps"),
     "released": ("specificity.unparsable",),
     "test": ("trainer.callbacks",),
+    "intra_only": ("triplet.gamma", "triplet.eta1"),
+    "inter_only": ("sampling.positives",),
+    "dapo_only": ("triplet.gamma", "triplet.eta1", "sampling.positives"),
+    "anchor_conditioned": ("positive_conditioning",),
+    "full_gradient": ("triplet.negative", "triplet.eta2"),
+    "correct_only": ("triplet.scope",),
+    "annealed": ("triplet.annealed_over",),
+    "n": ("sampling.positives",),
 }
 
 
@@ -104,6 +114,9 @@ def test_a_variant_differs_in_what_it_says_and_nothing_else(variant: Path):
 def test_every_variant_of_the_paper_has_its_aviary_twin():
     names = [{path.stem for path in folder.glob("*.yaml")} for folder in MAIN]
     assert names[0] - {"test_llama_70b"} == names[1] - {"correct"}
+    splits = [{name for name in of if name.startswith("n")} for of in names[2:]]
+    assert splits == [{"n10_0", "n8_2", "n2_8", "n0_10"}, {"n8_0", "n6_2", "n2_6", "n0_8"}]  # of ten, and of eight
+    assert names[2] - splits[0] == names[3] - splits[1]
 
 
 def test_the_main_run_has_the_papers_values():
@@ -123,6 +136,31 @@ def test_the_main_run_has_the_papers_values():
         f"{model}.kl.coefficient": 0.01, f"{model}.kl.value": "k3", f"{model}.reduction": "token",
         f"{model}.updates": 2, f"{model}.epochs": 1, f"{data}.batch_size": 256, f"{data}.max_prompt_tokens": 2048,
         f"{data}.train.0.examples": 3000, ".trainer.max_steps": 2 * 165, ".trainer.precision": "bf16-mixed",
+    }  # fmt: skip
+    assert {name: values[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(("size", "batch", "steps"), [("3b", 384, 3 * 40), ("7b", 192, 3 * 45)])
+def test_the_second_stage_has_the_values_that_fine_r1s_code_ends_up_with(size: str, batch: int, steps: int):
+    values = printed(CONFIGS / f"tapo_qwen2_5_vl_{size}.yaml")
+    model, data = ".model.init_args", ".data.init_args"
+    expected = {
+        f"{model}.triplet.gamma": 0.01, f"{model}.triplet.eta1": 0.03, f"{model}.triplet.annealed_over": None,
+        f"{model}.triplet.negative": "detached", f"{model}.triplet.scope": "all",
+        f"{model}.positive_conditioning": "own", f"{model}.kl": None,
+        f"{model}.optimizer.lr": 1e-6, f"{model}.optimizer.weight_decay": 0.01,
+        f"{model}.optimizer.schedule": "constant", f"{model}.optimizer.warmup": 0, f"{model}.optimizer.eps": 1e-8,
+        f"{model}.optimizer.betas.0": 0.9, f"{model}.optimizer.betas.1": 0.999, f"{model}.optimizer.max_grad_norm": 1.0,
+        f"{model}.sampling.group_size": 10, f"{model}.sampling.positives": 5, f"{model}.sampling.temperature": 1.0,
+        f"{model}.sampling.max_new_tokens": 2048,
+        f"{model}.reward.init_args.terms.exact.weight": 0.9, f"{model}.reward.init_args.terms.format.weight": 0.1,
+        f"{model}.advantage.baseline": "mean", f"{model}.advantage.scale": "sample", f"{model}.advantage.eps": 1e-6,
+        f"{model}.clip.low": 0.2, f"{model}.clip.high": 0.28, f"{model}.clip.dual": 3.0, f"{model}.reduction": "token",
+        f"{model}.group_filter.score": "exact", f"{model}.group_filter.low": 0.01, f"{model}.group_filter.high": 0.99,
+        f"{model}.policy.freeze": [], f"{model}.policy.lora": None, f"{model}.policy.pixels.max": 589824,
+        f"{model}.updates": 3, f"{model}.epochs": 1, f"{model}.mask_truncated": False,
+        f"{data}.batch_size": batch, f"{data}.max_prompt_tokens": 4096, ".seed_everything": 1,
+        ".trainer.max_steps": steps,
     }  # fmt: skip
     assert {name: values[name] for name in expected} == expected
 

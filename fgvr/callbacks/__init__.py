@@ -1,9 +1,10 @@
 """Callbacks say when; what they trigger is a plain function that runs without a Trainer."""
 
+from fgvr.callbacks.collapse_watch import CollapseWatch
 from fgvr.callbacks.judge_validation import JudgeValidation
 from fgvr.callbacks.rollout_generation import RolloutGeneration
 from fgvr.callbacks.sample_logging import SampleLogging
 from fgvr.callbacks.throughput import Throughput
 from fgvr.callbacks.trackio_logger import TrackioLogger
 
-__all__ = ["JudgeValidation", "RolloutGeneration", "SampleLogging", "Throughput", "TrackioLogger"]
+__all__ = ["CollapseWatch", "JudgeValidation", "RolloutGeneration", "SampleLogging", "Throughput", "TrackioLogger"]

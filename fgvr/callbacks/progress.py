@@ -32,6 +32,7 @@ REWARDED = {
     "completions/clipped_ratio": ("truncated", ".0%"),
     "entropy": ("entropy", ".3f"),
     "kl": ("kl", ".4f"),
+    "divergence": ("divergence", ".3f"),
     "frac_reward_zero_std": ("zero-var", ".0%"),
     "loss": ("loss", ".4f"),
     "lr": ("lr", ".2e"),

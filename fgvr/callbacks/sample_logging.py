@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from fgvr.callbacks.sample_log import RowLog
 from fgvr.callbacks.showing import drop_later_pictures, show, view_of
 from fgvr.callbacks.steps import passes
+from fgvr.data.collate import partners_of
 from fgvr.data.images import View
 from fgvr.errors import UserError
 from fgvr.pictures.cards import group_card
@@ -74,12 +75,14 @@ class SampleLogging(Callback):
 def completion_rows(group: ScoredGroup) -> Iterator[dict[str, Any]]:
     """One row per completion, fit for JSON; a reward that could not be had, and the answer of none, are null.
 
-    `place` is the example's position in the epoch's order, `length` in tokens. The callback adds the batch (`epoch`,
-    `step`), the optimiser steps done after it, and whether it learned from the completion; where it did not, because
-    others are to be sampled besides, what it kept is written once more with the batch that does.
+    `place` is the example's position in the epoch's order, `length` in tokens. Where an example has partners, these are
+    named by uid (`positive`, `negative`), and `photo` says whose photo the completion is about. The callback adds the
+    batch (`epoch`, `step`), the optimiser steps done after it, and whether it learned from the completion; where it did
+    not, because others are to be sampled besides, what it kept is written once more with the batch that does.
     """
     rollout = group.rollout
     components = {name: values.tolist() for name, values in group.components.items()}
+    partners = {role: partner.uid for role, partner in partners_of(rollout.example).items()}
     scores = zip(group.rewards.tolist(), group.advantages.tolist(), strict=True)
     for n, (completion, answer, (reward, advantage)) in enumerate(
         zip(rollout.completions, group.answers, scores, strict=True)
@@ -95,6 +98,7 @@ def completion_rows(group: ScoredGroup) -> Iterator[dict[str, Any]]:
             "advantage": _number(advantage),
             "length": len(completion.ids),
             "truncated": completion.truncated,
+            **({"photo": rollout.role_of(n), **partners} if partners else {}),
         }
 
 

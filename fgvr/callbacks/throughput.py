@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from fgvr.errors import UserError
 from fgvr.models import Policy
 from fgvr.ranks import of_all_ranks
-from fgvr.types import RolloutBatch, RolloutRows, UpdateBatch
+from fgvr.types import GroupRows, RolloutBatch, UpdateBatch
 
 # dense bfloat16 peaks in TFLOP/s, by part of the device's name as CUDA gives it; the first that fits counts
 PEAKS = {
@@ -61,41 +61,54 @@ class Costs:
     vision_trained: bool = False
 
 
-def group_flops(costs: Costs, prompt: int, completions: Sequence[int], images: Sequence[int] = ()) -> float:
+def group_flops(
+    costs: Costs, prompt: int, completions: Sequence[int], images: Sequence[int] = (), learned: bool = True
+) -> float:
     """FLOP of one forward and backward pass over a group in which everything shared is computed once.
 
     `prompt` and `completions` are in tokens, `images` in patches; leave out images whose features are carried along.
     A forward pass takes 2 per weight and token, the head on completion tokens alone, and each pair of a token and one
     it sees, in its own completion or the prompt. Backward takes as much again for the activations and, where weights
-    are trained, as much again for them; a pair always takes both. Adapters, norms and recomputation count nothing.
+    are trained, as much again for them; a pair always takes both. Adapters, norms and recomputation count nothing. A
+    pass that is not `learned` from is forward alone.
     """
     own = sum(completions)
     pairs = prompt * (prompt + 1) / 2 + sum(length * prompt + length * (length + 1) / 2 for length in completions)
-    decoder = 2 * costs.decoder * (prompt + own) * (2 + costs.decoder_trained)
-    head = 2 * costs.head * own * (2 + costs.head_trained)
-    return decoder + head + 3 * costs.pair * pairs + vision_flops(costs, images)
+    decoder = 2 * costs.decoder * (prompt + own) * ((2 + costs.decoder_trained) if learned else 1)
+    head = 2 * costs.head * own * ((2 + costs.head_trained) if learned else 1)
+    return decoder + head + (3 if learned else 1) * costs.pair * pairs + vision_flops(costs, images, learned)
 
 
-def vision_flops(costs: Costs, images: Sequence[int]) -> float:
+def vision_flops(costs: Costs, images: Sequence[int], learned: bool = True) -> float:
     """As `group_flops`, for the tower alone; it needs no backward pass unless it is trained. Windows count as whole."""
     weights = sum(2 * (costs.tower + costs.merger) * patches for patches in images)
     pairs = sum(costs.full * n * n + costs.windowed * n * min(n, costs.window) for n in images)
-    return (weights + pairs) * (3 if costs.vision_trained else 1)
+    return (weights + pairs) * (3 if costs.vision_trained and learned else 1)
 
 
 def update_flops(costs: Costs, update: UpdateBatch) -> float:
     """As `group_flops`, for all the groups of one optimiser step."""
-    return sum(_rows_flops(costs, entry) for entry in update.micro_batches)
+    return sum(rows_flops(costs, entry.rows) for entry in update.micro_batches)
 
 
-def _rows_flops(costs: Costs, entry: RolloutRows) -> float:
-    rows = entry.rows
+def rows_flops(costs: Costs, rows: GroupRows, learned: bool = True) -> float:
+    """As `group_flops`, for the groups of one micro-batch."""
     seen = rows.images.grid_thw.prod(1).tolist() if rows.images is not None and rows.features is None else []
-    flops = vision_flops(costs, seen)
+    flops = vision_flops(costs, seen, learned)
     for segments in rows.segments:
         prompt, *completions = torch.bincount(segments[segments >= 0]).tolist()
-        flops += group_flops(costs, prompt, completions)
+        flops += group_flops(costs, prompt, completions, learned=learned)
     return flops
+
+
+def tokens_of(rows: GroupRows) -> int:
+    """Tokens without padding, a prompt's once."""
+    return int((rows.segments >= 0).sum())
+
+
+def negatives_of(updates: Sequence[UpdateBatch]) -> list[GroupRows]:
+    """The rows behind negatives, those of each micro-batch that has any."""
+    return [entry.negative for update in updates for entry in update.micro_batches if entry.negative is not None]
 
 
 def costs_of(policy: Policy) -> Costs:
@@ -148,11 +161,12 @@ class Throughput(Callback):
     was asked; `time/score` is then the wait that is left.
 
     `step_time` is everything since the step before but validation. `tokens/s` counts the tokens that were sampled and
-    those that the updates computed, a group's prompt once, and `num_tokens` adds them up over the run. `unique_mfu` is
-    the FLOP of the updates (see `group_flops`; passes for old and reference log-probs take time and count as no work)
-    over time/update and the bfloat16 peak of the devices, `peak_tflops` or that of a known device; without one it is
-    left out. `memory/peak_gb` is the most that any rank's tensors took during the step, in GiB; on a CPU the most that
-    its process ever took. Raises UserError for a peak that is not above 0.
+    those that the updates computed, behind negatives too, a group's prompt once, and `num_tokens` adds them up over the
+    run. `unique_mfu` is the FLOP of the updates and of what is read behind negatives (see `group_flops`; passes for old
+    and reference log-probs take time and count as no work) over time/update and the bfloat16 peak of the devices,
+    `peak_tflops` or that of a known device; without one it is left out. `memory/peak_gb` is the most that any rank's
+    tensors took during the step, in GiB; on a CPU the most that its process ever took. Raises UserError for a peak that
+    is not above 0.
     """
 
     def __init__(self, peak_tflops: float | None = None) -> None:
@@ -206,8 +220,14 @@ class Throughput(Callback):
 
     def _log(self, pl_module: LightningModule, rollouts: RolloutBatch, steps: int) -> None:
         done = [update for _, update in zip(range(steps), cycle(rollouts.updates), strict=False)]
-        learned = sum(int((entry.rows.segments >= 0).sum()) for update in done for entry in update.micro_batches)
-        flops = sum(update_flops(self._costs, update) for update in done) if self._costs else 0.0
+        through = getattr(pl_module, "negatives", None) == "full"
+        behind = negatives_of(done if through else rollouts.updates)  # else read once, before the first step
+        learned = sum(tokens_of(entry.rows) for update in done for entry in update.micro_batches)
+        learned += sum(map(tokens_of, behind))
+        flops = 0.0
+        if self._costs is not None:
+            flops = sum(update_flops(self._costs, update) for update in done)
+            flops += sum(rows_flops(self._costs, rows, learned=through) for rows in behind)
         overlap = rollouts.overlap
         own = [learned, flops, self._step, _take_peak(pl_module.device), overlap.scoring, overlap.while_sampling]
         own += [self._update, *rollouts.seconds.values()]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import torch
 from jaxtyping import Int
@@ -20,7 +20,17 @@ from fgvr.data.images import open_image
 from fgvr.data.tasks import Task
 from fgvr.errors import SampleError, UserError
 from fgvr.kernels.packing import balanced_rows, packed_tokens, token_budget_batches
-from fgvr.types import EncodedPrompt, Example, ImageInputs, PackedRows, PromptBatch, ReadRecord, SFTBatch
+from fgvr.types import (
+    EncodedPrompt,
+    Example,
+    ImageInputs,
+    PackedRows,
+    Partner,
+    PromptBatch,
+    ReadRecord,
+    Role,
+    SFTBatch,
+)
 
 
 class Encoder(Protocol):
@@ -170,38 +180,78 @@ class PromptEncode:
 
     def __call__(self, example: Example, rng: random.Random) -> tuple[Example, EncodedPrompt]:
         example = self.task.prepare(example, rng)
+        return example, self.asked(example, rng)
+
+    def asked(self, example: Example, rng: random.Random) -> EncodedPrompt:
+        """The question about an example that `Task.prepare` has seen."""
         prompt = encode_prompt(self.processor, self.task, example, rng)
         if self.max_tokens is not None and len(prompt.input_ids) > self.max_tokens:
             raise SampleError(
                 f"a prompt must fit into max_prompt_tokens={self.max_tokens}, but that of {example.uid} has "
                 f"{len(prompt.input_ids)} tokens: lower pixels.max or raise it"
             )
-        return example, prompt
+        return prompt
+
+
+@dataclass(frozen=True)
+class TripletEncode:
+    """The same question about an example's photo and about those of its partners, each with a grid of its own.
+
+    An example without a partner has no prompt of that role. What the task draws is drawn once. Raises SampleError, with
+    the uid of the photo that is to blame, as `PromptEncode` does.
+    """
+
+    processor: Encoder
+    task: Task
+    max_tokens: int | None = None
+
+    def __call__(self, example: Example, rng: random.Random) -> tuple[Example, dict[Role, EncodedPrompt]]:
+        encode = PromptEncode(self.processor, self.task, self.max_tokens)
+        example = self.task.prepare(example, rng)
+        drawn = rng.getstate()
+        prompts: dict[Role, EncodedPrompt] = {"anchor": encode.asked(example, rng)}
+        for role, partner in partners_of(example).items():
+            again = random.Random()
+            again.setstate(drawn)
+            prompts[role] = encode.asked(replace(example, uid=partner.uid, images=partner.images), again)
+        return example, prompts
+
+
+def partners_of(example: Example) -> dict[Role, Partner]:
+    """The partners that an example has, the positive first."""
+    partners: dict[Role, Partner | None] = {"positive": example.positive, "negative": example.negative}
+    return {role: partner for role, partner in partners.items() if partner is not None}
 
 
 @dataclass(frozen=True)
 class PromptCollate:
     """Prompts padded on the left, so that every completion starts in the same column.
 
-    Raises ValueError unless there is one prompt for each sample of the record that was not quarantined.
+    An item has the prompt about its example's photo, or one for each role. Raises ValueError unless there is one item
+    for each sample of the record that was not quarantined.
     """
 
     padding_token: int
     image_token: int
 
-    def __call__(self, items: list[tuple[Example, EncodedPrompt]], record: ReadRecord) -> PromptBatch:
+    def __call__(
+        self, items: Sequence[tuple[Example, EncodedPrompt | dict[Role, EncodedPrompt]]], record: ReadRecord
+    ) -> PromptBatch:
         examples = [example for example, _ in items]
-        width = max((len(prompt.input_ids) for _, prompt in items), default=0)
-        input_ids = torch.full((len(items), width), self.padding_token)
-        attention_mask = torch.zeros(len(items), width, dtype=torch.long)
-        positions = torch.zeros(3, len(items), width, dtype=torch.long)
-        for row, (_, prompt) in enumerate(items):
+        by_role = [{"anchor": asked} if isinstance(asked, EncodedPrompt) else asked for _, asked in items]
+        rows = [(owner, role, own[role]) for role in get_args(Role) for owner, own in enumerate(by_role) if role in own]
+        prompts = [prompt for _, _, prompt in rows]
+        width = max((len(prompt.input_ids) for prompt in prompts), default=0)
+        input_ids = torch.full((len(rows), width), self.padding_token)
+        attention_mask = torch.zeros(len(rows), width, dtype=torch.long)
+        positions = torch.zeros(3, len(rows), width, dtype=torch.long)
+        for row, prompt in enumerate(prompts):
             start = width - len(prompt.input_ids)
             input_ids[row, start:], attention_mask[row, start:] = prompt.input_ids, 1
             positions[:, row, start:] = prompt.positions
         images = (
-            _join_shared([prompt.images for _, prompt in items])
-            if items
+            _join_shared([prompt.images for prompt in prompts])
+            if prompts
             else ImageInputs(torch.zeros(0, 0, dtype=torch.uint8), torch.zeros(0, 3, dtype=torch.long))
         )
         return PromptBatch(
@@ -211,10 +261,22 @@ class PromptCollate:
             (input_ids == self.image_token).long(),
             positions,
             images,
-            tuple(len(prompt.images.grid_thw) for _, prompt in items),
+            tuple(len(prompt.images.grid_thw) for prompt in prompts),
             places_of(examples, record),
             record,
+            tuple(owner for owner, _, _ in rows),
+            tuple(role for _, role, _ in rows),
         )
+
+
+def without_negatives(batch: PromptBatch) -> PromptBatch:
+    """The rows that are answered; the negatives' stand behind them."""
+    rows = sum(role != "negative" for role in batch.roles)
+    grids = batch.images.grid_thw[: sum(batch.image_counts[:rows])]
+    patches = batch.images.patches[: int(grids.prod(-1).sum())]
+    tensors = {name: getattr(batch, name)[:rows] for name in ("input_ids", "attention_mask", "image_tokens")}
+    tuples = {name: getattr(batch, name)[:rows] for name in ("image_counts", "owners", "roles")}
+    return replace(batch, positions=batch.positions[:, :rows], images=ImageInputs(patches, grids), **tensors, **tuples)
 
 
 def places_of(examples: Sequence[Example], record: ReadRecord) -> tuple[int, ...]:

@@ -4,5 +4,6 @@ from fgvr.modules.base import Optimizer, PolicyModule
 from fgvr.modules.grpo import GRPO
 from fgvr.modules.sft import SFT
 from fgvr.modules.speciarl import SpeciaRL
+from fgvr.modules.tapo import TAPO
 
-__all__ = ["GRPO", "SFT", "Optimizer", "PolicyModule", "SpeciaRL"]
+__all__ = ["GRPO", "SFT", "TAPO", "Optimizer", "PolicyModule", "SpeciaRL"]

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +19,10 @@ from fgvr.objectives import KL, Advantage, Clip, GroupFilter, Reduction, kl_pena
 from fgvr.rewards import Reward, Term, WeightedSum
 from fgvr.types import PromptBatch, RolloutBatch, RolloutRows, UpdateBatch
 
-ON_BAR = ("reward", "completions/mean_length", "completions/clipped_ratio", "entropy", "kl", "frac_reward_zero_std")
+ON_BAR = (
+    *("reward", "completions/mean_length", "completions/clipped_ratio", "entropy", "kl", "divergence"),
+    "frac_reward_zero_std",
+)
 
 
 class GRPO(PolicyModule):
@@ -40,6 +43,11 @@ class GRPO(PolicyModule):
 
     Rollouts are put into `rollouts` by the callback RolloutGeneration. Raises UserError for groups of one completion.
     """
+
+    counted: tuple[str, ...] = ("targets", "entropy", "gap", "sampled", "kl", "ratios", "ratio", "low", "high", "dual")
+    conditioning: Literal["own", "anchor"] = "own"  # the prompt behind which answers about a positive are learned from
+    negatives: Literal["detached", "full"] | None = None  # whether, and how, answers are read behind negatives too
+    compare: str | None = None  # the reward's component that says which answers are; None is all
 
     def __init__(
         self,
@@ -136,24 +144,36 @@ class GRPO(PolicyModule):
     def logs_now(self) -> bool:
         return True  # a step takes seconds, its figures nothing
 
+    @property
+    def every_group(self) -> bool:
+        """Whether something besides the advantage is learned from, so that completions of advantage 0 are too."""
+        return self.kl is not None or self.entropy_coefficient != 0
+
     def training_step(self, batch: PromptBatch, batch_idx: int) -> None:
+        rollouts = self.take_rollouts()
+        self.learn(self._with_fixed_logprobs(rollouts.updates))
+        self.log_rollouts(rollouts)
+
+    def take_rollouts(self) -> RolloutBatch:
+        """What RolloutGeneration has left for this step. Raises UserError where there is nothing."""
         rollouts, self.rollouts = self.rollouts, None
         if rollouts is None:
             raise UserError(
-                "GRPO learns from rollouts and there are none: add fgvr.callbacks.RolloutGeneration to "
-                "trainer.callbacks"
+                f"{type(self).__name__} learns from rollouts and there are none: add fgvr.callbacks.RolloutGeneration "
+                "to trainer.callbacks"
             )
         self.last_rollouts = rollouts
         self._sums, self._widest = defaultdict(float), 0.0
-        updates = self._with_fixed_logprobs(rollouts.updates)
+        return rollouts
+
+    def learn(self, updates: list[UpdateBatch]) -> None:
+        """One optimiser step per update, `epochs` times over, unless the run ends within the rollout batch."""
         for update in updates * self.epochs:
             if self.global_step == self.trainer.max_steps:
-                break  # the run ends within a rollout batch
+                break
             loss = self.accumulate(update.micro_batches, self._loss)
             self.take_step()
             self.log("loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
-        if rollouts.figures:
-            self._log(rollouts)
 
     def _loss(self, micro_batch: RolloutRows) -> Tensor:
         rows = micro_batch.rows
@@ -166,13 +186,18 @@ class GRPO(PolicyModule):
             values = values + self.kl.coefficient * divergence
             self._count(kl=divergence)
         self._count(entropy=entropy, targets=torch.ones_like(entropy))
-        gap = (old.detach() - micro_batch.sampled_logprobs).abs()
-        self._count(gap=gap)
-        self._widest = max(self._widest, float(gap.max()))
+        own = ~micro_batch.sampled_logprobs.isnan()
+        gap = (old.detach() - micro_batch.sampled_logprobs)[own].abs()
+        self._count(gap=gap, sampled=own)
+        self._widest = max(self._widest, float(gap.max()) if len(gap) else 0.0)
         once = self._one_per_ratio(rows.target_sequence)
         self._count(ratios=once, ratio=surrogate.ratio * once, low=surrogate.low & once, high=surrogate.high & once)
         self._count(dual=surrogate.dual & once)
-        return (micro_batch.weights * values).sum()
+        return (micro_batch.weights * self.besides(values, logp, micro_batch)).sum()
+
+    def besides(self, values: Tensor, logp: Tensor, micro_batch: RolloutRows) -> Tensor:
+        """The loss of each target [N], given GRPO's, for what is built on it to add to."""
+        return values
 
     def _one_per_ratio(self, sequence: Tensor) -> Tensor:
         """True at one target of each ratio: every target, or each sequence's first."""
@@ -216,33 +241,38 @@ class GRPO(PolicyModule):
         for name, entry in values.items():
             self._sums[name] += float(entry.detach().double().sum())
 
-    def _log(self, rollouts: RolloutBatch) -> None:
+    def log_rollouts(self, rollouts: RolloutBatch) -> None:
         """Figures of sampling, and of the updates: sums over ranks and all targets that were computed, divided once.
 
         `entropy` is estimated from every token that was sampled, `entropy/learned` exact over those computed here. The
         differences of log-probs are those between the engine and the trainer before the update.
         """
-        names = ("targets", "entropy", "gap", "kl", "ratios", "ratio", "low", "high", "dual")
-        sums = torch.tensor([self._sums[name] for name in names], dtype=torch.float64, device=self.device)
+        if not rollouts.figures:
+            return
+        sums = torch.tensor([self._sums[name] for name in self.counted], dtype=torch.float64, device=self.device)
         widest = torch.tensor(self._widest, device=self.device)
         if self.trainer.world_size > 1:
             reduce: Any = self.trainer.strategy.reduce
             sums, widest = reduce(sums, reduce_op="sum"), reduce(widest, reduce_op="max")
-        targets, entropy, gap, kl, ratios, ratio, low, high, dual = sums.tolist()
         figures: dict[str, Any] = dict(rollouts.figures)
-        if targets:
-            figures |= {
-                "entropy/learned": entropy / targets,
-                "sampling/sampling_logp_difference/mean": gap / targets,
-                "sampling/sampling_logp_difference/max": float(widest),
-                "ratio": ratio / ratios,
-                "clip_ratio/low_mean": low / ratios,
-                "clip_ratio/high_mean": high / ratios,
-                "clip_ratio/dual_mean": dual / ratios,
-                "clip_ratio/region_mean": (low + high) / ratios,
-            }
-            if self.kl is not None:
-                figures["kl"] = kl / targets
+        total = dict(zip(self.counted, sums.tolist(), strict=True))
+        if total["targets"]:
+            figures |= self.update_figures(total)
+            figures["sampling/sampling_logp_difference/max"] = float(widest)
         for name, value in figures.items():
             shown = name in ON_BAR or (name.startswith("rewards/") and name.endswith("/mean"))
             self.log(name, value, prog_bar=shown)
+
+    def update_figures(self, total: Mapping[str, float]) -> dict[str, float]:
+        """Means of what was `counted`, by the names they are logged under; there is at least one target."""
+        targets, ratios = total["targets"], total["ratios"]
+        figures = {
+            "entropy/learned": total["entropy"] / targets,
+            "sampling/sampling_logp_difference/mean": total["gap"] / max(total["sampled"], 1),
+            "ratio": total["ratio"] / ratios,
+            "clip_ratio/low_mean": total["low"] / ratios,
+            "clip_ratio/high_mean": total["high"] / ratios,
+            "clip_ratio/dual_mean": total["dual"] / ratios,
+            "clip_ratio/region_mean": (total["low"] + total["high"]) / ratios,
+        }
+        return figures if self.kl is None else figures | {"kl": total["kl"] / targets}

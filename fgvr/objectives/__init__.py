@@ -6,6 +6,7 @@ from fgvr.objectives.kl import KL, k1, k2, k3, kl_penalty
 from fgvr.objectives.overlong import soft_overlong_penalty
 from fgvr.objectives.policy_loss import Clip, PolicyLoss, policy_loss
 from fgvr.objectives.reduction import Reduction, loss_weights
+from fgvr.objectives.triplet import Triplet, divergence, triplet_loss
 
 __all__ = [
     "KL",
@@ -14,6 +15,8 @@ __all__ = [
     "GroupFilter",
     "PolicyLoss",
     "Reduction",
+    "Triplet",
+    "divergence",
     "exact_entropy",
     "group_advantages",
     "informative",
@@ -25,5 +28,6 @@ __all__ = [
     "policy_loss",
     "sampled_entropy",
     "soft_overlong_penalty",
+    "triplet_loss",
     "zero_variance",
 ]

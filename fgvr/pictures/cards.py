@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageColor, ImageDraw, ImageOps
 
+from fgvr.data.collate import partners_of
 from fgvr.data.images import View, as_stored, open_image
 from fgvr.judges.base import Judged
 from fgvr.pictures.drawing import (
@@ -23,9 +24,10 @@ from fgvr.pictures.drawing import (
     font,
     write,
 )
-from fgvr.types import Example, ScoredGroup
+from fgvr.types import Example, Partner, Role, ScoredGroup
 
 HEAD, ROW = 58, 28  # of a group's card, in pixels
+PARTNER = (PHOTO - GAP) // 2  # the photos of an example's partners below its own
 SAID, NUMBER, GAUGE = 400, 78, 136  # its columns: what was said, a figure, an advantage
 MOST_COMPONENTS = 4
 
@@ -71,17 +73,21 @@ def _photo(example: Example, view: View, side: int) -> Image.Image:
 def group_card(group: ScoredGroup, view: View = as_stored) -> Image.Image:
     """A group at a glance: the photo as `view` shows it, its label, and a row per completion, the best first. RGB.
 
-    A row has the answer in the colour of its reward, red to green over [0, 1] or over the group's own range where that
-    is wider, its components, reward and advantage; marks say what was cut short and what held no answer.
+    An example's positive and negative stand below it, and completions about the positive are marked. A row has the
+    answer in the colour of its reward, red to green over [0, 1] or over the group's own range where that is wider, its
+    components, reward and advantage; marks say what was cut short and what held no answer.
     """
     rewards, advantages = group.rewards.tolist(), group.advantages.tolist()
     names = list(group.components)[:MOST_COMPONENTS]
     width = PHOTO + SAID + NUMBER * (len(names) + 1) + GAUGE + 5 * GAP
-    height = max(PHOTO + 2 * GAP + 44, HEAD + ROW * len(rewards) + GAP) + 2 * GAP
+    partners = partners_of(group.rollout.example)
+    height = max(PHOTO + 2 * GAP + 44 + (PARTNER + 58 if partners else 0), HEAD + ROW * len(rewards) + GAP) + 2 * GAP
     page = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(page)
     draw.rounded_rectangle((GAP, GAP, width - GAP - 1, height - GAP - 1), 8, CARD, FRAME)
     _draw_photo(page, group.rollout.example, view, 2 * GAP, 2 * GAP)
+    for column, (role, partner) in enumerate(partners.items()):
+        _draw_partner(page, role, partner, view, 2 * GAP + column * (PARTNER + GAP), 2 * GAP + PHOTO + 52)
     left, top = PHOTO + 3 * GAP, 2 * GAP
     _draw_heads(draw, group, names, left, top)
     present = [reward for reward in rewards if not math.isnan(reward)]
@@ -110,6 +116,15 @@ def _draw_photo(page: Image.Image, example: Example, view: View, left: int, top:
     write(draw, (left, top + photo.height + 30), example.uid, 12, FAINT, PHOTO)
 
 
+def _draw_partner(page: Image.Image, role: Role, partner: Partner, view: View, left: int, top: int) -> None:
+    draw = ImageDraw.Draw(page)
+    seen = view(open_image(partner.images[0], partner.uid))
+    photo = ImageOps.contain(seen, (PARTNER, PARTNER), Image.Resampling.LANCZOS)
+    page.paste(photo, (left + (PARTNER - photo.width) // 2, top))
+    write(draw, (left, top + photo.height + 6), role, 12, FAINT, PARTNER)
+    write(draw, (left, top + photo.height + 22), partner.label, 12, INK, PARTNER)
+
+
 def _draw_heads(draw: ImageDraw.ImageDraw, group: ScoredGroup, names: Sequence[str], left: int, top: int) -> None:
     cut = sum(completion.truncated for completion in group.rollout.completions)
     present = [reward for reward in group.rewards.tolist() if not math.isnan(reward)]
@@ -130,6 +145,7 @@ def _draw_said(draw: ImageDraw.ImageDraw, group: ScoredGroup, n: int, colour: st
     marks = [("cut", COLOURS["generic"])] * completion.truncated + [("no answer", COLOURS["parse_failures"])] * (
         answer is None
     )
+    marks += [("positive", FAINT)] * (group.rollout.role_of(n) == "positive")
     right = left + SAID - GAP
     for name, fill in marks:
         wide = draw.textlength(name, font(11)) + 14

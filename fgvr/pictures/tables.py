@@ -37,15 +37,17 @@ class Table:
 
 def rollout_table(group: ScoredGroup, longest: int = 2000) -> Table:
     """What the completions of a group say in full, with their figures, as they were sampled."""
-    names, example = list(group.components), group.rollout.example
+    names, example, mixed = list(group.components), group.rollout.example, group.rollout.from_positive > 0
     rows: list[tuple[Cell, ...]] = []
     for n, completion in enumerate(group.rollout.completions):
         values = [float(of_all[n]) for of_all in (*group.components.values(), group.rewards, group.advantages)]
         numbers = [None if math.isnan(value) else round(value, 6) for value in values]
         cut = "cut" if completion.truncated else ""
-        rows.append((*numbers, len(completion.ids), cut, shortened(completion.text, longest)))
+        about = (group.rollout.role_of(n),) * mixed
+        rows.append((*numbers, len(completion.ids), cut, *about, shortened(completion.text, longest)))
     title = f"{shortened(example.label)} ({shortened(example.uid)})"
-    return Table((*map(shortened, names), "reward", "advantage", "tokens", "cut", "completion"), tuple(rows), title)
+    heads = ("reward", "advantage", "tokens", "cut", *("photo",) * mixed, "completion")
+    return Table((*map(shortened, names), *heads), tuple(rows), title)
 
 
 def class_table(classes: Mapping[str, Mapping[str, int]], most: int = 200) -> Table:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from fgvr.data.collate import without_negatives
 from fgvr.data.tasks import Task
 from fgvr.errors import UserError
 from fgvr.models import Policy
@@ -26,9 +29,10 @@ from fgvr.rollouts.figures import Found, figures_of
 from fgvr.rollouts.scoring import Scoring, covered
 from fgvr.rollouts.updates import Place, UpdatePlan, updates_of
 from fgvr.shards.order import key_of
-from fgvr.types import Overlap, PromptBatch, RolloutBatch, RolloutGroup, ScoredGroup, UpdateBatch
+from fgvr.types import Overlap, PromptBatch, Role, RolloutBatch, RolloutGroup, ScoredGroup, UpdateBatch
 
 BARREN = 20  # batches in a row without a completion to learn from, after which a run stops
+ENOUGH = 16  # examples of which one at least must have a partner, where partners are wanted
 NAMED = 5  # groups that one warning names
 
 log = logging.getLogger(__name__)
@@ -62,13 +66,14 @@ class Collector:
 
     def __post_init__(self) -> None:
         self._barren = self._idle = 0
+        self._partnered = Counter[Role]()  # examples seen, by the partners that they had
         self._told = False
         self._scoring = Scoring(self.task, self.reward)
         self._begin()
 
     def _begin(self) -> None:
         self._kept: list[tuple[Place, ScoredGroup]] = []
-        self._found = Found()
+        self._found = Found(wanted=self._wanted)
         self._seconds = {"sample": 0.0, "score": 0.0, "sync": 0.0}
         self._asked = self._beside = 0.0
 
@@ -77,6 +82,7 @@ class Collector:
 
         A collective call: every rank brings its share of the global batch, which may be empty.
         """
+        self._refuse_without_partners(batch)
         self.ranks.agree(lambda: self._sample(policy, batch))
         sampled = time.perf_counter()
         with self._timed("score"):
@@ -93,9 +99,11 @@ class Collector:
         return self._finish(policy)
 
     def _sample(self, policy: Policy, batch: PromptBatch) -> None:
+        if self.plan.negatives is None:
+            batch = without_negatives(batch)
         with self._timed("sync"):
             self.engine.sync(policy)
-        seeds = [key_of(self.seed, "rollout", batch.record.epoch, place) for place in batch.places]
+        seeds = [self._seed(batch, row) for row in range(len(batch.roles))]
         try:
             with self._timed("sample"):
                 for group in self.engine.stream(policy, batch, self.sampling, seeds):
@@ -103,6 +111,11 @@ class Collector:
         except BaseException:
             self._scoring.drop()
             raise
+
+    def _seed(self, batch: PromptBatch, row: int) -> int:
+        """Of one prompt: an example's own is drawn for as if it had no partners."""
+        place, role = batch.places[batch.owners[row]], batch.roles[row]
+        return key_of(self.seed, "rollout", batch.record.epoch, place, *([] if role == "anchor" else [role]))
 
     def _finish(self, policy: Policy) -> RolloutBatch:
         wanted = self._first_wanted()
@@ -227,6 +240,30 @@ class Collector:
                 f"{groups:.0f} did: mend what the log says of them (a server that is gone must be back), and the "
                 "same command goes on from the last checkpoint"
             )
+
+    @property
+    def _wanted(self) -> tuple[Role, ...]:
+        """The partners that an example must have to be learned from in full."""
+        wanted: dict[Role, bool] = {
+            "positive": self.sampling.positives > 0,
+            "negative": self.plan.negatives is not None,
+        }
+        return tuple(role for role, is_wanted in wanted.items() if is_wanted)
+
+    def _refuse_without_partners(self, batch: PromptBatch) -> None:
+        """Some examples may lack a partner; where none of the first has one, the data are no triplets."""
+        if not self._wanted or self._partnered["anchor"] >= ENOUGH:
+            return
+        counts = self.ranks.total([batch.roles.count(role) for role in get_args(Role)])
+        self._partnered.update(dict(zip(get_args(Role), map(int, counts), strict=True)))
+        seen = self._partnered["anchor"]
+        for role in self._wanted:
+            if seen >= ENOUGH and not self._partnered[role]:
+                setting = {"positive": "sampling.positives to 0", "negative": "triplet.gamma and triplet.eta2 to 0"}
+                raise UserError(
+                    f"examples must come with a {role} to be learned from beside them, but none of the first {seen} "
+                    f"has one: use fgvr.datamodules.TripletData, or set {setting[role]}"
+                )
 
     def _watch_for_nothing(self, updates: Sequence[UpdateBatch]) -> None:
         """Speaks up when `BARREN` batches in a row made no update, or only updates without anything to learn."""

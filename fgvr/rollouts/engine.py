@@ -21,10 +21,11 @@ class RolloutEngine(ABC):
     def sample(
         self, policy: Policy, batch: PromptBatch, sampling: Sampling, seeds: Sequence[int]
     ) -> list[RolloutGroup]:
-        """One group per prompt, in order; a group depends on weights, prompt and its own seed alone.
+        """One group per example, in order; completions depend on weights, their prompt and its own seed alone.
 
-        Log-probs are those of the distribution sampled from: at `sampling.temperature`, without vision tokens. Every
-        end token of the model ends a completion and belongs to it.
+        `seeds` has one for each row of the batch. Where an example has a positive, the last `sampling.positives`
+        completions of its group are answers to that prompt. Log-probs are those of the distribution sampled from: at
+        `sampling.temperature`, without vision tokens. Every end token of the model ends a completion and belongs to it.
         """
 
     def stream(

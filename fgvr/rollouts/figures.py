@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fgvr.objectives import sampled_entropy, zero_variance
-from fgvr.types import ScoredGroup
+from fgvr.types import Role, ScoredGroup
 
 SUMMED = "judge/"
 
@@ -39,9 +39,16 @@ class Found:
     names: list[str] = field(default_factory=list[str])
     rows: list[tuple[float, ...]] = field(default_factory=list[tuple[float, ...]])
     spreads: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
+    roles: list[Role] = field(default_factory=list[Role])
+    wanted: tuple[Role, ...] = ()
+    without_positive: int = 0
+    without_negative: int = 0
 
     def count(self, group: ScoredGroup) -> None:
         self.groups += 1
+        self.without_positive += group.rollout.positive is None
+        self.without_negative += group.rollout.negative is None
+        self.roles.extend(group.rollout.role_of(n) for n in range(len(group.rollout.completions)))
         self.cut_off += all(completion.truncated for completion in group.rollout.completions)
         self.names = list(group.components)
         components = torch.stack([group.rewards, *group.components.values()]).T.tolist()
@@ -73,6 +80,8 @@ def figures_of(
     for part in every:
         tally.update(part.tally)  # unlike a sum of counters, this keeps zeros
     figures |= _of_tally(tally)
+    for role in found.wanted:
+        figures[f"triplets/without_{role}"] = float(sum(getattr(part, f"without_{role}") for part in every))
     figures |= {"rollouts/kept": float(sum(kept for _, kept in parts)), "rollouts/tries": float(found.tries)}
     if len(rows) == 0:
         return figures
@@ -92,6 +101,17 @@ def figures_of(
         figures |= {"reward_std": float(spreads[:, 0].mean()), "frac_reward_zero_std": float(spreads[:, 1].mean())}
     for number, name in enumerate(names, start=5):
         figures |= {f"rewards/{name}/mean": _mean(rows[:, number]), f"rewards/{name}/std": _std(rows[:, number])}
+    return figures if "positive" not in found.wanted else figures | _by_role(every, rows, ["reward", *names])
+
+
+def _by_role(every: Sequence[Found], rows: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """The mean reward and component of the completions about either photo, as `triplets/anchor/reward` and so on."""
+    roles = [role for part in every for role in part.roles]
+    figures: dict[str, float] = {}
+    for role in ("anchor", "positive"):
+        own = rows[[number for number, of in enumerate(roles) if of == role]]
+        if len(own):
+            figures |= {f"triplets/{role}/{name}": _mean(own[:, n]) for n, name in enumerate(names, start=4)}
     return figures
 
 

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fgvr.callbacks.sample_logging import completion_rows
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.base import ShardSource
 from fgvr.errors import UserError
-from fgvr.types import RolloutBatch
+from fgvr.types import Partner, RolloutBatch
 
 HOSTILE = "<b>\x00\x1b[31m\u202e鳥\ud800\r\n| x"
 
@@ -139,3 +140,12 @@ def test_a_module_without_rollouts_has_nothing_to_show(tmp_path: Path, data: Pat
     stream = ToyStream([ShardSource(data)], OpenWorld(), batch_size=4, workers=0)
     toy_trainer(tmp_path, SampleLogging(), max_steps=2).fit(ToyLearner(), datamodule=stream)
     assert rows_of(tmp_path) == []
+
+
+def test_a_triplets_rows_name_its_partners_and_whose_photo_each_completion_is_about() -> None:
+    group = scored_group(["a", "b", "c"], [1.0, 0.0, 0.0])
+    partners = {"positive": Partner((), "p0", "Robin"), "negative": Partner((), "n0", "Wren")}
+    rollout = replace(group.rollout, example=replace(group.rollout.example, **partners), from_positive=2)
+    rows = list(completion_rows(replace(group, rollout=rollout)))
+    assert [row["photo"] for row in rows] == ["anchor", "positive", "positive"]
+    assert {(row["positive"], row["negative"]) for row in rows} == {("p0", "n0")}

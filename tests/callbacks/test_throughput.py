@@ -15,7 +15,16 @@ from toy_rollouts import scored_group
 from toy_stream import Numbers, ToyLearner, ToyStream, toy_trainer, write_set
 
 from fgvr.callbacks import Throughput
-from fgvr.callbacks.throughput import PEAKS, Costs, costs_of, group_flops, peak_of, update_flops, vision_flops
+from fgvr.callbacks.throughput import (
+    PEAKS,
+    Costs,
+    costs_of,
+    group_flops,
+    peak_of,
+    rows_flops,
+    update_flops,
+    vision_flops,
+)
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.base import ShardSource
 from fgvr.errors import UserError
@@ -112,6 +121,7 @@ def test_the_weights_are_counted_as_pytorch_counts_their_products(family: str) -
     whole = group_flops(costs, length, [3, 5], images[:1]) + group_flops(costs, length, [7], images[1:])
     assert counter.get_total_flops() - flops_of_padding(costs, rows) == whole / 3
     assert update_flops(costs, update_of(rows)) == whole
+    assert rows_flops(costs, rows, learned=False) == whole / 3  # as behind a negative, which is a constant
 
 
 def test_a_frozen_tower_needs_no_backward_pass() -> None:

@@ -11,11 +11,19 @@ from templates import NEVER_THINKS, THINKS, processor_that_opens
 
 from fgvr.data.augment import Augment
 from fgvr.data.closed_world import ClosedWorld
-from fgvr.data.collate import PromptCollate, PromptEncode, SFTCollate, SFTEncode, places_of
+from fgvr.data.collate import (
+    PromptCollate,
+    PromptEncode,
+    SFTCollate,
+    SFTEncode,
+    TripletEncode,
+    places_of,
+    without_negatives,
+)
 from fgvr.data.tasks import OpenWorld
 from fgvr.errors import SampleError, UserError
 from fgvr.taxonomy.tree import Taxonomy
-from fgvr.types import EncodedPrompt, Example, ImageInputs, ReadRecord
+from fgvr.types import EncodedPrompt, Example, ImageInputs, Partner, ReadRecord
 
 RECORD = ReadRecord(0, 0, (0,), ("a",))
 
@@ -173,6 +181,80 @@ def test_a_prompt_over_the_budget_is_refused_and_never_cut():
         SampleError, match=rf"max_prompt_tokens={length - 1}, but that of u0 has {length} tokens: lower"
     ):
         PromptEncode(processor, task(), length - 1)(example(), random.Random(0))
+
+
+def triple(label: str = NAMES[0]) -> Example:
+    """Three photos of three sizes, those of the partners under uids of their own."""
+    anchor, positive, negative = example(label, 0, 56), example(label, 1, 84), example(NAMES[1], 2, 28)
+    partners = [Partner(one.images, one.uid, one.label) for one in (positive, negative)]
+    return replace(anchor, positive=partners[0], negative=partners[1])
+
+
+def choosing() -> ClosedWorld:
+    return ClosedWorld(3, letters=True).bind(Taxonomy.flat(NAMES))
+
+
+@pytest.mark.parametrize("asked", [task(), choosing()])
+def test_a_triplet_is_asked_the_same_about_three_photos(asked):
+    processor = tiny_policy().processor
+    before, after = random.Random(3), random.Random(3)
+    plain, prompt = PromptEncode(processor, asked)(triple(), before)
+    kept, prompts = TripletEncode(processor, asked)(triple(), after)
+    assert kept == plain
+    assert before.getstate() == after.getstate()
+    assert list(prompts) == ["anchor", "positive", "negative"]
+    assert torch.equal(prompts["anchor"].input_ids, prompt.input_ids)
+    assert torch.equal(prompts["anchor"].images.patches, prompt.images.patches)
+    asked_in = [p.input_ids[p.input_ids != processor.image_token] for p in prompts.values()]
+    texts = {str(processor.tokenizer.decode(ids)) for ids in asked_in}
+    assert len(texts) == 1
+    sizes = [int((p.input_ids == processor.image_token).sum()) for p in prompts.values()]
+    assert sizes == [6, 9, 3]
+    for each, width in zip(prompts.values(), (56, 84, 28), strict=True):  # a grid and positions of its own
+        alone = processor.encode_prompt(asked.messages(kept, random.Random(3)), [photo(width)])
+        assert torch.equal(each.images.grid_thw, alone.images.grid_thw)
+        assert torch.equal(each.positions, alone.positions)
+
+
+def test_a_partner_that_cannot_be_read_is_named_itself():
+    encode = TripletEncode(tiny_policy().processor, task())
+    for role in ("positive", "negative"):
+        broken = replace(triple(), **{role: Partner((b"no photo",), f"other-{role}", NAMES[0])})
+        with pytest.raises(SampleError, match=f"other-{role}"):
+            encode(broken, random.Random(0))
+    _, prompts = encode(triple(), random.Random(0))
+    short = TripletEncode(encode.processor, task(), len(prompts["anchor"].input_ids))
+    with pytest.raises(SampleError, match="that of u1 has"):  # the positive's is the longest
+        short(triple(), random.Random(0))
+
+
+def test_triplets_and_plain_examples_share_a_batch():
+    processor = tiny_policy().processor
+    encode, plain = TripletEncode(processor, task()), PromptEncode(processor, task())
+    without = replace(triple(), uid="u8", positive=None)
+    items = [plain(example(seed=7), random.Random(0)), encode(triple(), random.Random(0))]
+    items.append(encode(without, random.Random(0)))
+    record = ReadRecord(0, 0, (4, 5, 6), ("u7", "u0", "u8"))
+    batch = PromptCollate(processor.padding_token, processor.image_token)(items, record)
+    assert batch.roles == ("anchor",) * 3 + ("positive", "negative", "negative")
+    assert batch.owners == (0, 1, 2, 1, 1, 2)
+    assert [batch.rows_of(number) for number in range(3)] == [
+        {"anchor": 0},
+        {"anchor": 1, "positive": 3, "negative": 4},
+        {"anchor": 2, "negative": 5},
+    ]
+    for row, (owner, role) in enumerate(zip(batch.owners, batch.roles, strict=True)):
+        asked = items[owner][1]
+        expected = asked if isinstance(asked, EncodedPrompt) else asked[role]
+        assert torch.equal(batch.prompt(row).input_ids, expected.input_ids)
+        assert torch.equal(batch.prompt(row).positions, expected.positions)
+        assert torch.equal(batch.prompt(row).images.patches, expected.images.patches)
+    answered = without_negatives(batch)
+    assert (answered.roles, answered.owners) == (batch.roles[:4], batch.owners[:4])
+    assert torch.equal(answered.prompt(3).images.patches, batch.prompt(3).images.patches)
+    assert len(answered.images.patches) == sum(len(batch.prompt(row).images.patches) for row in range(4))
+    moved = batch.to("cpu")
+    assert (moved.owners, moved.roles) == (batch.owners, batch.roles)
 
 
 def test_an_empty_prompt_batch_has_no_examples():

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from rl_run import BIRDS, ROOT, Kill, ends, grpo_config, json_rows, kill_after, sft_config, start
+from rl_run import BIRDS, ROOT, Kill, ends, grpo_config, json_rows, kill_after, sft_config, start, tapo_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_run import same_weights
 
@@ -121,6 +121,25 @@ def test_killed_at_any_moment_the_run_ends_as_if_it_had_not_been(folder: Path, w
     assert_same_end(folder / "chosen", whole)
     assert_same_end(folder / "random", whole)
     assert curves(folder / "chosen") == curves(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_of_triplets_killed_at_any_moment_ends_as_if_it_had_not_been(folder: Path) -> None:
+    kills = [{"class_path": "rl_run.Kill", "init_args": {"step": step, "moment": moment}} for moment, step in KILLS]
+    config = tapo_config(folder, "triplets", *kills, triplet={"gamma": 0.5, "annealed_over": 0.8}, **FILTERED)
+    whole, killed = spare(folder / "triplets-whole"), folder / "triplets-killed"
+    ends(start(config, whole))
+    kill_at_chosen_moments(config, killed)
+    assert_same_end(killed, whole)
+    assert curves(killed) == curves(whole)
+    assert {"divergence", "triplets/gamma", "triplets/positive/exact", "triplets/without_negative"} <= set(
+        curves(whole)
+    )
+    states = [read_checkpoint(checkpoints_in(run / "checkpoints")[-1])["callbacks"] for run in (whole, killed)]
+    assert states[0]["CollapseWatch"] == states[1]["CollapseWatch"]
+    photos = {row["photo"] for row in json_rows(whole / "rollouts.jsonl")}
+    assert photos == {"anchor", "positive"}
 
 
 @pytest.mark.slow

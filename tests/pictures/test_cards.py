@@ -1,5 +1,6 @@
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -7,8 +8,8 @@ from toy_rollouts import scored_group
 
 from fgvr.judges.base import Judged, Judgement
 from fgvr.pictures.cards import answer_grid, group_card
-from fgvr.pictures.drawing import CARD, COLOURS
-from fgvr.types import Answer, Example, Verdict
+from fgvr.pictures.drawing import CARD, COLOURS, FAINT
+from fgvr.types import Answer, Example, Partner, Verdict
 
 
 def entry(verdict: Verdict | None, said: str = "Wren", colour: str = "#123456") -> Judged:
@@ -86,3 +87,17 @@ def test_cards_show_what_the_model_was_given() -> None:
     for card in (answer_grid([entry(Verdict.WRONG)], grey), group_card(scored_group(["Wren"], [1.0]), grey)):
         assert "#777777" in colours(card)
         assert "#123456" not in colours(card)
+
+
+def test_a_triplets_card_shows_three_photos_and_marks_what_is_about_the_positive() -> None:
+    data = {colour: io.BytesIO() for colour in ("#aa0011", "#00bb22")}
+    for colour, file in data.items():
+        Image.new("RGB", (30, 60), colour).save(file, "PNG")
+    positive, negative = (Partner((file.getvalue(),), "x", "<b>\ud800" * 40) for file in data.values())
+    group = scored_group(["<answer>Wren</answer>"] * 2, [1.0, 1.0])
+    rollout = replace(group.rollout, example=replace(group.rollout.example, positive=positive, negative=negative))
+    page = group_card(replace(group, rollout=replace(rollout, from_positive=1)))
+    assert {"#123456", *data} <= colours(page)
+    marked = [FAINT in colours(page.crop((500, top, 640, top + 28))) for top in (70, 98)]
+    assert marked == [False, True]
+    assert not set(data) & colours(group_card(group))

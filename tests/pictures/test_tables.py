@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 
 from toy_rollouts import scored_group
 
@@ -20,6 +21,13 @@ def test_any_group_can_be_written() -> None:
     assert not re.search(r"[<>\u202e\ud800]", text)
     assert "x" * 1999 in text
     assert "| none | 0 | none | 0 | 0 | cut |  |" in text
+
+
+def test_a_group_about_two_photos_says_which_each_completion_is_about() -> None:
+    group = scored_group(["a", "b", "c"], [1.0, 0.0, 0.0])
+    table = rollout_table(replace(group, rollout=replace(group.rollout, from_positive=1)))
+    assert table.columns[-2:] == ("photo", "completion")
+    assert [row[-2] for row in table.rows] == ["anchor", "anchor", "positive"]
 
 
 def test_untrusted_text_stays_text() -> None:

@@ -2,14 +2,19 @@ import pytest
 import torch
 from conftest import prompt_batch, tiny_policy
 from templates import THINKS, processor_that_opens
+from triplet_rollouts import triplet_batch
 
+from fgvr.data.collate import without_negatives
 from fgvr.errors import UserError
 from fgvr.kernels.group_packing import pack_groups
 from fgvr.models import LoRA, Processor
 from fgvr.models.decoder import Decoder
 from fgvr.models.sampling import Sampling
 from fgvr.models.writing import BLOCK, SHRINK_AT
+from fgvr.ranks import Ranks
 from fgvr.rollouts.in_process import InProcess
+from fgvr.rollouts.updates import UpdatePlan, updates_of
+from fgvr.types import RolloutGroup, ScoredGroup
 
 SEEDS = (11, 12, 13)
 
@@ -180,3 +185,80 @@ def test_what_reads_a_part_of_the_stream_leaves_the_policy_as_it_was():
     assert torch.is_grad_enabled()
     stream.close()  # pyright: ignore[reportAttributeAccessIssue]
     assert policy.training
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("options", [{}, {"lora": LoRA(rank=4, alpha=8.0)}, {"freeze": ("vision", "projector")}])
+@pytest.mark.parametrize("conditioning", ["own", "anchor"])
+def test_answers_about_three_photos_have_the_log_probs_of_separate_plain_forwards(family, options, conditioning):
+    policy = talkative(family, **options)
+    batch, sampling = triplet_batch(policy), Sampling(group_size=6, max_new_tokens=12, positives=4)
+    assert len({tuple(batch.prompt(row).images.grid_thw.flatten().tolist()) for row in (0, 3, 6)}) == 3
+    groups = InProcess().sample(policy, batch, sampling, range(9))
+    assert [group.from_positive for group in groups] == [4, 4, 4]
+    scored = [((0, group.place), scored_as(group)) for group in groups]
+    plan = UpdatePlan(conditioning=conditioning, negatives="detached")
+    (entry,) = updates_of(scored, plan, Ranks(), 0)[0].micro_batches
+    assert entry.negative is not None
+    with torch.no_grad():
+        found = [policy.completion_logprobs(rows)[0] for rows in (entry.rows, entry.negative)]
+    own, behind = [], []
+    for group in groups:
+        assert group.positive is not None
+        assert group.negative is not None
+        assert (group.negative.features is not None) == policy.fixed_features
+        for n, completion in enumerate(group.completions):
+            moved = conditioning == "own" and group.role_of(n) == "positive"
+            own.append(plain_logprobs(policy, group.positive.prompt if moved else group.prompt, completion.ids))
+            behind.append(plain_logprobs(policy, group.negative.prompt, completion.ids))
+    assert (found[0] - torch.cat(own)).abs().max() < 1e-5
+    assert (found[1] - torch.cat(behind)).abs().max() < 1e-5
+    sampled = entry.sampled_logprobs
+    assert bool(sampled.isnan().any()) == (conditioning == "anchor")
+    assert (found[0] - sampled)[~sampled.isnan()].abs().max() < 1e-5
+
+
+def scored_as(group: RolloutGroup) -> ScoredGroup:
+    ones = torch.ones(len(group.completions))
+    return ScoredGroup(group, [None] * len(ones), {"exact": ones}, ones, ones)
+
+
+@torch.no_grad()
+def plain_logprobs(policy, asked, ids):
+    """By transformers' own forward over one prompt and one completion."""
+    row = torch.cat([asked.input_ids, ids])
+    logits = policy.base(
+        input_ids=row[None],
+        mm_token_type_ids=(row[None] == policy.processor.image_token).int(),
+        pixel_values=policy.processor.pixel_values(asked.images),
+        image_grid_thw=asked.images.grid_thw,
+    ).logits[0, len(asked.input_ids) - 1 : -1]
+    logits[:, policy.processor.vision_token_ids] = -torch.inf
+    return logits.log_softmax(-1).gather(1, ids[:, None])[:, 0]
+
+
+def ids_of(groups):
+    return [[completion.ids.tolist() for completion in group.completions] for group in groups]
+
+
+def test_without_positives_a_triplet_is_answered_as_its_anchor_alone():
+    policy = talkative()
+    triplets, sampling = triplet_batch(policy), Sampling(group_size=6, max_new_tokens=20)
+    anchors = without_negatives(triplet_batch(policy, lacking=dict.fromkeys(range(3), ("positive",))))
+    assert anchors.roles == ("anchor",) * 3
+    alone = InProcess().sample(policy, anchors, sampling, SEEDS)
+    beside = InProcess().sample(policy, triplets, sampling, (*SEEDS, *range(6)))
+    assert ids_of(alone) == ids_of(beside)
+    assert [group.positive for group in beside] == [None] * 3
+
+
+@pytest.mark.parametrize("positives", range(7))
+def test_any_split_is_sampled_and_an_example_without_a_positive_answers_about_itself(positives):
+    policy = talkative()
+    batch = triplet_batch(policy, lacking={1: ("positive",)})
+    sampling = Sampling(group_size=6, max_new_tokens=20, positives=positives)
+    together = InProcess().sample(policy, batch, sampling, range(8))
+    assert [len(group.completions) for group in together] == [6] * 3
+    assert [group.from_positive for group in together] == [positives, 0, positives]
+    in_pieces = list(InProcess(max_rows=6).stream(policy, batch, sampling, range(8)))
+    assert ids_of(together) == ids_of(in_pieces)

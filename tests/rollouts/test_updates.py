@@ -19,7 +19,7 @@ from fgvr.ranks import Ranks
 from fgvr.rewards import Exact, Term, WeightedSum
 from fgvr.rollouts import Collector
 from fgvr.rollouts.updates import Place, UpdatePlan, updates_of
-from fgvr.types import ScoredGroup, UpdateBatch
+from fgvr.types import ReadPrompt, ScoredGroup, UpdateBatch
 
 WORLDS = range(1, 9)
 Placed = list[tuple[Place, ScoredGroup]]
@@ -133,6 +133,58 @@ def test_a_micro_batch_holds_no_more_than_is_computed(budget, padded, sizes):
     (update,) = updates_of(groups, UpdatePlan(every_group=True, micro_batch_tokens=budget), Ranks(), 0, padded)
     found = [sorted((rows.rows.segments >= 0).sum(1).tolist(), reverse=True) for rows in update.micro_batches]
     assert found == sizes
+
+
+def about_two(place: int, lengths: Sequence[int], prompts: Sequence[int]) -> tuple[Place, ScoredGroup]:
+    """A group whose last two completions are about the positive; `prompts` are the tokens of the three roles'."""
+    group = scored_group(["a" * length for length in lengths], [1.0] + [0.0] * (len(lengths) - 1), place=place)
+    asked = [ReadPrompt(scored_group(["a"], [1.0], prompt_tokens=tokens).rollout.prompt) for tokens in prompts]
+    partners = {"positive": asked[1], "negative": asked[2], "from_positive": 2}
+    return (0, place), replace(group, rollout=replace(group.rollout, prompt=asked[0].prompt, **partners))
+
+
+def tokens_of(update: UpdateBatch) -> list[list[list[int]]]:
+    """Of each micro-batch the lengths of its rows, and of those behind negatives."""
+    return [
+        [(rows.segments >= 0).sum(1).tolist() for rows in (entry.rows, entry.negative) if rows is not None]
+        for entry in update.micro_batches
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        # prompts of 5, 9 and 4 tokens, completions of 1, 2 and 3, 4: each prompt once, the negative's too
+        ({}, [[5 + 3, 9 + 7], [4 + 10]]),
+        ({"conditioning": "anchor"}, [[5 + 10], [4 + 10]]),
+        ({"negatives": None}, [[5 + 3, 9 + 7]]),
+        ({"every_group": True, "compare": "exact"}, [[5 + 3, 9 + 7], [4 + 1]]),
+    ],
+)
+def test_a_group_has_a_row_for_each_photo(options, expected):
+    plan = UpdatePlan(**{"negatives": "detached", "every_group": True} | options)
+    (update,) = updates_of([about_two(0, [1, 2, 3, 4], [5, 9, 4])], plan, Ranks(), 0)
+    assert tokens_of(update) == [expected]
+    (entry,) = update.micro_batches
+    if entry.negative is not None:
+        assert entry.compared is not None
+        assert torch.equal(entry.rows.target_ids[entry.compared], entry.negative.target_ids)
+
+
+@pytest.mark.parametrize(
+    ("budget", "negatives", "groups"),
+    [
+        # two rows of 16 as wide as the widest: 32 a group; with a row of 14 that is learned from, 48
+        (64, "detached", [2, 2]),
+        (63, "detached", [1, 1, 1, 1]),
+        (64, "full", [1, 1, 1, 1]),
+        (96, "full", [2, 2]),
+    ],
+)
+def test_all_rows_that_are_in_memory_at_a_time_count_in_the_budget(budget, negatives, groups):
+    plan = UpdatePlan(negatives=negatives, every_group=True, micro_batch_tokens=budget)
+    (update,) = updates_of([about_two(place, [1, 2, 3, 4], [5, 9, 4]) for place in range(4)], plan, Ranks(), 0)
+    assert [len(entry.rows.segments) // 2 for entry in update.micro_batches] == groups
 
 
 @pytest.mark.parametrize("backend", ["split", "varlen"])

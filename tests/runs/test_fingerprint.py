@@ -29,6 +29,13 @@ def test_a_config_is_flattened_without_what_does_not_decide_what_is_learned() ->
     }
 
 
+def test_a_callback_counts_where_it_decides_what_is_learned() -> None:
+    names = ("fgvr.callbacks.CollapseWatch", "fgvr.callbacks.RolloutGeneration", "fgvr.callbacks.SampleLogging")
+    callbacks = [{"class_path": name, "init_args": {"every": 1}} for name in names]
+    found = config_fingerprint({"trainer": {"callbacks": callbacks}})
+    assert found == {"trainer.CollapseWatch.every": 1, "trainer.RolloutGeneration.every": 1}
+
+
 def test_code_is_told_apart_by_the_file_that_changed(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/b.py").write_text("1")
