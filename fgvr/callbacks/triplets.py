@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from fgvr.callbacks.showing import drop_later_pictures, show, view_of
 from fgvr.datamodules import TripletData
 from fgvr.errors import UserError
+from fgvr.pictures.tables import Table
 from fgvr.pictures.triplets import rivals_table, triplet_card
 from fgvr.types import Example, PromptBatch, RolloutBatch, ScoredGroup
 from fgvr.whole_files import write_whole
@@ -74,8 +75,10 @@ def data_of(trainer: Trainer) -> TripletData:
 
 
 def answers_of(groups: Sequence[ScoredGroup], examples: Sequence[Example]) -> Iterator[tuple[str, str, str]]:
-    """Dataset, label and each answer of the groups about these examples: an update holds groups of earlier batches too,
-    which were counted with theirs."""
+    """Dataset, label and each answer of the groups about these examples.
+
+    An update holds groups of earlier batches too, which were counted with theirs.
+    """
     uids = {example.uid for example in examples}
     for group in groups:
         example = group.rollout.example
@@ -83,7 +86,7 @@ def answers_of(groups: Sequence[ScoredGroup], examples: Sequence[Example]) -> It
             yield from ((example.dataset, example.label, one.text) for one in group.answers if one is not None)
 
 
-def write_csv(file: Path, table: Any) -> None:
+def write_csv(file: Path, table: Table) -> None:
     """A table as comma-separated values, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()

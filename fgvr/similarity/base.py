@@ -49,13 +49,12 @@ class Similarity(ABC):
 
     `every` is the number of epochs after which `nearest` is asked again, None for once a run. `decay` is what counts of
     confusions keep of their weight from one epoch to the next, None where they have no say. `needs_photos` says that
-    `nearest` looks at some, `needs_policy` that it does so through the policy that is trained.
+    `nearest` looks at some: then it waits until training begins.
     """
 
     every: int | None = None
     decay: float | None = None
     needs_photos: bool = True
-    needs_policy: bool = False
 
     @abstractmethod
     def nearest(self, classes: Classes, k: int) -> Ranking:

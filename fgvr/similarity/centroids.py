@@ -80,7 +80,6 @@ class TowerCentroids(Centroids):
         super().__init__(photos)
         refuse_below(1, "similarity", every=every)
         self.every, self.run = every, run
-        self.needs_policy = run is None
 
     def encoder(self, classes: Classes) -> Encoder:
         if self.run is not None:

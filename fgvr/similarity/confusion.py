@@ -21,11 +21,7 @@ class OnlineConfusion(Similarity):
     def __init__(self, fallback: Similarity = Siblings(), decay: float = 0.5) -> None:  # noqa: B008 - settings only
         refuse_no_share("similarity", decay=decay)
         self.fallback, self.decay = fallback, decay
-        self.every, self.needs_photos, self.needs_policy = (
-            fallback.every,
-            fallback.needs_photos,
-            fallback.needs_policy,
-        )
+        self.every, self.needs_photos = fallback.every, fallback.needs_photos
 
     def nearest(self, classes: Classes, k: int) -> Ranking:
         return self.fallback.nearest(classes, k)
