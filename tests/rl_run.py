@@ -102,13 +102,18 @@ def grpo_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: 
 
 
 def tapo_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: Any) -> Path:
-    """As `grpo_config`, with TAPO on triplets, half of whose answers are about the positive, and a watch over it."""
+    """As `grpo_config`, with TAPO on triplets, half of whose answers are about the positive, and a watch over it.
+
+    Negatives are of the classes that a bird was last taken for.
+    """
     watch = {"class_path": "fgvr.callbacks.CollapseWatch", "init_args": {"action": "back_off", "window": 2}}
-    file = grpo_config(folder, name, watch, *callbacks, **changes)
+    triplets = {"class_path": "fgvr.callbacks.TripletLogging"}
+    file = grpo_config(folder, name, watch, triplets, *callbacks, **changes)
     config = yaml.safe_load(file.read_text())
     config["model"]["class_path"] = "fgvr.modules.TAPO"
     config["model"]["init_args"]["sampling"]["positives"] = 2
     config["data"]["class_path"] = "fgvr.datamodules.TripletData"
+    config["data"]["init_args"] |= {"similarity": {"class_path": "fgvr.similarity.OnlineConfusion"}, "k": 2}
     return _written(config, file)
 
 

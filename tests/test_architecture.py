@@ -16,6 +16,7 @@ LAYERS = (  # lowest first; rooms of one layer know nothing of each other
     {"types", "errors", "whole_files", "objectives", "kernels"},
     {"ranks", "taxonomy", "checkpoints"},
     {"sources", "data", "models", "runs"},
+    {"similarity"},
     {"aviary", "shards", "judges"},
     {"rewards"},
     {"datamodules", "rollouts", "modules", "strategies"},

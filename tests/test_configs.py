@@ -95,6 +95,7 @@ ALLOWED = {  # what the paper changes between runs, and nothing else
     "full_gradient": ("triplet.negative", "triplet.eta2"),
     "correct_only": ("triplet.scope",),
     "annealed": ("triplet.annealed_over",),
+    "by": ("data.init_args.similarity", "data.init_args.epoch_length"),
     "n": ("sampling.positives",),
 }
 

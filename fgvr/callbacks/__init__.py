@@ -6,5 +6,14 @@ from fgvr.callbacks.rollout_generation import RolloutGeneration
 from fgvr.callbacks.sample_logging import SampleLogging
 from fgvr.callbacks.throughput import Throughput
 from fgvr.callbacks.trackio_logger import TrackioLogger
+from fgvr.callbacks.triplets import TripletLogging
 
-__all__ = ["CollapseWatch", "JudgeValidation", "RolloutGeneration", "SampleLogging", "Throughput", "TrackioLogger"]
+__all__ = [
+    "CollapseWatch",
+    "JudgeValidation",
+    "RolloutGeneration",
+    "SampleLogging",
+    "Throughput",
+    "TrackioLogger",
+    "TripletLogging",
+]

@@ -9,7 +9,8 @@ from lightning.pytorch.callbacks import Timer
 
 from fgvr.callbacks.judge_validation import JudgeValidation
 from fgvr.callbacks.rollout_generation import RolloutGeneration
-from fgvr.datamodules import ShardDataModule
+from fgvr.callbacks.triplets import TripletLogging
+from fgvr.datamodules import ShardDataModule, TripletData
 from fgvr.errors import UserError
 from fgvr.modules import GRPO, PolicyModule
 
@@ -31,6 +32,9 @@ def refuse_without(
         return
     if trains and isinstance(model, GRPO) and not any(isinstance(one, RolloutGeneration) for one in callbacks):
         raise UserError(_missing("RolloutGeneration", f"{type(model).__name__} learns from rollouts"))
+    counted = isinstance(data, TripletData) and data.similarity is not None and data.similarity.decay is not None
+    if trains and counted and not any(isinstance(one, TripletLogging) for one in callbacks):
+        raise UserError(_missing("TripletLogging", "it tells the data what the policy confuses"))
     if validates and not any(isinstance(one, JudgeValidation) for one in callbacks):
         need = _missing("JudgeValidation", "the answers of a validation or test are judged")
         raise UserError(f"{need}, or switch validation off with --trainer.limit_val_batches 0." if trains else need)

@@ -1,6 +1,7 @@
 """An example becomes a prompt, a target, a batch."""
 
 from fgvr.data.closed_world import ClosedWorld
+from fgvr.data.own_question import OwnQuestion
 from fgvr.data.tasks import OpenWorld, Task
 
-__all__ = ["ClosedWorld", "OpenWorld", "Task"]
+__all__ = ["ClosedWorld", "OpenWorld", "OwnQuestion", "Task"]

@@ -10,6 +10,7 @@ from fgvr.data.control_tokens import refuse_control_tokens
 from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardDataModule, ShardSource
 from fgvr.errors import refuse_below
+from fgvr.shards.loading import Encode
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class PromptData(AskingData):
         refuse_below(1, "data", max_prompt_tokens=max_prompt_tokens)
         self.max_prompt_tokens = max_prompt_tokens
 
-    def train_encode(self) -> PromptEncode:
+    def train_encode(self) -> Encode[Any]:
         return PromptEncode(self.processor, self.task, self.max_prompt_tokens)
 
     def train_collate(self) -> PromptCollate:

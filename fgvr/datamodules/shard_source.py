@@ -40,7 +40,10 @@ class ShardSource:
 
 
 def refuse_leaks(train: Sequence[ShardSource], evaluated: Sequence[Path], seed: int, allow: bool) -> None:
-    """Raises UserError when a set trains on pictures that another one has in val or test; only says so with `allow`."""
+    """Raises UserError when a set trains on pictures that another one has in val or test; only says so with `allow`.
+
+    The partners that are frozen beside pictures to train on must not be in val or test of their own set either.
+    """
     trained = [Part(Path(entry.path), ("train",), TRAINED_COHORTS, entry.examples, seed) for entry in train]
     shared = shared_pictures(trained, [Part(folder, ("val", "test"), COHORTS) for folder in evaluated])
     if shared and not allow:

@@ -59,7 +59,11 @@ class Accounts:
             dataset=source.dataset,
             source=source.describe(),
             seed=options.seed,
-            options={**asdict(options), "max_bad_share": max_bad_share},
+            options={
+                **asdict(options),
+                "max_bad_share": max_bad_share,
+                **({"triplets": dict(plan.triplets)} if plan.triplets is not None else {}),
+            },
             taxonomy=plan.taxonomy.to_dict(),
             cohorts=plan.cohorts,
             counts={split: dict(sorted(found.items())) for split, found in self._counts.items()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from fgvr.errors import UserError
@@ -37,6 +38,15 @@ class Part:
 
     def pictures(self) -> list[tuple[str, str]]:
         """SPLIT/KEY and the picture's hash of each sample; the log names a shard whose index cannot be read."""
+        return [(f"{split}/{entry.key}", entry.picture) for split, entry in self._entries if entry.picture]
+
+    def partners(self) -> list[tuple[str, str]]:
+        """As `pictures`, of the frozen positives (SPLIT/KEY.pos) and negatives."""
+        frozen = [(split, entry.key, one) for split, entry in self._entries for one in entry.partners]
+        return [(f"{split}/{key}.{one.view}", one.picture) for split, key, one in frozen if one.picture]
+
+    @cached_property
+    def _entries(self) -> list[tuple[str, SampleEntry]]:
         manifest, entries, whole = load_manifest(self.folder), list[tuple[str, SampleEntry]](), True
         for shard in (shard for split in self.splits for shard in manifest.select(split, self.cohorts)):
             try:
@@ -47,24 +57,35 @@ class Part:
         if self.examples is not None and whole:
             numbers = part_numbers([entry.label for _, entry in entries], self.examples, self.seed)
             entries = [entries[number] for number in numbers]
-        return [(f"{split}/{entry.key}", entry.picture) for split, entry in entries if entry.picture]
+        return entries
 
 
 def shared_pictures(trained: Sequence[Part], evaluated: Collection[Part]) -> list[SharedPicture]:
-    """What two different folders share, sorted; within one folder packing has looked, and its manifest names it."""
+    """What two different folders share, sorted; within one folder packing has looked, and its manifest names it.
+
+    Not so the frozen partners of what is trained on: these are compared within their folder too.
+    """
     folders = {part.folder.resolve() for part in (*trained, *evaluated)}
-    if len(folders) < 2:
-        return []
     places: dict[str, list[tuple[Part, str]]] = {}
+    partners: dict[str, list[tuple[Part, str]]] = {}
     for part in trained:
-        for name, picture in part.pictures():
+        for name, picture in part.pictures() if len(folders) > 1 else ():
             places.setdefault(picture, []).append((part, name))
+        for name, picture in part.partners():
+            partners.setdefault(picture, []).append((part, name))
+    if not places and not partners:
+        return []
     found = [
         SharedPicture(other.folder, place, part.folder, name)
         for part in evaluated
         for name, picture in part.pictures()
         for other, place in places.get(picture, ())
         if other.folder.resolve() != part.folder.resolve()
+    ] + [
+        SharedPicture(other.folder, place, part.folder, name)
+        for part in evaluated
+        for name, picture in part.pictures()
+        for other, place in partners.get(picture, ())
     ]
     return sorted(found, key=lambda one: (str(one.evaluated_in), one.evaluated, str(one.trained_in), one.trained))
 

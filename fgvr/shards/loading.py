@@ -86,13 +86,15 @@ class LoaderLinks:
     """What a loader must ask of whoever trains with it; the defaults are those of one process that never looks ahead.
 
     `unfinished` is how many batches were handed out but not trained on yet (0 or 1); `total` sums counts over all
-    ranks; `timeout` is how many seconds a worker may be silent.
+    ranks; `timeout` is how many seconds a worker may be silent. `begins` is told the epoch as the first batch of an
+    iteration is asked for, when nothing is read of it yet: it may give the loader another `encode` and close it.
     """
 
     unfinished: Callable[[], int] = lambda: 0
     total: Callable[[list[int]], list[int]] = lambda counts: counts
     pin_memory: bool = False
     timeout: float = 60.0
+    begins: Callable[[int], None] = lambda epoch: None
 
 
 @dataclass(eq=False)
@@ -215,6 +217,7 @@ class StepLoader(Generic[T]):
         self.tally = self._tally_before = tally
 
     def _batches(self, epoch: int, step: int) -> Iterator[Any]:
+        self.links.begins(epoch)
         self._steps.start(epoch, step)
         for batch in _from_workers(self._loader):
             record: ReadRecord = batch.record

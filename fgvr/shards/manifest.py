@@ -42,6 +42,19 @@ class MemberEntry:
 
 
 @dataclass(frozen=True)
+class PartnerEntry:
+    """A frozen positive ("pos") or negative ("neg"): whose photo it is, and the sha256 of its source's bytes.
+
+    The label is empty where it is unknown.
+    """
+
+    view: str
+    uid: str
+    label: str
+    picture: str
+
+
+@dataclass(frozen=True)
 class SampleEntry:
     """The members of one sample. `picture` is the sha256 of the source's bytes; width and height are in pixels."""
 
@@ -51,6 +64,7 @@ class SampleEntry:
     picture: str = ""
     width: int = 0
     height: int = 0
+    partners: tuple[PartnerEntry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -205,6 +219,7 @@ def parse_index(file: Path, data: bytes) -> ShardIndex:
                 sample["picture"],
                 sample["width"],
                 sample["height"],
+                tuple(PartnerEntry(*partner) for partner in sample.get("partners", ())),
             )
             for sample in raw["samples"]
         )
@@ -217,11 +232,16 @@ def parse_index(file: Path, data: bytes) -> ShardIndex:
 
 
 def dump_index(index: ShardIndex) -> bytes:
-    """The inverse of `parse_index`; members are lists [name, offset, size, crc32] to keep large indexes small."""
+    """The inverse of `parse_index`; members are lists [name, offset, size, crc32] to keep large indexes small.
+
+    So are partners, which stand only where there are any.
+    """
     raw = asdict(index)
     del raw["vouched"]
     for sample in raw["samples"]:
         sample["members"] = [list(member.values()) for member in sample["members"]]
+        partners = [list(partner.values()) for partner in sample.pop("partners")]
+        sample |= {"partners": partners} if partners else {}
     return sealed(raw)
 
 

@@ -58,7 +58,8 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 def _changes_of_pictures(manifest: Manifest, plan: Plan) -> list[str]:
     """Raises SourceGone when the plan is another one because none of its pictures can be read."""
-    if plan.hash == manifest.plan:
+    before_triplets = (manifest.options.get("triplets") or {}).get("plan")  # which were chosen among the same pictures
+    if plan.hash in (manifest.plan, before_triplets):
         return []
     if not any(_can_be_read(item.record) for shard in plan.shards for item in shard.items):
         raise SourceGone(f"none of the {plan.pictures} pictures that it names can be read")

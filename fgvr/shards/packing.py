@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fgvr.data.images import inspect_image, stored_form
 from fgvr.errors import SampleError, UserError
@@ -35,10 +36,12 @@ from fgvr.shards.manifest import (
     save_manifest,
     vouched_for,
 )
+from fgvr.shards.partners import stored_partners, with_partners
 from fgvr.shards.plan import Item, PackOptions, Plan, PlannedShard, first_of_each_folder, make_plan
 from fgvr.shards.reading import open_shard_writer
 from fgvr.shards.repeats import told_of_repeats
 from fgvr.shards.texts import RESPONSES, has_response, told_of_responses
+from fgvr.similarity import Similarity
 from fgvr.sources.base import Source
 from fgvr.sources.walking import without_links
 from fgvr.whole_files import write_whole
@@ -55,6 +58,7 @@ def pack(
     out: Path,
     options: PackOptions = PackOptions(),  # noqa: B008  (frozen)
     *,
+    triplets: Similarity | None = None,
     max_bad_share: float = 0.001,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -63,9 +67,10 @@ def pack(
     """Packs a source into `out`; killed at any moment and run again, it goes on and ends with the same bytes.
 
     A set that is there is left alone once every file has the hash that the manifest states; damaged shards are packed
-    again, and with `overwrite` all are. `progress` is told pictures done and pictures planned, `say` gets sentences.
-    Raises UserError when more than `max_bad_share` of the samples are refused (the folder then holds the shards and a
-    manifest that says so), and when `out` holds something else, unless `overwrite`.
+    again, and with `overwrite` all are. `triplets` freezes partners beside the pictures to train on. `progress` is told
+    pictures done and pictures planned, `say` gets sentences. Raises UserError when more than `max_bad_share` of the
+    samples are refused (the folder then holds the shards and a manifest that says so), and when `out` holds something
+    else, unless `overwrite`.
     """
     if not 0 <= max_bad_share <= 1:
         raise UserError(f"max_bad_share must be a share between 0 and 1, got {max_bad_share}")
@@ -75,6 +80,8 @@ def pack(
             f"the shards must not lie among the pictures, but {out} is in {source.walked}: choose another out"
         )
     plan = make_plan(source, options)
+    if triplets is not None:
+        plan = with_partners(plan, triplets, options.seed, say)
     _make_folder(out)
     with _alone_in(out, say):
         before = None if overwrite else _packed_before(out, plan)
@@ -164,24 +171,26 @@ def _write_shard(out: Path, shard: PlannedShard, plan: Plan, dataset: str, step:
             try:
                 data = record.load()
                 picture = inspect_image(data, record.name)
+                partners = stored_partners(record, data)
             except SampleError as error:
                 refused.append(Refusal(record.name, record.name, str(error).removeprefix(record.name).strip()))
                 continue
             finally:
                 step(done)
             suffix, stored = stored_form(data, picture)
-            members = writer.write(item.key, {suffix: stored, "json": _sample_json(item, dataset)})
+            text = canonical_json({**_sample_fields(item, dataset), **partners.told})
+            members = writer.write(item.key, {suffix: stored, **partners.members, "json": text})
             width, height = picture.image.size
-            notes.update(picture.notes)
+            notes.update([*picture.notes, *partners.notes])
             notes["re-encoded"] += stored is not data
             notes[RESPONSES] += item.split == "train" and has_response(record)
-            entry = SampleEntry(item.key, record.label, members, hashlib.sha256(data).hexdigest(), width, height)
-            samples.append(entry)
+            digest = hashlib.sha256(data).hexdigest()
+            samples.append(SampleEntry(item.key, record.label, members, digest, width, height, partners.entries))
     digest = _file_hash(file)
     return ShardIndex(plan.hash, shard.file, file.stat().st_size, digest, tuple(samples), tuple(refused), dict(+notes))
 
 
-def _sample_json(item: Item, dataset: str) -> bytes:
+def _sample_fields(item: Item, dataset: str) -> dict[str, Any]:
     record = item.record
     own = {
         "uid": item.key,
@@ -190,7 +199,7 @@ def _sample_json(item: Item, dataset: str) -> bytes:
         "split": item.split,
         "cohort": item.cohort,
     }
-    return canonical_json({**record.extra, **own, "dataset": dataset})
+    return {**record.extra, **own, "dataset": dataset}
 
 
 def _finished(out: Path, shard: PlannedShard, plan: Plan) -> ShardIndex | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import bisect
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, compress
 
 from fgvr.errors import UserError
+from fgvr.shards.manifest import SampleEntry
 from fgvr.shards.order import key_of, spread_over_classes
 from fgvr.shards.reading import ShardSet
 from fgvr.types import Example
@@ -36,6 +37,15 @@ class PartOfSet:
     def fingerprint(self) -> str:
         """That of the whole set and of what was chosen."""
         return hashlib.sha256(f"{self.whole.fingerprint}|{self.numbers}".encode()).hexdigest()
+
+    @property
+    def dataset(self) -> str:
+        return self.whole.dataset
+
+    def entries(self) -> Iterator[SampleEntry]:
+        """As `ShardSet.entries`."""
+        chosen = set(self.numbers)
+        return compress(self.whole.entries(), (number in chosen for number in range(len(self.whole))))
 
     def uid(self, number: int) -> str:
         return self.whole.uid(self.numbers[number])

@@ -81,7 +81,10 @@ class PlannedShard:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole packing, decided. `hash` covers every name, label, place and option: equal for equal packings only."""
+    """A whole packing, decided. `hash` covers every name, label, place and option: equal for equal packings only.
+
+    `triplets` says by what measure partners were chosen, None where the source's own are kept or there are none.
+    """
 
     hash: str
     taxonomy: Taxonomy
@@ -89,6 +92,7 @@ class Plan:
     shards: tuple[PlannedShard, ...]
     refused: tuple[Refusal, ...]
     notes: Mapping[str, int]
+    triplets: Mapping[str, Any] | None = None
 
     @property
     def pictures(self) -> int:
@@ -177,7 +181,8 @@ def picture_splits(records: Sequence[Record], cohorts: Mapping[str, str], option
 
     A record without a split gets one class by class, in an order drawn by the seed: the first `val` of the class to
     val, the next `test` to test, the rest to train; from three pictures on at least one to each. Held-out classes are
-    divided among val and test alone. Where the source names splits but no val, `val` is taken out of its train.
+    divided among val and test alone. Where the source names splits but no val, `val` is taken out of its train, save
+    records with partners: these are trained on, since the same photos stand among the partners of others.
     """
     named = {record.split for record in records if record.split is not None}
     splits = {record.name: record.split for record in records if record.split is not None}
@@ -192,7 +197,7 @@ def picture_splits(records: Sequence[Record], cohorts: Mapping[str, str], option
             test = min(_at_least_one(options.test, len(free)), len(free) - 1 - val)
             splits |= _deal(free, val, test)
         if named and "val" not in named:
-            train = [record.name for record in group if record.split == "train"]
+            train = [record.name for record in group if record.split == "train" and not record.partners]
             splits |= _deal(train, min(_at_least_one(options.val, len(train)), len(train) - 1), 0)
     return splits
 
@@ -257,6 +262,10 @@ def _complaint(record: Record, taxonomy: Taxonomy) -> str | None:
         return f"split must be train, val or test, got {record.split!r}"
     if record.cohort not in (None, *COHORTS):
         return f"cohort must be one of {list(COHORTS)}, got {record.cohort!r}"
+    if record.negative is not None and record.negative.label == record.label:
+        return f"its negative must be of another class, but {record.negative.name} is of its own, {record.label!r}"
+    if record.positive is not None and record.positive.label not in ("", record.label):
+        return f"its positive must be of its own class, but {record.positive.name} is of {record.positive.label!r}"
     return control_complaint(record)
 
 
@@ -316,5 +325,7 @@ def _plan_hash(
         digest.update(canonical_json([shard.file, len(shard.items)]))
         for item in shard.items:
             record = item.record
-            digest.update(canonical_json([record.name, record.label, record.path, dict(record.extra), record.stamp]))
+            partners = [[view, one.name, one.label] for view, one in record.partners.items()]
+            told = [record.name, record.label, record.path, dict(record.extra), record.stamp]
+            digest.update(canonical_json([*told, partners] if partners else told))
     return digest.hexdigest()

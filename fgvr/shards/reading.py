@@ -7,17 +7,18 @@ import itertools
 import json
 import os
 import zlib
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgvr.errors import SampleError, UserError
 from fgvr.shards.manifest import MemberEntry, SampleEntry, ShardInfo, load_index, load_manifest
 from fgvr.taxonomy.tree import Taxonomy
-from fgvr.types import Example
+from fgvr.types import Example, Partner
 
 if TYPE_CHECKING:
     from webdataset.writer import TarWriter
@@ -27,6 +28,8 @@ MAX_NAME = 100  # a longer one would put a block of its own before the data
 MAX_JSON = 1 << 20  # bytes; a label and a response are far below
 OPEN_SHARDS = 64
 INDEXED_SAMPLES = 1 << 17  # samples whose index entries a process keeps, about 100 MB
+OWN = ""  # the view that a sample is itself
+VIEWS = {"pos": "positive", "neg": "negative"}  # its partners, in member names and in the json member
 GAP = 4096  # bytes between two members that are cheaper read than skipped
 
 
@@ -90,7 +93,7 @@ class ShardSet:
         manifest = load_manifest(self.folder)
         self.shards = manifest.select(split, self.cohorts)
         self.fingerprint: str = manifest.fingerprint()
-        self._taxonomy = manifest.taxonomy
+        self.dataset, self._taxonomy = manifest.dataset, manifest.taxonomy
         self._starts = [0, *itertools.accumulate(shard.samples for shard in self.shards)]
         self._close_caches()
         if not len(self):
@@ -120,14 +123,18 @@ class ShardSet:
             shard, within = self._place(number)
             return f"{shard.file}[{within}]"
 
+    def entries(self) -> Iterator[SampleEntry]:
+        """What the indexes say of every sample, by number. Raises UserError for an index that cannot be read."""
+        return (entry for shard in self.shards for entry in load_index(self.folder, shard))
+
     def labels(self) -> list[str]:
-        """The label of every sample, by number. Reads every index; raises UserError for one that cannot be read."""
-        return [entry.label for shard in self.shards for entry in load_index(self.folder, shard)]
+        """The label of every sample, by number. Raises UserError for an index that cannot be read."""
+        return [entry.label for entry in self.entries()]
 
     def read(self, number: int) -> Example:
         """Raises SampleError, naming shard and member, unless every byte of the sample is as it was packed."""
         shard, entry = self._entry(number)
-        images: list[tuple[tuple[int, int, str], bytes]] = []
+        images: dict[str, list[tuple[tuple[int, int, str], bytes]]] = defaultdict(list)
         record: Mapping[str, Any] | None = None
         for member, data in zip(entry.members, self._members(shard, entry), strict=True):
             if zlib.crc32(data) != member.crc32:
@@ -136,16 +143,22 @@ class ShardSet:
             if suffix == "json":
                 record = _parse(data, f"{shard.file}, {member.name}")
             else:
-                images.append((_image_rank(suffix), bytes(data)))
-        if record is None or not images:
+                view, within = _view_of(suffix)
+                images[view].append((_image_rank(within), bytes(data)))
+        if record is None or not images[OWN]:
             raise SampleError(f"{shard.file}, {entry.key}: a sample needs an image and a json member")
         if record["uid"] != entry.key or record["label"] != entry.label:
             raise SampleError(f"{shard.file}, {entry.key}: uid or label differ between the json member and the index")
-        images.sort(key=lambda image: image[0])
+        views = {view: tuple(data for _, data in sorted(found, key=itemgetter(0))) for view, found in images.items()}
+        where = f"{shard.file}, {entry.key}"
+        partners = {view: _partner(view, views[view], record, where) for view in VIEWS if view in views}
         known = {name: record[name] for name in _FIELDS}
-        extra = {name: value for name, value in record.items() if name not in known}
+        beside = {VIEWS[view] for view in partners}
+        extra = {name: value for name, value in record.items() if name not in known and name not in beside}
         known["path"] = tuple(known["path"])
-        return Example(images=tuple(data for _, data in images), extra=extra, **known)
+        return Example(
+            images=views[OWN], extra=extra, positive=partners.get("pos"), negative=partners.get("neg"), **known
+        )
 
     def close(self) -> None:
         """Close the shards' files; reading opens them again."""
@@ -256,8 +269,24 @@ def _read_fully(descriptor: int, offset: int, size: int) -> bytes:
     return data
 
 
+def _view_of(suffix: str) -> tuple[str, str]:
+    """Whose photo a member is, and its suffix among the photos of that one: KEY.pos.1.jpg is the positive's 1.jpg."""
+    view, dot, within = suffix.partition(".")
+    return (view, within) if dot and view in VIEWS else (OWN, suffix)
+
+
+def _partner(view: str, images: tuple[bytes, ...], record: Mapping[str, Any], where: str) -> Partner:
+    """Whose a partner's photos are, by the json member; unknown, with the empty label, where that does not say."""
+    told = record.get(VIEWS[view])
+    if told is None:
+        return Partner(images, f"{record['uid']}.{view}", "")
+    if not isinstance(told, dict) or not (_is_text(told.get("uid")) and _is_text(told.get("label"))):
+        raise SampleError(f"{where}: the field {VIEWS[view]!r} must hold the uid and the label of its photo")
+    return Partner(images, told["uid"], told["label"])
+
+
 def _image_rank(suffix: str) -> tuple[int, int, str]:
-    """KEY.jpg first, then KEY.1.jpg, KEY.2.jpg, …, then named ones (KEY.pos.jpg)."""
+    """KEY.jpg first, then KEY.1.jpg, KEY.2.jpg, …, then named ones (KEY.wing.jpg)."""
     head, dot, _ = suffix.rpartition(".")
     if not dot:
         return 0, 0, ""

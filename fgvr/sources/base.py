@@ -26,12 +26,25 @@ class SourceGone(UserError):
 
 
 @dataclass(frozen=True, slots=True)
+class PartnerRecord:
+    """A positive or a negative that stands beside a record, not yet read.
+
+    `label` is empty where it is unknown. `load` returns one or more encoded images and raises SampleError.
+    """
+
+    name: str
+    label: str
+    load: Callable[[], tuple[bytes, ...]]
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One labelled picture, not yet read. `name` is unique in its source and appears in every message about it.
 
     `path` runs from the coarsest rank to the label. `split` (train, val, test) and `cohort` (seen, unseen, base, novel)
     are None when the source does not say. `load` returns the encoded image and raises SampleError. `extra` goes
     into the sample's json. `stamp` is something cheap that changes when the picture does, such as its size in bytes.
+    A record with a `positive` or a `negative` is one to train on, whatever splits are drawn.
     """
 
     name: str
@@ -42,6 +55,13 @@ class Record:
     load: Callable[[], bytes]
     extra: Mapping[str, Any] = field(default_factory=dict)
     stamp: str = ""
+    positive: PartnerRecord | None = None
+    negative: PartnerRecord | None = None
+
+    @property
+    def partners(self) -> dict[str, PartnerRecord]:
+        """The partners that it has, by the name of their view ("pos", "neg")."""
+        return {view: one for view, one in (("pos", self.positive), ("neg", self.negative)) if one is not None}
 
 
 @dataclass(frozen=True)

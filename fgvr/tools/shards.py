@@ -19,7 +19,8 @@ from fgvr.errors import shown
 from fgvr.shards.manifest import MANIFEST, Manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import ClassSplit, PackOptions
-from fgvr.sources import CSV, ImageFolder  # noqa: F401
+from fgvr.similarity import FolderCentroids, Siblings, Similarity, TowerCentroids  # noqa: F401
+from fgvr.sources import CSV, ImageFolder, TripletParquet  # noqa: F401
 from fgvr.sources.base import Source
 
 NAMED = 10  # refused pictures in the summary
@@ -32,6 +33,7 @@ def shards(
     unseen: int | float = 0,
     class_split: ClassSplit = "seen-unseen",
     k_shot: int | None = None,
+    triplets: Similarity | None = None,
     val: float = 0.1,
     test: float = 0.1,
     samples_per_shard: int = 1000,
@@ -50,6 +52,8 @@ def shards(
         unseen: classes to hold out of training: a share below 1.0 or a whole number
         class_split: hold out `unseen` classes, or (base-novel) the second half of the sorted labels
         k_shot: training pictures to keep of each class, all by default
+        triplets: freeze a positive and a negative beside each training picture, the latter of the class that is most
+            similar by Siblings, FolderCentroids, TowerCentroids (of a run) or a class of your own
         val: share of each class for validation where the source has no validation split
         test: share of each class for testing where the source has no splits
         samples_per_shard: pictures in one tar
@@ -62,6 +66,7 @@ def shards(
             source,
             out,
             PackOptions(seed, unseen, class_split, k_shot, val, test, samples_per_shard),
+            triplets=triplets,
             max_bad_share=max_bad_share,
             overwrite=overwrite,
             progress=progress,

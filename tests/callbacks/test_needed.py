@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import yaml
-from rl_run import grpo_config, sft_config
+from rl_run import grpo_config, sft_config, tapo_config
 
 from fgvr.__main__ import main
 from fgvr.callbacks.needed import refuse_timer
@@ -57,3 +57,15 @@ def test_a_timer_is_refused() -> None:
 def test_a_callback_need_not_stand_in_a_list(tmp_path: Path, capsys: Any) -> None:
     assert main(["fit", "--config", str(sft_config(tmp_path)), "--trainer.callbacks", "Throughput"]) == 2
     assert NO_JUDGE in capsys.readouterr().err
+
+
+def test_what_learns_from_confusions_needs_who_counts_them(tmp_path: Path, capsys: Any) -> None:
+    config = tapo_config(tmp_path, "tapo")
+    read = yaml.safe_load(config.read_text())
+    tiny = yaml.safe_load(sft_config(tmp_path).read_text())["model"]["init_args"]["policy"]["backbone"]
+    read["model"]["init_args"]["policy"]["backbone"] = tiny
+    kept = [one for one in read["trainer"]["callbacks"] if not one["class_path"].endswith("TripletLogging")]
+    read["trainer"]["callbacks"] = kept
+    config.write_text(yaml.safe_dump(read))
+    assert main(["fit", "--config", str(config)]) == 2
+    assert "must hold a TripletLogging, since it tells the data what the policy confuses" in capsys.readouterr().err

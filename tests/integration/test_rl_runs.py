@@ -20,6 +20,8 @@ from toy_run import same_weights
 
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
+from fgvr.shards.manifest import load_manifest
+from fgvr.shards.reading import ShardSet
 
 KILLS = [("sampled", 2), ("refilling", 4), ("updating", 7)]
 FILTERED = {"group_filter": {"score": "format", "low": 0.0, "high": 0.6}, "updates": 2}
@@ -138,8 +140,28 @@ def test_a_run_of_triplets_killed_at_any_moment_ends_as_if_it_had_not_been(folde
     )
     states = [read_checkpoint(checkpoints_in(run / "checkpoints")[-1])["callbacks"] for run in (whole, killed)]
     assert states[0]["CollapseWatch"] == states[1]["CollapseWatch"]
+    pairs = [{file.name: file.read_text() for file in (run / "triplets").iterdir()} for run in (whole, killed)]
+    assert len(set(pairs[0].values())) > 1  # what is confused has changed them
+    assert pairs[0] == pairs[1]
+    streams = [read_checkpoint(checkpoints_in(run / "checkpoints")[-1])["TripletData"] for run in (whole, killed)]
+    assert streams[0]["rivals"]["confused"]
+    assert streams[0] == streams[1]
     photos = {row["photo"] for row in json_rows(whole / "rollouts.jsonl")}
     assert photos == {"anchor", "positive"}
+
+
+def test_triplets_are_frozen_by_the_tower_of_a_run(folder: Path) -> None:
+    source = [f"--source.{name}={value}" for name, value in BIRDS.items()]
+    measure = ["--triplets", "TowerCentroids", "--triplets.run", str(folder / "sft"), "--triplets.photos", "2"]
+    out = folder / "by_tower"
+    assert main(["shards", "--source", "Aviary", *source, "--out", str(out), *measure]) == 0
+    manifest = load_manifest(out)
+    assert manifest.options["triplets"]["similarity"] == {
+        "kind": "TowerCentroids", "photos": 2, "every": None, "run": "sft"
+    }  # fmt: skip
+    entries = list(ShardSet(out, "train", ("seen",)).entries())
+    assert {tuple(partner.view for partner in entry.partners) for entry in entries} == {("pos", "neg")}
+    assert all(entry.label != entry.partners[1].label for entry in entries)
 
 
 @pytest.mark.slow

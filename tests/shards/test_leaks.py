@@ -7,6 +7,7 @@ from sourced import touch
 from fgvr.shards.leaks import Part, shared_pictures, told
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import PackOptions
+from fgvr.similarity import Siblings
 from fgvr.sources import ImageFolder
 
 TRAIN = ("train",), ("seen", "base")
@@ -67,3 +68,25 @@ def test_a_few_are_named_and_all_counted(tmp_path):
     assert said.startswith("8 are, byte for byte: test/")
     assert said.count(f"of {first}") == 5
     assert said.endswith("; and 3 more")
+
+
+def test_a_frozen_partner_is_compared_in_its_own_set_too(tmp_path):
+    root = tmp_path / "in"
+    for split, label, number in [
+        ("train", "a", 0),
+        ("train", "a", 1),
+        ("train", "b", 2),
+        ("train", "b", 3),
+        ("test", "a", 9),
+    ]:
+        touch(root, f"{split}/family/{label}/{number}.jpg")
+        (root / f"{split}/family/{label}/{number}.jpg").write_bytes(jpeg(number))
+    (root / "test/family/b").mkdir()
+    (root / "test/family/b/8.jpg").write_bytes(jpeg(1))  # stands in train too, as somebody's positive
+    pack(ImageFolder(root), tmp_path / "out", PackOptions(val=0), triplets=Siblings())
+    out, evaluated = tmp_path / "out", Part(tmp_path / "out", *EVALUATED)
+    shared = shared_pictures([Part(out, *TRAIN)], [evaluated])
+    assert {one.trained.rpartition(".")[2] for one in shared} <= {"pos", "neg"}
+    assert any(one.trained.endswith(".pos") for one in shared)
+    assert {one.evaluated.split("/")[0] for one in shared} == {"test"}
+    assert ".pos of" in told(shared)

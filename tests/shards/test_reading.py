@@ -69,8 +69,8 @@ def test_reads_every_sample_as_written(folder):
 def test_images_come_photo_first_then_by_number(tmp_path):
     from fgvr.shards.reading import _image_rank
 
-    suffixes = ["10.jpg", "neg.jpg", "2.png", "webp", "pos.jpg"]
-    assert sorted(suffixes, key=_image_rank) == ["webp", "2.png", "10.jpg", "neg.jpg", "pos.jpg"]
+    suffixes = ["10.jpg", "wing.jpg", "2.png", "webp", "tail.jpg"]
+    assert sorted(suffixes, key=_image_rank) == ["webp", "2.png", "10.jpg", "tail.jpg", "wing.jpg"]
 
 
 def test_a_copy_opens_its_own_files(folder):

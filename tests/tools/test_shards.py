@@ -8,11 +8,13 @@ import pytest
 from hostile import png, turned, write_folder
 from jsonargparse import ArgumentParser, auto_cli
 from sourced import touch
+from toy_triplets import EVEN, write_photos
 
 from fgvr.errors import UserError, unseen
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import PackOptions
+from fgvr.shards.reading import ShardSet
 from fgvr.sources import CSV, ImageFolder
 from fgvr.tools.shards import shards
 
@@ -55,9 +57,9 @@ def test_the_options_are_those_of_pack(tmp_path):
     flat, packs = signature(shards).parameters, signature(pack).parameters
     for option in fields(PackOptions):
         assert (flat[option.name].annotation, flat[option.name].default) == (option.type, option.default)
-    for name in ("source", "out", "max_bad_share", "overwrite"):
+    for name in ("source", "out", "triplets", "max_bad_share", "overwrite"):
         assert (flat[name].annotation, flat[name].default) == (packs[name].annotation, packs[name].default)
-    assert len(flat) == len(fields(PackOptions)) + 4
+    assert len(flat) == len(fields(PackOptions)) + 5
     parser = ArgumentParser(exit_on_error=False)
     parser.add_function_arguments(shards, as_positional=False)
     (tmp_path / "list.csv").write_text("file,label\na.jpg,b\n")
@@ -146,3 +148,13 @@ def test_a_second_run_says_that_all_is_there(tmp_path, capsys):
     capsys.readouterr()
     shards(source, tmp_path / "out")
     assert "holds this shard set already, whole: nothing to do" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_triplets_are_frozen_from_the_command_line(tmp_path, capsys):
+    root, out = write_photos(tmp_path / "birds", EVEN), tmp_path / "out"
+    line = ["--source", "ImageFolder", "--source.root", str(root), "--out", str(out), "--triplets", "Siblings"]
+    auto_cli(shards, args=line, as_positional=False)
+    printed = capsys.readouterr().out
+    assert re.search(r"30 +│ with a positive", printed)
+    assert re.search(r"30 +│ with a negative", printed)
+    assert all(len(entry.partners) == 2 for entry in ShardSet(out, "train", ("seen",)).entries())

@@ -1,0 +1,53 @@
+"""The image side of a CLIP or SigLIP checkpoint, to compare photos with photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from transformers import AutoConfig, AutoImageProcessor, AutoModel
+
+from fgvr.errors import UserError
+
+FAMILIES = ("clip", "siglip", "siglip2")
+
+
+class ImageTower:
+    """A pretrained encoder of images in `folder`, in float32, on the GPU where there is one.
+
+    Raises UserError for a folder that is not there, holds another kind of model, or cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not Path(folder).is_dir():
+            raise UserError(
+                f"similarity.folder must be a folder with a CLIP or SigLIP, but there is no folder {folder}"
+            )
+        try:
+            kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+            if kind not in FAMILIES:
+                raise UserError(
+                    f"similarity.folder must hold one of {', '.join(FAMILIES)}, but {folder} holds {kind!r}"
+                )
+            model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+            self.processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
+        except (OSError, ValueError, KeyError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"similarity.folder must hold a whole CLIP or SigLIP, but {folder} does not: {error}"
+            ) from error
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model: Any = model.eval().to(self.device)
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[Image.Image]) -> Float[Tensor, "I D"]:
+        """One row of features per image, on the CPU, not normalised."""
+        inputs = self.processor(images=list(images), return_tensors="pt").to(self.device)
+        features = self.model.get_image_features(**inputs)
+        return (features if isinstance(features, Tensor) else features.pooler_output).float().cpu()

@@ -1,0 +1,146 @@
+"""Triplets in shards: which photos stand beside which, decided before any is packed, and their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from PIL import Image
+
+from fgvr.data.images import inspect_image, open_image, stored_form
+from fgvr.errors import SampleError, UserError
+from fgvr.shards.manifest import PartnerEntry, canonical_json
+from fgvr.shards.plan import HELD_OUT, Item, Plan, sample_key
+from fgvr.shards.reading import VIEWS
+from fgvr.similarity import Classes, Ranking, Similarity
+from fgvr.sources.base import PartnerRecord, Record
+
+NAMED = 5
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class StoredPartners:
+    """What a sample's partners add to it: tar members by suffix, fields of its json, entries of the index, notes."""
+
+    members: dict[str, bytes] = field(default_factory=dict)
+    told: dict[str, dict[str, str]] = field(default_factory=dict)
+    entries: tuple[PartnerEntry, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+def stored_partners(record: Record, picture: bytes) -> StoredPartners:
+    """The partners of a record whose own bytes are `picture`; one that is the same picture is left out and noted.
+
+    Raises SampleError, naming it, for a partner that cannot be read or is no image.
+    """
+    stored = StoredPartners()
+    for view, partner in record.partners.items():
+        role, uid = VIEWS[view], sample_key(partner.name)
+        try:
+            images = partner.load()
+            if not images:
+                raise SampleError(f"{partner.name} must hold an image, but it holds none")
+            forms = [stored_form(data, inspect_image(data, partner.name)) for data in images]
+        except SampleError as error:
+            raise SampleError(f"{record.name}: its {role} cannot be used: {error}") from error
+        if images[0] == picture:
+            stored.notes.append(f"{role} left out: the very same picture")
+            continue
+        for number, (suffix, data) in enumerate(forms):
+            stored.members[f"{view}.{number}.{suffix}" if number else f"{view}.{suffix}"] = data
+        stored.told[role] = {"uid": uid, "label": partner.label}
+        entry = PartnerEntry(view, uid, partner.label, hashlib.sha256(images[0]).hexdigest())
+        stored.entries = (*stored.entries, entry)
+        stored.notes.append(f"with a {role}")
+    return stored
+
+
+def with_partners(plan: Plan, similarity: Similarity, seed: int, say: Callable[[str], None]) -> Plan:
+    """The plan with a positive and a negative beside each picture to train on, where there is one.
+
+    The positive is another picture of the class, the negative one of the most similar class; both belong to the seed.
+    Classes that are held out take no part. Raises UserError where the source brings triplets of its own, and where no
+    picture has a positive or none a negative.
+    """
+    trained = [item for shard in plan.shards for item in shard.items if _is_trained(item)]
+    if any(item.record.partners for item in trained):
+        raise UserError("the source has triplets of its own: leave --triplets out, or pack a source without them")
+    if similarity.decay is not None:
+        raise UserError(
+            f"frozen partners cannot follow what a policy confuses, which {type(similarity).__name__} does: pack "
+            "without --triplets and draw them in training (data.init_args.similarity), or choose another measure"
+        )
+    classes: dict[str, list[Record]] = defaultdict(list)
+    for item in sorted(trained, key=lambda item: item.record.name):
+        classes[item.record.label].append(item.record)
+    photos = _Photos(classes, seed)
+    ranking = similarity.nearest(Classes(tuple(classes), plan.taxonomy, photos, seed=seed), 1)
+    chosen = {item.key: _chosen(item.record, classes, ranking, seed) for item in trained}
+    for role in VIEWS.values():
+        _tell(role, Counter(one.label for one in chosen.values() if getattr(one, role) is None), len(trained), say)
+    shards = tuple(
+        replace(shard, items=tuple(replace(item, record=chosen.get(item.key, item.record)) for item in shard.items))
+        for shard in plan.shards
+    )
+    digest = hashlib.sha256(canonical_json([plan.hash, similarity.describe()]))
+    for key, record in chosen.items():
+        digest.update(canonical_json([key, [[view, one.name] for view, one in record.partners.items()]]))
+    triplets = {"similarity": similarity.describe(), "plan": plan.hash}
+    return replace(plan, shards=shards, hash=digest.hexdigest(), triplets=triplets)
+
+
+@dataclass(frozen=True)
+class _Photos:
+    """Some training photos of a class, as `Classes` wants them."""
+
+    classes: dict[str, list[Record]]
+    seed: int
+
+    def __call__(self, label: str, count: int) -> Sequence[Image.Image]:
+        records = self.classes[label]
+        draw = random.Random(f"{self.seed} photos of {label}")
+        photos: list[Image.Image] = []
+        for place in sorted(draw.sample(range(len(records)), min(count, len(records)))):
+            try:
+                photos.append(open_image(records[place].load(), records[place].name))
+            except SampleError as error:
+                log.warning("a photo is left out of the comparison of classes: %s", error)
+        return photos
+
+
+def _is_trained(item: Item) -> bool:
+    return item.split == "train" and item.cohort not in HELD_OUT
+
+
+def _chosen(record: Record, classes: dict[str, list[Record]], ranking: Ranking, seed: int) -> Record:
+    draw = random.Random(f"{seed} partners of {record.name}")
+    same = [one for one in classes[record.label] if one.name != record.name]
+    others = classes[ranking[record.label][0][0]] if ranking.get(record.label) else []
+    positive, negative = (_partner(draw.choice(pool)) if pool else None for pool in (same, others))
+    return replace(record, positive=positive, negative=negative)
+
+
+def _partner(record: Record) -> PartnerRecord:
+    return PartnerRecord(record.name, record.label, lambda: (record.load(),))
+
+
+def _tell(role: str, lacking: Counter[str], total: int, say: Callable[[str], None]) -> None:
+    count = lacking.total()
+    if count == total:
+        raise UserError(
+            f"triplets need a {role}, but none of {total} pictures to train on has one: "
+            + (
+                "give more than one picture of a class"
+                if role == "positive"
+                else "choose another measure of similarity"
+            )
+        )
+    if count:
+        named = ", ".join(f"{label!r} ({number})" for label, number in sorted(lacking.items())[:NAMED])
+        more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+        say(f"{count:,} of {total:,} pictures to train on have no {role}: those of {named}{more}")
