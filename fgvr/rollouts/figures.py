@@ -105,13 +105,13 @@ def figures_of(
 
 
 def _by_role(every: Sequence[Found], rows: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """The mean reward and component of the completions about either photo, as `triplets/anchor/reward` and so on."""
+    """The mean reward and component of the completions about either photo, as `triplets/reward/anchor` and so on."""
     roles = [role for part in every for role in part.roles]
     figures: dict[str, float] = {}
     for role in ("anchor", "positive"):
         own = rows[[number for number, of in enumerate(roles) if of == role]]
         if len(own):
-            figures |= {f"triplets/{role}/{name}": _mean(own[:, n]) for n, name in enumerate(names, start=4)}
+            figures |= {f"triplets/{name}/{role}": _mean(own[:, n]) for n, name in enumerate(names, start=4)}
     return figures
 
 

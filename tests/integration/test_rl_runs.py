@@ -135,7 +135,7 @@ def test_a_run_of_triplets_killed_at_any_moment_ends_as_if_it_had_not_been(folde
     kill_at_chosen_moments(config, killed)
     assert_same_end(killed, whole)
     assert curves(killed) == curves(whole)
-    assert {"divergence", "triplets/gamma", "triplets/positive/exact", "triplets/without_negative"} <= set(
+    assert {"divergence", "triplets/gamma", "triplets/exact/positive", "triplets/without_negative"} <= set(
         curves(whole)
     )
     states = [read_checkpoint(checkpoints_in(run / "checkpoints")[-1])["callbacks"] for run in (whole, killed)]

@@ -193,8 +193,8 @@ def test_any_split_works_and_a_group_has_a_row_for_each_photo_it_is_learned_behi
     assert rows == 5 * (2 if conditioning == "own" and 0 < positives < 4 else 1)
     assert sum(len(entry.negative.segments) for entry in update.micro_batches if entry.negative) == 5
     assert tapo.logged[-1]["divergence"] > 0
-    assert ("triplets/positive/exact" in tapo.logged[-1]) == (positives > 0)
-    assert ("triplets/anchor/exact" in tapo.logged[-1]) == (0 < positives < 4)
+    assert ("triplets/exact/positive" in tapo.logged[-1]) == (positives > 0)
+    assert ("triplets/exact/anchor" in tapo.logged[-1]) == (0 < positives < 4)
     known = tapo.logged[0]["sampling/sampling_logp_difference/max"]
     assert (known == 0) == (conditioning == "anchor" and positives == 4)  # scripted replies have log-probs of 0
 
@@ -207,8 +207,8 @@ def test_the_divergence_rises_and_both_photos_are_reported_apart():
     assert first["triplets/gamma"] == 2.0
     assert first["triplets/entropy"] > 0 < first["triplets/negative_entropy"]
     # of each four replies the last two are the positive's: RIGHT are 1 of 2 + 0 + 1 + 1 + 1, and 0 + 0 + 1 + 0 + 0
-    assert first["triplets/anchor/exact"] == pytest.approx(4 / 10)
-    assert first["triplets/positive/exact"] == pytest.approx(1 / 9)  # one reply has no token, so no reward
+    assert first["triplets/exact/anchor"] == pytest.approx(4 / 10)
+    assert first["triplets/exact/positive"] == pytest.approx(1 / 9)  # one reply has no token, so no reward
     assert first["triplets/without_positive"] == first["triplets/without_negative"] == 0
 
 
