@@ -17,14 +17,16 @@ PHOTO, QUESTION, LABEL, POSITIVE, NEGATIVE = "images", "problem", "answer", "ima
 
 
 class TripletParquet(Source):
-    """One triplet a row: `images` holds the photo, `problem` the question about it and `answer` its label; whatever its
-    name says, `image_noisy` holds another photo of that class and `image_aug` one of a class that looks like it.
+    """The rows of `file`, a triplet each: a photo, the question about it, its label, a positive and a negative.
 
-    The three hold lists of {bytes, path}, as the datasets library stores images. The class of the negative is not in
-    the file: its label is empty. All rows are to train on, and `fgvr.data.OwnQuestion` asks their questions word for
-    word. A row without exactly one photo, or whose question has not exactly one <image>, is refused; one without a
-    positive or a negative does without. `taxonomy` is a yaml file as for ImageFolder; without one the classes are a
-    list. Needs `pip install 'fgvr[parquet]'`. The photos are held in memory while they are packed.
+    `images` holds the photo, `problem` the question and `answer` the label; whatever its name says, `image_noisy` holds
+    another photo of that class, and `image_aug` one of a class that looks like it. The three hold lists of {bytes,
+    path}, as the datasets library stores images. The class of the negative is not in the file: its label is empty. All
+    rows are to train on, and `fgvr.data.OwnQuestion` asks their questions word for word. A row without exactly one
+    photo, or whose question has not exactly one <image>, is refused; one without a positive or a negative does without.
+    `taxonomy` is a yaml file as for ImageFolder; without one the classes are a list. `dataset` is what the set is
+    called (default: as the file). Needs `pip install 'fgvr[parquet]'`. The photos are held in memory while they are
+    packed.
     """
 
     def __init__(self, file: Path, taxonomy: Path | None = None, dataset: str | None = None) -> None:

@@ -16,10 +16,12 @@ from fgvr.modules.base import Optimizer
 from fgvr.settings.classes import class_parameters
 from fgvr.settings.said import sentences
 
-CHOSEN = ("modules", "datamodules", "models", "sources", "aviary", "data", "rewards")
+CHOSEN = ("modules", "datamodules", "models", "sources", "aviary", "data", "rewards", "similarity")
 NOT_TOLD = {
     "Policy",
     "Processor",
+    "Classes",
+    "PartnerRecord",
     "Record",
     "Refusal",
     "SourceGone",
@@ -32,7 +34,7 @@ def classes() -> list[type]:
     rooms = [importlib.import_module(f"fgvr.{name}") for name in CHOSEN]
     named = [getattr(room, name) for room in rooms for name in room.__all__]
     more = ["modules.base.Optimizer", "models.sampling.Sampling", "callbacks.JudgeValidation"]
-    more += ["callbacks.RolloutGeneration", "runs.folder.RunFolder"]
+    more += ["callbacks.RolloutGeneration", "callbacks.TripletLogging", "runs.folder.RunFolder"]
     for path in more:
         room, _, name = path.rpartition(".")
         named.append(getattr(importlib.import_module(f"fgvr.{room}"), name))
