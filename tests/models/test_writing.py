@@ -99,7 +99,7 @@ def next_token_shares(policy: Policy, written: list[int], temperature: float) ->
         image_grid_thw=asked.images.grid_thw,
     )
     hidden = output.last_hidden_state[0, -1:]
-    return next_token_logprobs(hidden, policy.base.lm_head.weight, policy.suppressed, temperature)[0].exp()
+    return next_token_logprobs(hidden, policy.base.lm_head.weight, policy.suppression, temperature)[0].exp()
 
 
 def chi_square(tokens: torch.Tensor, shares: torch.Tensor) -> float:
