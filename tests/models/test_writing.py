@@ -168,6 +168,22 @@ def test_what_is_exported_answers_by_its_own_generation_config_as_was_evaluated(
     assert agreement.same_answers == agreement.samples == 4
 
 
+@torch.no_grad()
+def test_only_what_was_drawn_has_log_probs():
+    policy = noisy(tiny_policy()).eval()
+    asked, sampling = [prompt(policy)], Sampling(1, 1.0, 5)
+    features = policy.image_features(asked[0].images)
+    for seeds in (None, [3]):
+        ((_, completions),) = policy.write(policy.decoder(), asked, features, sampling, seeds)
+        for written in completions:
+            if seeds is None:
+                assert written.logprobs is None
+            else:
+                assert written.logprobs is not None
+                assert written.logprobs.shape == written.ids.shape
+                assert (written.logprobs <= 0).all()
+
+
 def test_a_greedy_answer_of_nan_weights_is_named_as_such():
     policy = tiny_policy()
     with torch.no_grad():
