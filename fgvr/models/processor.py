@@ -117,23 +117,26 @@ class Processor:
         images = AutoImageProcessor.from_pretrained(str(folder), backend="pil", **options)
         return cls(tokenizer, images, pixels, _ends_in(folder, options))
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, max_new_tokens: int | None = None) -> None:
         """Writes tokenizer, chat template, image processor (with the pixel budget) and `generation_config`.
 
         All are in the Hub's layout.
         """
         self.tokenizer.save_pretrained(str(folder))
         self.image_processor.save_pretrained(str(folder))
-        self.generation_config().save_pretrained(str(folder))
+        self.generation_config(max_new_tokens).save_pretrained(str(folder))
 
-    def generation_config(self) -> GenerationConfig:
-        """What is evaluated, in transformers' terms: greedy, without penalties, vision tokens never, all the ends."""
+    def generation_config(self, max_new_tokens: int | None = None) -> GenerationConfig:
+        """What is evaluated, in transformers' terms: greedy, without penalties, vision tokens never, all the ends.
+
+        `max_new_tokens` is where answers are cut off; None leaves that to whoever asks for some.
+        """
         return GenerationConfig(
             eos_token_id=self.eos_token_ids,
             pad_token_id=self.padding_token,
             suppress_tokens=self.vision_token_ids,  # an image token in an answer would ask for an image
             do_sample=False,
-            max_new_tokens=512,
+            max_new_tokens=max_new_tokens,
         )
 
     @property
