@@ -43,7 +43,7 @@ def keep_folder(folder: Path, run: Path) -> None:
     digest = folder_digest(folder)
     if any(_holds(kept, digest) for kept in _kept(run)):
         return
-    target = run / BASE / f"{folder.name}-{digest[:8]}"
+    target = run / BASE / f"{folder.resolve().name.lstrip('.')}-{digest[:8]}"  # hidden ones are half-made
     building = hidden_name(target, "new")
     try:
         building.mkdir(parents=True)

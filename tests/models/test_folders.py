@@ -37,6 +37,14 @@ def test_a_kept_folder_takes_no_room_and_is_found_by_its_weights(tmp_path: Path,
     assert find_folder(digest, folder, tmp_path / "alone.ckpt") is None
 
 
+def test_a_hidden_folder_is_kept_in_sight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = model(tmp_path / ".model")
+    monkeypatch.chdir(folder)
+    keep_folder(Path(), tmp_path / "rl")
+    keep_folder(folder, tmp_path / "rl")
+    assert [path.name for path in (tmp_path / "rl" / "base").iterdir()] == [f"model-{folder_digest(folder)[:8]}"]
+
+
 def test_links_in_a_folder_are_followed(tmp_path: Path):
     blobs, folder = model(tmp_path / "blobs"), tmp_path / "snapshot"  # as the hub's cache has it
     folder.mkdir()
