@@ -167,8 +167,9 @@ def test_a_folder_that_answers_differently_is_noticed(tmp_path: Path, shards: Pa
 
 
 @pytest.mark.parametrize("adapter", ["merge", "keep"])
-@pytest.mark.parametrize("limit", [7, 90])
+@pytest.mark.parametrize("limit", [7, 24])
 def test_answers_are_cut_off_where_the_run_cut_off_what_it_evaluated(tmp_path: Path, shards: Path, adapter, limit):
+    torch.manual_seed(0)  # answers longer than the limits
     policy = adapted(tmp_path)
     export(write_run(policy, shards, tmp_path / "run", limit), tmp_path / "out", adapter=adapter, samples=2)
     file = tmp_path / "out" / "generation_config.json"
