@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, cast
@@ -15,8 +16,9 @@ import torch.distributed as dist
 from fgvr.errors import UserError, shown
 
 T = TypeVar("T")
-FAILURE = "fgvr/failure"  # in the store that the processes share
+FAILURE, AT_END = "fgvr/failure", "fgvr/at-end"  # in the store that the processes share
 EVERY = 0.5  # seconds between two looks at it
+SOON = 0.05  # the same where nothing else is left to do
 GRACE = 3.0  # seconds for a process to fail by itself, as all do of what all have met
 LEAVING = 60.0  # seconds for one that has failed to end, before it is ended
 
@@ -82,6 +84,25 @@ def first_failure(own: Failure | None = None) -> Failure | None:
         return Failure(**json.loads(store.get(FAILURE))) if store.check([FAILURE]) else None
     except RuntimeError:  # the process that held the store is gone already
         return own
+
+
+def end_together() -> None:
+    """For a process that has come to its good end: waits for the others, and ends with one that fails meanwhile.
+
+    It waits no longer than for one that has failed.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    store, late = _shared_store(), time.monotonic() + LEAVING
+    try:
+        here = store.add(AT_END, 1)
+        while here < dist.get_world_size() and time.monotonic() < late:
+            if (failure := first_failure()) is not None:
+                failure.end()
+            time.sleep(SOON)
+            here = store.add(AT_END, 0)
+    except RuntimeError:  # the process that held the store, which waited too, has ended
+        return
 
 
 class Watch:

@@ -72,6 +72,23 @@ def test_a_run_goes_on_bit_for_bit_when_the_one_it_began_from_is_gone(folder: Pa
 
 
 @pytest.mark.slow
+def test_a_run_goes_on_bit_for_bit_when_the_export_it_began_from_is_another(folder: Path) -> None:
+    out = folder / "exported"
+    export = ["export", "--ckpt", str(folder / "sft"), "--out", str(out), "--samples", "1"]
+    assert main(export) == 0
+    backbone = {"class_path": "fgvr.models.Pretrained", "init_args": {"path": str(out)}}
+    config, expected = whole_and_killed(folder, {"policy": LORA["policy"] | {"backbone": backbone}})
+    run = folder / "sft-killed"
+    (base,) = (run / "base").iterdir()
+    assert (base / "model.safetensors").samefile(out / "model.safetensors")
+    assert main([*export, "--overwrite", "true", "--dtype", "bfloat16"]) == 0
+    goes_on(config, run, expected)
+    assert [*(run / "base").iterdir()] == [base]
+    shutil.rmtree(out)
+    assert main(["validate", "--config", str(config), "--run.dir", str(run)]) == 0
+
+
+@pytest.mark.slow
 def test_one_that_trains_every_weight_keeps_nothing_and_goes_on_all_the_same(folder: Path) -> None:
     config, expected = whole_and_killed(folder, {})
     shutil.rmtree(folder / "sft")

@@ -148,7 +148,7 @@ def test_a_folders_generation_config_has_no_say(tmp_path: Path):
         for group, first in zip(groups, samples[0], strict=True):
             assert [c.text for c in group.completions] == [c.text for c in first.completions]
     trained = Policy(PolicyConfig(opinionated, pixels), opinionated.processor(pixels))
-    write_hf_folder(trained, tmp_path / "out", "merge", torch.float32)
+    write_hf_folder(trained, tmp_path / "out", "merge", torch.float32, LIMIT)
     exported = Pretrained(str(tmp_path / "out"))
     again = Policy(PolicyConfig(exported, pixels), exported.processor(pixels)).eval()
     assert [again.processor.decode(ids) for ids in by_transformers(again, batch)] == answers[0]
@@ -160,7 +160,7 @@ def test_what_is_exported_answers_by_its_own_generation_config_as_was_evaluated(
     policy = noisy(Policy(PolicyConfig(backbone, pixels, lora=LoRA(rank=2)), backbone.processor(pixels)))
     asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
     questions = [(asked, [photo(seed=seed)]) for seed in range(4)]
-    write_hf_folder(copy.deepcopy(policy), tmp_path / "out", "keep", torch.float32)
+    write_hf_folder(copy.deepcopy(policy), tmp_path / "out", "keep", torch.float32, LIMIT)
     said = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     assert said["do_sample"] is False
     assert not {"repetition_penalty", "temperature", "top_k", "top_p", "min_length"} & set(said)
