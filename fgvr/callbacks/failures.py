@@ -13,7 +13,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fgvr.errors import SampleError, UserError
-from fgvr.ranks import LEAVING, Failure, Watch, end_together, first_failure
+from fgvr.ranks import LEAVING, Failure, Watch, end_together, first_failure, stay_until_told
 
 NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory", "not enough memory")
 
@@ -118,6 +118,7 @@ def failing_together() -> Iterator[None]:
         end_together()
     except Exception as error:
         tell_others(error)
+        stay_until_told()
         if is_out_of_memory(error):
             raise UserError(sentence_of(error)) from error
         raise

@@ -66,17 +66,22 @@ def said(folder: Path) -> list[str]:
     return [(folder / f"said{rank}").read_text() for rank in ("0", "1")]
 
 
+NO_MEMORY = [  # where else than in training
+    ("rollout", "memory", 2, NO_ROOM.format("") + MORE_ROOM),
+    ("validation", "memory", 2, NO_ROOM.format(" in validation") + "lower data.init_args.eval_batch_size"),
+    ("loading", "memory", 2, NO_ROOM.format(" while loading the model") + MORE_ROOM),
+    ("saving", "memory", 2, NO_ROOM.format("") + MORE_ROOM),
+]
+
+
 @pytest.mark.parametrize(
     ("place", "kind", "code", "sentence"),
     [
         ("training", "users", 2, EEL),
         ("training", "memory", 2, NO_ROOM.format(" in training") + "lower micro_batch_tokens"),
         ("training", "bug", 1, "KeyError: 'eel'"),
-        ("rollout", "memory", 2, NO_ROOM.format("") + MORE_ROOM),
-        ("validation", "memory", 2, NO_ROOM.format(" in validation") + "lower data.init_args.eval_batch_size"),
-        ("loading", "memory", 2, NO_ROOM.format(" while loading the model") + MORE_ROOM),
-        ("saving", "memory", 2, NO_ROOM.format("") + MORE_ROOM),
         ("loader", "bug", 1, "KeyError: 'eel'"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in NO_MEMORY),
     ],
 )
 def test_an_error_of_one_process_ends_both_with_its_sentence(
