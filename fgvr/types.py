@@ -340,7 +340,8 @@ class RolloutBatch:
     """What one call of the collector gives: the groups that are learned from, cut into updates, and the figures.
 
     `figures` are sums and means over all ranks under the names that are logged. `seconds` are this rank's, by phase,
-    one after the other; `overlap` says how much of the scoring was hidden behind the sampling.
+    one after the other; `overlap` says how much of the scoring was hidden behind the sampling. `sampled` are all groups
+    of this call's batch, those that no update learns from too.
     """
 
     groups: list[ScoredGroup]
@@ -348,3 +349,4 @@ class RolloutBatch:
     figures: dict[str, float]
     seconds: dict[str, float]
     overlap: Overlap = Overlap()
+    sampled: list[ScoredGroup] = field(default_factory=list)

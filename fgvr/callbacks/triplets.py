@@ -15,7 +15,7 @@ from fgvr.datamodules import TripletData
 from fgvr.errors import UserError
 from fgvr.pictures.tables import Table
 from fgvr.pictures.triplets import rivals_table, triplet_card
-from fgvr.types import Example, PromptBatch, RolloutBatch, ScoredGroup
+from fgvr.types import PromptBatch, RolloutBatch, ScoredGroup
 from fgvr.whole_files import write_whole
 
 FOLDER = "triplets"
@@ -26,8 +26,7 @@ class TripletLogging(Callback):
 
     As every `every`-th epoch begins, the pairs of classes with their scores go into triplets/epoch-0000.csv in the
     Trainer's root folder and, as a table, to the loggers, and the first `triplets` triplets are drawn as pictures.
-    The wrong answers of all groups that are sampled count, save those that a group filter leaves out of the batch that
-    completes an update. Raises UserError for counts below 1 and for another data module than `TripletData`.
+    The wrong answers of all groups that are sampled count, whatever a group filter leaves out. Raises UserError for counts below 1 and for another data module than `TripletData`.
     """
 
     def __init__(self, triplets: int = 4, every: int = 1) -> None:
@@ -65,7 +64,7 @@ class TripletLogging(Callback):
     ) -> None:
         rollouts: RolloutBatch | None = getattr(pl_module, "last_rollouts", None)
         if rollouts is not None:
-            data_of(trainer).count_confusions(answers_of(rollouts.groups, batch.examples))
+            data_of(trainer).count_confusions(answers_of(rollouts.sampled))
 
 
 def data_of(trainer: Trainer) -> TripletData:
@@ -74,16 +73,11 @@ def data_of(trainer: Trainer) -> TripletData:
     return data
 
 
-def answers_of(groups: Sequence[ScoredGroup], examples: Sequence[Example]) -> Iterator[tuple[str, str, str]]:
-    """Dataset, label and each answer of the groups about these examples.
-
-    An update holds groups of earlier batches too, which were counted with theirs.
-    """
-    uids = {example.uid for example in examples}
+def answers_of(groups: Sequence[ScoredGroup]) -> Iterator[tuple[str, str, str]]:
+    """Dataset, label and each answer of these groups."""
     for group in groups:
         example = group.rollout.example
-        if example.uid in uids:
-            yield from ((example.dataset, example.label, one.text) for one in group.answers if one is not None)
+        yield from ((example.dataset, example.label, one.text) for one in group.answers if one is not None)
 
 
 def write_csv(file: Path, table: Table) -> None:

@@ -173,7 +173,7 @@ def _write_shard(out: Path, shard: PlannedShard, plan: Plan, dataset: str, step:
                 picture = inspect_image(data, record.name)
                 partners = stored_partners(record, data)
             except SampleError as error:
-                refused.append(Refusal(record.name, record.name, str(error).removeprefix(record.name).strip()))
+                refused.append(Refusal(record.name, record.name, str(error).removeprefix(record.name).lstrip(": ")))
                 continue
             finally:
                 step(done)

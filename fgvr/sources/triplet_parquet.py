@@ -44,7 +44,7 @@ class TripletParquet(Source):
     def _taxonomy(self) -> Taxonomy:
         if self.taxonomy_file is not None:
             return read_taxonomy(self.taxonomy_file)
-        labels = {clean(str(label)) for label in self._texts[LABEL] if label is not None}
+        labels = {_label(label) for label in self._texts[LABEL]}
         return Taxonomy.flat(sorted(label for label in labels if unfit(label) is None))
 
     def records(self) -> Iterator[Record | Refusal]:
@@ -54,9 +54,9 @@ class TripletParquet(Source):
         for row, (question, label, *counts) in enumerate(rows):
             yield self._record(row, question, label, counts)
 
-    def _record(self, row: int, question: str | None, label: str | None, counts: Sequence[int]) -> Record | Refusal:
+    def _record(self, row: int, question: str | None, label: Any, counts: Sequence[int]) -> Record | Refusal:
         name = f"{self.file.stem}/{row:06d}"
-        label = clean(str(label or ""))
+        label = _label(label)
         known = known_label(self._taxonomy, label) if unfit(label) is None else None
         if known is None:
             complaint = unfit(label) or f"its label {label!r} is not a class of the taxonomy"
@@ -109,7 +109,21 @@ class TripletParquet(Source):
                 f"{self.file} must have the columns {PHOTO}, {QUESTION}, {LABEL}, {POSITIVE} and {NEGATIVE}, but it "
                 f"lacks {' and '.join(missing)}; it has {', '.join(self._columns)}"
             )
+        self._refuse_other_types()
         return self._read([QUESTION, LABEL]).to_pydict()
+
+    def _refuse_other_types(self) -> None:
+        """Raises UserError where a column of photos holds anything but {bytes, path}, or lists of them."""
+        schema = self._opened().schema_arrow
+        for column in (PHOTO, POSITIVE, NEGATIVE):
+            kind = schema.field(column).type
+            held = getattr(kind, "value_type", kind)
+            fields = {held.field(place).name for place in range(held.num_fields)}
+            if "bytes" not in fields:
+                raise UserError(
+                    f"{self.file} must hold {{bytes, path}} or lists of them under {column}, but its type is {kind}: "
+                    "write the photos as the datasets library's Image feature does"
+                )
 
     @cached_property
     def _pictures(self) -> Any:
@@ -139,3 +153,8 @@ class TripletParquet(Source):
             return parquet.ParquetFile(self.file)
         except (pyarrow.ArrowException, OSError) as error:
             raise UserError(f"{self.file} must be a parquet file, but it cannot be read as one: {error}") from error
+
+
+def _label(value: Any) -> str:
+    """The name of a class as a column holds it, which may be a number; empty where there is none."""
+    return "" if value is None else clean(str(value))

@@ -42,7 +42,7 @@ class Learner(LightningModule):
             object.__setattr__(group.rollout, "example", example)
             groups.append(group)
             self.seen.append((example.label, example.negative and example.negative.label))
-        self.last_rollouts = RolloutBatch(groups, [], {}, {})
+        self.last_rollouts = RolloutBatch([], [], {}, {}, sampled=groups)  # none is learned from
         optimizer: Any = self.optimizers()
         optimizer.step()
 
@@ -94,7 +94,7 @@ def test_a_batch_that_completes_an_update_counts_its_own_groups_alone():
     groups = [
         scored_group(["<answer>Wren</answer>", "x", "<answer>Emu</answer>"], [0.0] * 3, uid) for uid in ("a", "b")
     ]
-    assert list(answers_of(groups, [groups[1].rollout.example])) == [
+    assert list(answers_of(groups[1:])) == [
         ("birds", "Robin", "Wren"),
         ("birds", "Robin", "Emu"),
     ]
