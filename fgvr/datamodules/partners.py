@@ -19,7 +19,7 @@ from fgvr.shards.reading import ShardSet
 from fgvr.similarity import Ranking
 from fgvr.types import Example, Partner
 
-CLASHES = 3  # samples that are looked at before a class is said to have no other picture
+CLASHES = 3  # samples that are looked at before a class is said to have no other picture, or none to be read
 TrainSet = ShardSet | PartOfSet
 Attach = Callable[[Example, random.Random], Example]
 
@@ -100,7 +100,8 @@ class DrawnPartners:
     """Gives an example a positive and a negative drawn by its rng, read from the sets to train on.
 
     The positive is another picture of its class; the negative one of a class that `rankings` holds to be like it,
-    `weighted` by score or each as likely. Raises SampleError when a partner cannot be read.
+    `weighted` by score or each as likely. In place of one that cannot be read another is drawn; raises SampleError when
+    none of `CLASHES` can be.
     """
 
     sets: tuple[TrainSet, ...]
@@ -121,15 +122,19 @@ class DrawnPartners:
 
     def _drawn(self, role: str, example: Example, label: str, rng: random.Random) -> Partner | None:
         places = self.pools.places.get(example.dataset, {}).get(label, ())
+        unread: SampleError | None = None
         for choice in rng.sample(range(len(places)), min(CLASHES, len(places))):
             at, number = places[choice].tolist()
             try:
                 other = self.sets[at].read(number)
             except SampleError as error:
                 uid = self.sets[at].uid(number)
-                raise SampleError(f"{example.uid}: its {role} {uid} cannot be read: {error}") from error
+                unread = SampleError(f"{example.uid}: its {role} {uid} cannot be read: {error}")
+                continue
             if other.uid != example.uid and other.images[0] != example.images[0]:
                 return Partner(other.images, other.uid, other.label)
+        if unread is not None:
+            raise unread
         return None
 
 

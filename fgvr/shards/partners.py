@@ -6,7 +6,7 @@ import hashlib
 import logging
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from PIL import Image
@@ -78,9 +78,11 @@ def with_partners(plan: Plan, similarity: Similarity, seed: int, say: Callable[[
     classes: dict[str, list[Record]] = defaultdict(list)
     for item in sorted(trained, key=lambda item: item.record.name):
         classes[item.record.label].append(item.record)
+    pictures = {item.record.name: _picture(item.record) for item in trained}
+    pools = _pools(classes, pictures, say)
     photos = _Photos(classes, seed)
     ranking = similarity.nearest(Classes(tuple(classes), plan.taxonomy, photos, seed=seed), 1)
-    chosen = {item.key: _chosen(item.record, classes, ranking, seed) for item in trained}
+    chosen = {item.key: _chosen(item.record, pools, pictures, ranking, seed) for item in trained}
     for role in VIEWS.values():
         _tell(role, Counter(one.label for one in chosen.values() if getattr(one, role) is None), len(trained), say)
     shards = tuple(
@@ -117,10 +119,37 @@ def _is_trained(item: Item) -> bool:
     return item.split == "train" and item.cohort not in HELD_OUT
 
 
-def _chosen(record: Record, classes: dict[str, list[Record]], ranking: Ranking, seed: int) -> Record:
+def _picture(record: Record) -> bytes:
+    """What tells a picture from others: its hash, or the name of one that cannot be read."""
+    try:
+        return hashlib.sha256(record.load()).digest()
+    except SampleError:
+        return record.name.encode()
+
+
+def _pools(
+    classes: Mapping[str, list[Record]], pictures: Mapping[str, bytes], say: Callable[[str], None]
+) -> dict[str, list[Record]]:
+    """What may be drawn of each class: each picture once, and none that stands under two labels, which is said."""
+    labels: dict[bytes, set[str]] = defaultdict(set)
+    for label, records in classes.items():
+        for record in records:
+            labels[pictures[record.name]].add(label)
+    if two_labels := sum(len(names) > 1 for names in labels.values()):
+        say(f"{two_labels:,} pictures stand under two labels and are nobody's partner")
+    pools: dict[str, list[Record]] = {}
+    for label, records in classes.items():
+        single = {pictures[one.name]: one for one in reversed(records) if len(labels[pictures[one.name]]) == 1}
+        pools[label] = sorted(single.values(), key=lambda one: one.name)
+    return pools
+
+
+def _chosen(
+    record: Record, pools: Mapping[str, list[Record]], pictures: Mapping[str, bytes], ranking: Ranking, seed: int
+) -> Record:
     draw = random.Random(f"{seed} partners of {record.name}")
-    same = [one for one in classes[record.label] if one.name != record.name]
-    others = classes[ranking[record.label][0][0]] if ranking.get(record.label) else []
+    same = [one for one in pools[record.label] if pictures[one.name] != pictures[record.name]]
+    others = pools[ranking[record.label][0][0]] if ranking.get(record.label) else []
     positive, negative = (_partner(draw.choice(pool)) if pool else None for pool in (same, others))
     return replace(record, positive=positive, negative=negative)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,7 +23,8 @@ class TripletParquet(Source):
 
     `images` holds the photo, `problem` the question and `answer` the label; whatever its name says, `image_noisy` holds
     another photo of that class, and `image_aug` one of a class that looks like it. The three hold lists of {bytes,
-    path}, as the datasets library stores images. The class of the negative is not in the file: its label is empty. All
+    path}, as the datasets library stores images. A negative has the class of
+    the row whose photo or positive it is byte for byte; without such a row its label is empty. All
     rows are to train on, and `fgvr.data.OwnQuestion` asks their questions word for word. A row without exactly one
     photo, or whose question has not exactly one <image>, is refused; one without a positive or a negative does without.
     `taxonomy` is a yaml file as for ImageFolder; without one the classes are a list. `dataset` is what the set is
@@ -67,7 +70,10 @@ class TripletParquet(Source):
             return Refusal(self.file.name, name, f"{QUESTION} must have one {PLACE}, but it is {question!r}")
         positive, negative = (
             PartnerRecord(f"{name}/{column}", partner_label, partial(self._images, row, column)) if count else None
-            for column, partner_label, count in ((POSITIVE, known, counts[1]), (NEGATIVE, "", counts[2]))
+            for column, partner_label, count in (
+                (POSITIVE, known, counts[1]),
+                (NEGATIVE, self._class_of_negative(row, known), counts[2]),
+            )
         )
         return Record(
             name,
@@ -82,17 +88,43 @@ class TripletParquet(Source):
             negative,
         )
 
+    def _class_of_negative(self, row: int, own: str) -> str:
+        """Its own class where the file shows the negative under it, else the one it stands under; empty if unclear."""
+        found = {label for data in self._bytes(row, NEGATIVE) for label in self._shown.get(_hash(data), ())}
+        if own in found:
+            return own
+        return found.pop() if len(found) == 1 else ""
+
+    @cached_property
+    def _shown(self) -> dict[bytes, set[str]]:
+        """The classes that each photo and each positive stands under, by its hash."""
+        shown: dict[bytes, set[str]] = defaultdict(set)
+        for row, held in enumerate(self._texts[LABEL]):
+            label = _label(held)
+            known = known_label(self._taxonomy, label) if unfit(label) is None else None
+            for column in (PHOTO, POSITIVE) if known is not None else ():
+                for data in self._bytes(row, column):
+                    shown[_hash(data)].add(known)  # pyright: ignore[reportArgumentType]
+        return dict(shown)
+
     def _photo(self, row: int) -> bytes:
         return self._images(row, PHOTO)[0]
 
     def _images(self, row: int, column: str) -> tuple[bytes, ...]:
-        held = self._pictures.column(column)[row].as_py()
-        found = tuple((one or {}).get("bytes") for one in (held if isinstance(held, list) else [held]))
+        found = self._held(row, column)
         if not all(isinstance(data, bytes) and data for data in found):
             raise SampleError(
                 f"{self.file.stem}/{row:06d} must hold the bytes of its photo under {column}, but it does not"
             )
         return found  # pyright: ignore[reportReturnType]
+
+    def _bytes(self, row: int, column: str) -> list[bytes]:
+        """Those of a row's images that bring their bytes."""
+        return [data for data in self._held(row, column) if isinstance(data, bytes) and data]
+
+    def _held(self, row: int, column: str) -> tuple[Any, ...]:
+        held = self._pictures.column(column)[row].as_py()
+        return tuple((one or {}).get("bytes") for one in (held if isinstance(held, list) else [held]))
 
     def _counts(self, column: str) -> list[int]:
         """How many images each row holds under a column, without reading them where their paths tell it."""
@@ -153,6 +185,10 @@ class TripletParquet(Source):
             return parquet.ParquetFile(self.file)
         except (pyarrow.ArrowException, OSError) as error:
             raise UserError(f"{self.file} must be a parquet file, but it cannot be read as one: {error}") from error
+
+
+def _hash(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _label(value: Any) -> str:

@@ -218,3 +218,22 @@ def test_partners_of_the_wrong_class_are_refused(tmp_path: Path, positive: str, 
     if reason is None:
         with pytest.raises(UserError, match="the source has triplets of its own"):
             pack(Odd(root), tmp_path / "again", triplets=Siblings())
+
+
+def test_a_picture_under_two_labels_or_met_twice_is_frozen_beside_nobody_of_its_own(tmp_path: Path):
+    root = write_photos(tmp_path / "photos", EVEN)
+    finches = root / "train/Finch"
+    shared = (finches / "Amber Finch/0.png").read_bytes()
+    (finches / "Azure Finch/0.png").write_bytes(shared)
+    (finches / "Amber Finch/1.png").write_bytes((finches / "Amber Finch/2.png").read_bytes())
+    said: list[str] = []
+    for seed in range(5):
+        out = tmp_path / f"out{seed}"
+        pack(ImageFolder(root), out, PackOptions(seed), triplets=Siblings(), say=said.append)
+        whole = ShardSet(out, "train", ("seen",))
+        for example in map(whole.read, range(len(whole))):
+            assert example.positive is not None
+            assert example.negative is not None
+            assert shared not in (example.positive.images[0], example.negative.images[0])
+            assert example.positive.images[0] != example.images[0]
+    assert "1 pictures stand under two labels and are nobody's partner" in said

@@ -133,3 +133,18 @@ def test_labels_may_be_numbers_and_nought_is_one(tmp_path: Path):
     rows = [{**row(number, ""), "answer": number} for number in range(2)]
     good, bad = parted(TripletParquet(written(tmp_path / "a.parquet", rows, answer=pa.int64())))
     assert ([one.label for one in good.values()], bad) == (["0", "1"], {})
+
+
+def test_a_negative_has_the_class_under_which_the_file_shows_it(tmp_path: Path):
+    rows = [
+        row(0, "Robin", image_aug=photos(1)),  # its own positive
+        row(1, "Wren", image_aug=photos(0)),  # another row's photo
+        row(2, "Robin", image_aug=photos(1)),  # the positive of a row of its class
+        row(3, "Wren"),
+    ]
+    source = TripletParquet(written(tmp_path / "a.parquet", rows))
+    good, _ = parted(source)
+    assert [one.negative and one.negative.label for one in good.values()] == ["Robin", "Robin", "Robin", ""]
+    manifest = pack(source, tmp_path / "out", max_bad_share=1.0)
+    assert sorted(one.sample for one in manifest.refused) == ["a/000000", "a/000002"]
+    assert all("its negative must be of another class" in one.reason for one in manifest.refused)
