@@ -160,9 +160,11 @@ class TripletData(PromptData):
                 without = {label: n for label, n in samples.items() if not rankings[dataset].get(label)}
                 lacking["negative"].update(without)
         total = sum(samples.total() for samples in self.pools.samples.values())
-        self._judge(
-            lacking, total, "set data.init_args.similarity to a measure that knows more, or train on more photos"
-        )
+        advice = {
+            "positive": "train on more than one photo of a class",
+            "negative": "set data.init_args.similarity to a measure that knows more",
+        }
+        self._judge(lacking, total, advice)
 
     def _check_frozen(self) -> None:
         lacking, total = {"positive": Counter[str](), "negative": Counter[str]()}, 0
@@ -179,12 +181,12 @@ class TripletData(PromptData):
                         "data.init_args.similarity to draw partners"
                     )
         advice = (
-            "pack the set with `python -m fgvr shards --triplets`, or set data.init_args.similarity, such as "
-            "fgvr.similarity.Siblings, to draw partners"
+            "give the source more of them (`python -m fgvr shards --triplets` freezes them where it has none of its own), "
+            "or set data.init_args.similarity, such as fgvr.similarity.Siblings, to draw partners"
         )
-        self._judge(lacking, total, advice)
+        self._judge(lacking, total, dict.fromkeys(lacking, advice))
 
-    def _judge(self, lacking: Mapping[str, Counter[str]], total: int, advice: str) -> None:
+    def _judge(self, lacking: Mapping[str, Counter[str]], total: int, advice: Mapping[str, str]) -> None:
         """Says what is lacking. Raises UserError when all samples lack a partner, or too many one of the two."""
         for role, classes in lacking.items():
             if not (count := classes.total()):
@@ -193,10 +195,12 @@ class TripletData(PromptData):
             named = ", ".join(first[:NAMED]) + (f" and {len(first) - NAMED} more" if len(first) > NAMED else "")
             said = f"{count} of {total} pictures to train on have no {role}, those of {named}"
             if count == total:
-                raise UserError(f"triplets need a {role}, but none of {total} pictures to train on has one: {advice}")
+                raise UserError(
+                    f"triplets need a {role}, but none of {total} pictures to train on has one: {advice[role]}"
+                )
             if count > self.max_incomplete_share * total:
                 raise UserError(
-                    f"at most a share of {self.max_incomplete_share} may lack a partner, but {said}: {advice}, or "
+                    f"at most a share of {self.max_incomplete_share} may lack a partner, but {said}: {advice[role]}, or "
                     "raise data.init_args.max_incomplete_share"
                 )
             log.warning("%s: they are trained on without it", said)
