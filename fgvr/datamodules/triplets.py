@@ -181,8 +181,8 @@ class TripletData(PromptData):
                         "data.init_args.similarity to draw partners"
                     )
         advice = (
-            "give the source more of them (`python -m fgvr shards --triplets` freezes them where it has none of its own), "
-            "or set data.init_args.similarity, such as fgvr.similarity.Siblings, to draw partners"
+            "give the source more of them (`python -m fgvr shards --triplets` freezes them where it "
+            "has none of its own), or set data.init_args.similarity, such as fgvr.similarity.Siblings, to draw partners"
         )
         self._judge(lacking, total, dict.fromkeys(lacking, advice))
 
@@ -200,8 +200,8 @@ class TripletData(PromptData):
                 )
             if count > self.max_incomplete_share * total:
                 raise UserError(
-                    f"at most a share of {self.max_incomplete_share} may lack a partner, but {said}: {advice[role]}, or "
-                    "raise data.init_args.max_incomplete_share"
+                    f"at most a share of {self.max_incomplete_share} may lack a partner, but {said}: {advice[role]}, "
+                    "or raise data.init_args.max_incomplete_share"
                 )
             log.warning("%s: they are trained on without it", said)
 

@@ -379,3 +379,10 @@ def test_validation_asks_nobody_for_partners(shards: Path):
     (batch,) = data.val_dataloader()[0]
     assert {one.positive for one in batch.examples} == {None}
     assert pickle.loads(pickle.dumps(data)).k == 1
+
+
+def test_the_advice_is_about_the_partner_that_is_lacking(tmp_path: Path):
+    shards = packed(tmp_path / "birds", dict.fromkeys(EVEN, 1))
+    with pytest.raises(UserError, match="need a positive, .*: train on more than one photo of a class") as refusal:
+        triplet_data(shards)
+    assert "similarity" not in str(refusal.value)
