@@ -269,7 +269,7 @@ def test_photos_of_partners_reach_the_batch_with_grids_of_their_own(tmp_path: Pa
 
 
 def test_a_set_without_frozen_partners_is_refused(shards: Path):
-    with pytest.raises(UserError, match=r"need a positive, but none of 30 .* with `python -m fgvr shards --triplets`"):
+    with pytest.raises(UserError, match=r"need a positive, but none of 30 .* .*`python -m fgvr shards --triplets`"):
         triplet_data(shards, similarity=None)
 
 
