@@ -383,6 +383,6 @@ def test_validation_asks_nobody_for_partners(shards: Path):
 
 def test_the_advice_is_about_the_partner_that_is_lacking(tmp_path: Path):
     shards = packed(tmp_path / "birds", dict.fromkeys(EVEN, 1))
-    with pytest.raises(UserError, match="need a positive, .*: train on more than one photo of a class") as refusal:
+    with pytest.raises(UserError, match=r"need a positive, .*: train on more than one photo of a class") as refusal:
         triplet_data(shards)
     assert "similarity" not in str(refusal.value)
