@@ -24,9 +24,9 @@ FOLDER = "triplets"
 class TripletLogging(Callback):
     """Shows which classes stand against which, and some triplets; tells the data module what the policy confuses.
 
-    As every `every`-th epoch begins, the pairs of classes with their scores go into triplets/epoch-0000.csv in the
-    Trainer's root folder and, as a table, to the loggers, and the first `triplets` triplets are drawn as pictures.
-    The wrong answers of all groups that are sampled count, whatever a group filter leaves out. Raises UserError for
+    As every `every`-th epoch begins, the pairs of classes with their scores, and the measure these are of, go into
+    triplets/epoch-0000.csv in the Trainer's root folder and, as a table, to the loggers, and the first `triplets`
+    triplets are drawn as pictures. The wrong answers of all groups that are sampled count, whatever a group filter leaves out. Raises UserError for
     counts below 1 and for another data module than `TripletData`.
     """
 
@@ -54,9 +54,10 @@ class TripletLogging(Callback):
         data = data_of(trainer)
         tables = {}
         if data.rivals is not None:
-            pairs = rivals_table(data.rivals.rankings, most=10**9)
+            rankings, sources = data.rivals.rankings, data.rivals.sources()
+            pairs = rivals_table(rankings, sources, most=10**9)
             write_csv(Path(trainer.default_root_dir) / FOLDER / f"epoch-{batch.record.epoch:04}.csv", pairs)
-            tables = {"triplets": rivals_table(data.rivals.rankings)}
+            tables = {"triplets": rivals_table(rankings, sources)}
         card = triplet_card(batch.examples[: self.triplets], view_of(pl_module))
         show(trainer, {"triplets": card}, tables)
 

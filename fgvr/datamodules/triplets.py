@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
@@ -15,18 +14,18 @@ from fgvr.data.collate import TripletEncode
 from fgvr.data.images import open_image
 from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardSource
-from fgvr.datamodules.partners import DrawnPartners, PartneredEncode, Pools, TrainSet, frozen_partners, usable_partners
+from fgvr.datamodules.partners import DrawnPartners, FrozenPartners, PartneredEncode, Pools, TrainSet
 from fgvr.datamodules.prompts import PromptData
 from fgvr.datamodules.rivals import Rivals
-from fgvr.errors import SampleError, UserError, refuse_below, refuse_no_share
+from fgvr.errors import UserError, refuse_below, refuse_no_share
 from fgvr.ranks import of_all_ranks
 from fgvr.shards.loading import Encode, StepLoader
 from fgvr.shards.part import PartOfSet
+from fgvr.shards.partners import lacking_partner
 from fgvr.similarity import Classes, Siblings, Similarity
-from fgvr.similarity.base import differ
+from fgvr.similarity.base import differ, some_photos
 from fgvr.taxonomy.names import Names
 
-NAMED = 5  # classes that a sentence names
 log = logging.getLogger(__name__)
 
 
@@ -66,11 +65,11 @@ class TripletData(PromptData):
         super().setup(stage)
         if stage != "fit":
             return
+        if self.pools.two_labels:
+            log.warning("%d pictures stand under two labels and are nobody's partner", self.pools.two_labels)
         if self.similarity is None:
             self._check_frozen()
             return
-        if self.pools.two_labels:
-            log.warning("%d pictures stand under two labels and are nobody's partner", self.pools.two_labels)
         rankings = None
         if not self.similarity.needs_photos:  # what takes longer waits until training begins
             rankings = {dataset: self.similarity.nearest(one, self.k) for dataset, one in self._classes().items()}
@@ -81,10 +80,15 @@ class TripletData(PromptData):
         """What may be drawn."""
         return Pools.of(self.train_sets)
 
+    @cached_property
+    def frozen(self) -> FrozenPartners:
+        """What may be kept of the partners in the shards."""
+        return FrozenPartners.of(self.train_sets)
+
     def train_encode(self) -> Encode[Any]:
         encode = TripletEncode(self.processor, self.task, self.max_prompt_tokens)
         if self.rivals is None:
-            return PartneredEncode(frozen_partners, encode)
+            return PartneredEncode(self.frozen, encode)
         drawn = DrawnPartners(tuple(self.train_sets), self.pools, self.rivals.rankings, self.weighted)
         return PartneredEncode(drawn, encode)
 
@@ -132,16 +136,13 @@ class TripletData(PromptData):
 
     def _photos_of(self, dataset: str, label: str, count: int) -> Sequence[Image.Image]:
         places = self.pools.places[dataset][label]
-        draw = random.Random(f"{self.seed} photos of {label}")
-        photos: list[Image.Image] = []
-        for choice in sorted(draw.sample(range(len(places)), min(count, len(places)))):
+
+        def photo(choice: int) -> Image.Image:
             at, number = places[choice].tolist()
-            try:
-                example = self.train_sets[at].read(number)
-                photos.append(open_image(example.images[0], example.uid))
-            except SampleError as error:
-                log.warning("a photo is left out of the comparison of classes: %s", error)
-        return photos
+            example = self.train_sets[at].read(number)
+            return open_image(example.images[0], example.uid)
+
+        return some_photos(label, len(places), count, self.seed, photo)
 
     def _confusions(self, answers: Iterable[tuple[str, str, str]]) -> Iterable[tuple[str, str, str]]:
         names = self.task.names or Names(self.taxonomy)
@@ -171,9 +172,9 @@ class TripletData(PromptData):
         for one in self.train_sets:
             left_out = _left_out(one)
             for entry in one.entries():
-                views, total = usable_partners(entry), total + 1
-                lacking["positive"][entry.label] += "pos" not in views
-                lacking["negative"][entry.label] += "neg" not in views
+                roles, total = self.frozen.roles(one.dataset, entry), total + 1
+                for role, classes in lacking.items():
+                    classes[entry.label] += role not in roles
                 if strange := left_out & {partner.uid for partner in entry.partners}:
                     raise UserError(
                         f"partners must be of the examples that are learned from, but {entry.key} has {min(strange)} "
@@ -191,13 +192,9 @@ class TripletData(PromptData):
         for role, classes in lacking.items():
             if not (count := classes.total()):
                 continue
-            first = [f"{label!r} ({n})" for label, n in sorted((+classes).items())]
-            named = ", ".join(first[:NAMED]) + (f" and {len(first) - NAMED} more" if len(first) > NAMED else "")
-            said = f"{count} of {total} pictures to train on have no {role}, those of {named}"
+            said = lacking_partner(role, classes, total)
             if count == total:
-                raise UserError(
-                    f"triplets need a {role}, but none of {total} pictures to train on has one: {advice[role]}"
-                )
+                raise UserError(f"{said}: {advice[role]}")
             if count > self.max_incomplete_share * total:
                 raise UserError(
                     f"at most a share of {self.max_incomplete_share} may lack a partner, but {said}: {advice[role]}, "

@@ -33,5 +33,9 @@ class OnlineConfusion(Similarity):
                 refined[name] = best({other: round(count / total, 6) for other, count in counts.items()}, k)
         return refined
 
+    def source_of(self, name: str, confusions: Confusions) -> str:
+        counted = sum(confusions.get(name, {}).values()) > 0
+        return super().source_of(name, confusions) if counted else self.fallback.source_of(name, confusions)
+
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "fallback": self.fallback.describe(), "decay": self.decay}
