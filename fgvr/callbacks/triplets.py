@@ -26,8 +26,8 @@ class TripletLogging(Callback):
 
     As every `every`-th epoch begins, the pairs of classes with their scores, and the measure these are of, go into
     triplets/epoch-0000.csv in the Trainer's root folder and, as a table, to the loggers, and the first `triplets`
-    triplets are drawn as pictures. The wrong answers of all groups that are sampled count, whatever a group filter leaves out. Raises UserError for
-    counts below 1 and for another data module than `TripletData`.
+    triplets are drawn as pictures. The wrong answers of all groups that are sampled count, whatever a group filter
+    leaves out. Raises UserError for counts below 1 and for another data module than `TripletData`.
     """
 
     def __init__(self, triplets: int = 4, every: int = 1) -> None:

@@ -13,8 +13,8 @@ from fgvr.errors import SampleError, UserError
 from fgvr.sources.base import PartnerRecord, Record, Refusal, Source, SourceGone, clean, known_label, unfit
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
+from fgvr.types import PLACE
 
-PLACE = "<image>"  # where in a question its photo stands
 PHOTO, QUESTION, LABEL, POSITIVE, NEGATIVE = "images", "problem", "answer", "image_noisy", "image_aug"
 
 
@@ -23,13 +23,12 @@ class TripletParquet(Source):
 
     `images` holds the photo, `problem` the question and `answer` the label; whatever its name says, `image_noisy` holds
     another photo of that class, and `image_aug` one of a class that looks like it. The three hold lists of {bytes,
-    path}, as the datasets library stores images. A negative has the class of
-    the row whose photo or positive it is byte for byte; without such a row its label is empty. All
-    rows are to train on, and `fgvr.data.OwnQuestion` asks their questions word for word. A row without exactly one
-    photo, or whose question has not exactly one <image>, is refused; one without a positive or a negative does without.
-    `taxonomy` is a yaml file as for ImageFolder; without one the classes are a list. `dataset` is what the set is
-    called (default: as the file). Needs `pip install 'fgvr[parquet]'`. The photos are held in memory while they are
-    packed.
+    path}, as the datasets library stores images. A negative has the class of the row whose photo or positive it is,
+    byte for byte; without such a row its label is empty. All rows are to train on, and `fgvr.data.OwnQuestion` asks
+    their questions word for word. A row without exactly one photo, or whose question has not exactly one <image>, is
+    refused; one without a positive or a negative does without. `taxonomy` is a yaml file as for ImageFolder; without
+    one the classes are a list. `dataset` is what the set is called (default: as the file). Needs `pip install
+    'fgvr[parquet]'`. The photos are held in memory while they are packed.
     """
 
     def __init__(self, file: Path, taxonomy: Path | None = None, dataset: str | None = None) -> None:
