@@ -62,7 +62,7 @@ class Example:
 
     `images[0]` is the photo itself, further views follow. `path` runs from the coarsest rank to the label, `cohort` is
     the label's side of the class split ("seen" | "unseen", "base" | "novel"); all three are empty where nobody labelled
-    it. `extra` holds per-task fields (response, options). In a triplet the example is the anchor (Fine-R1, section 4.2).
+    it. `extra` holds per-task fields (response, options). In a triplet (Fine-R1, section 4.2) it is the anchor.
     """
 
     uid: str

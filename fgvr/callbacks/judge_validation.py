@@ -90,8 +90,8 @@ class JudgeValidation(Callback):
 
     `judge` decides every figure. `samples` has several answers drawn for each photo besides. `second` judges the same
     answers, to see how far the two agree. `weights` are those of `summary`. A pass in which more than the share
-    `max_unjudged` of the answers gets no verdict ends in a UserError. The sanity check only tries the judge. A warning
-    says so when no data set has pictures to judge. Raises UserError when `pictures` is negative or a share outside
+    `max_unjudged` of the answers gets no verdict ends in a UserError. The sanity check only tries the judge. Without
+    any picture to validate on it warns. Raises UserError when `pictures` is negative or a share outside
     [0, 1], for a judge that cannot work, and when there is no datamodule.
     """
 
@@ -126,15 +126,12 @@ class JudgeValidation(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         data: Any = getattr(trainer, "datamodule", None)
-        validates = stage != "predict" and not (stage == "fit" and trainer.limit_val_batches == 0)
+        validates = stage == "validate" or (stage == "fit" and trainer.limit_val_batches != 0)
         if validates and getattr(data, "cohorts", None) == [] and not self._told:
             self._told = True
-            split, setting = ("test", "data.val (or data.train)") if stage == "test" else ("val", "data.val")
             log.warning(
-                "JudgeValidation has nothing to judge, as no shard set has pictures of the split %s: name one that has "
-                "in %s, or leave the callback out",
-                split,
-                setting,
+                "JudgeValidation has nothing to judge, as no shard set has pictures of the split val: name one that "
+                "has some in data.val, or set trainer.limit_val_batches to 0"
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

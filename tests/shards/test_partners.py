@@ -125,8 +125,8 @@ def test_the_pictures_that_lack_a_partner_are_said_and_none_at_all_is_refused(tm
     root = write_photos(tmp_path / "photos", {"Amber Finch": 3, "Azure Finch": 1, "Jade Owl": 2})
     said: list[str] = []
     manifest = pack(ImageFolder(root), tmp_path / "out", triplets=Siblings(), say=said.append)
-    assert "1 of 6 pictures to train on have no positive: those of 'Azure Finch' (1)" in said
-    assert "2 of 6 pictures to train on have no negative: those of 'Jade Owl' (2)" in said
+    assert "1 of 6 pictures to train on have no positive, those of 'Azure Finch' (1)" in said
+    assert "2 of 6 pictures to train on have no negative, those of 'Jade Owl' (2)" in said
     assert (manifest.notes["with a positive"], manifest.notes["with a negative"]) == (5, 4)
     single = write_photos(tmp_path / "single", dict.fromkeys(FAMILY, 1))
     with pytest.raises(UserError, match="need a positive, but none of 6 pictures"):
