@@ -79,6 +79,7 @@ class CollapseWatch(Callback):
         return {"seen": list(self._seen), "gamma_scale": self.gamma_scale}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._seen.clear()  # which an evaluation of the start may have filled from the same checkpoint
         self._seen.extend(state_dict["seen"])
         self.gamma_scale = state_dict["gamma_scale"]
 

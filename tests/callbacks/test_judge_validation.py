@@ -154,7 +154,9 @@ def test_two_processes_log_and_write_what_one_does(tmp_path: Path) -> None:
 class NobodyToValidate(ToyData):
     """Photos to train on alone."""
 
-    cohorts: list[str] = []  # noqa: RUF012
+    def __init__(self) -> None:
+        super().__init__()
+        self.cohorts = []
 
     def val_dataloader(self):
         return []

@@ -8,7 +8,7 @@ from hostile import jpeg
 from parquet_rows import QUESTION, row, written
 from toy_triplets import EVEN, examples_of, facts, packed, triplet_data, write_photos
 
-from fgvr.data import OwnQuestion
+from fgvr.data import OpenWorld, OwnQuestion
 from fgvr.data.images import open_image
 from fgvr.datamodules import ShardSource
 from fgvr.datamodules.triplets import TripletData
@@ -51,6 +51,36 @@ def test_photos_of_partners_reach_the_batch_with_grids_of_their_own(tmp_path: Pa
                 own, _ = data.processor.encode_images([open_image(partner.images[0], partner.uid)])
                 assert (batch.prompt(place).images.grid_thw == own.grid_thw).all()
                 assert (batch.prompt(place).images.patches == own.patches).all()
+
+
+class Views(OpenWorld):
+    """Asks about all views of a sample at once."""
+
+    def images(self, example: Any) -> tuple[bytes, ...]:
+        return example.images
+
+
+@pytest.mark.parametrize("similarity", [None, Siblings()])
+def test_several_images_of_a_partner_reach_the_batch_together(tmp_path: Path, similarity: Siblings | None):
+    classes = tmp_path / "classes.yaml"
+    classes.write_text("ranks: [size, bird]\npaths: {Robin: [small, Robin], Wren: [small, Wren]}\n")
+    views = [{"image_noisy": [*row(n, "")["image_noisy"], *row(n + 50, "")["images"]]} for n in range(6)]
+    rows = [row(n, ("Robin", "Wren")[n % 2], **(views[n] if n % 3 else {})) for n in range(6)]
+    pack(TripletParquet(written(tmp_path / "rows.parquet", rows), classes), tmp_path / "out")
+    data = TripletData([ShardSource(tmp_path / "out")], Views(), similarity=similarity, batch_size=4, workers=0)
+    data.processor = tiny_backbone().processor(PixelBudget(28 * 28, 84 * 84))
+    data.setup("fit")
+    seen = []
+    for batch in data.train_dataloader():
+        for number, example in enumerate(batch.examples):
+            for role, place in batch.rows_of(number).items():
+                shown = {"anchor": example, "positive": example.positive, "negative": example.negative}[role]
+                own, _ = data.processor.encode_images([open_image(one, shown.uid) for one in shown.images])
+                assert (batch.prompt(place).images.grid_thw == own.grid_thw).all()
+                assert (batch.prompt(place).images.patches == own.patches).all()
+                seen.append((role, len(shown.images)))
+    assert seen.count(("positive", 2)) == (4 if similarity is None else 0)
+    assert len(seen) == 18
 
 
 def test_a_set_without_frozen_partners_is_refused(tmp_path: Path):
