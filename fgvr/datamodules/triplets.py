@@ -70,6 +70,8 @@ class TripletData(PromptData):
         if self.similarity is None:
             self._check_frozen()
             return
+        if self.trainer is None or self.trainer.ckpt_path is None:  # a run that goes on may have all it needs
+            self.similarity.check()
         rankings = None
         if not self.similarity.needs_photos:  # what takes longer waits until training begins
             rankings = {dataset: self.similarity.nearest(one, self.k) for dataset, one in self._classes().items()}

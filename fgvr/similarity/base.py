@@ -61,6 +61,9 @@ class Similarity(ABC):
     decay: float | None = None
     needs_photos: bool = True
 
+    def check(self) -> None:  # noqa: B027 - most measures need nothing
+        """Raises UserError when something that `nearest` will read is not there: asked before all that takes long."""
+
     @abstractmethod
     def nearest(self, classes: Classes, k: int) -> Ranking:
         """For each class up to `k` others that `differ` from it. A class without any has an empty entry.

@@ -23,6 +23,9 @@ class OnlineConfusion(Similarity):
         self.fallback, self.decay = fallback, decay
         self.every, self.needs_photos = fallback.every, fallback.needs_photos
 
+    def check(self) -> None:
+        self.fallback.check()
+
     def nearest(self, classes: Classes, k: int) -> Ranking:
         return self.fallback.nearest(classes, k)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import tiny_backbone
 from prompted import REPLIES
+from rl_run import Alarmed
 from triplet_rollouts import WatchedTAPO, fit_triplets
 
 from fgvr.callbacks import CollapseWatch
@@ -99,13 +100,6 @@ def test_in_a_run_it_sees_what_is_logged_and_scales_gamma():
     assert [step["triplets/gamma"] for step in module.logged] == pytest.approx([0.2, 0.2])
     seen = watch.state_dict()["seen"]
     assert seen == [[step[name] for name in WATCHED] for step in module.logged]
-
-
-class Alarmed(CollapseWatch):
-    """Takes any two windows for a collapse."""
-
-    def _has_collapsed(self, clips: bool) -> bool:
-        return True
 
 
 def test_a_warning_changes_nothing_and_backing_off_what_comes_after(caplog: pytest.LogCaptureFixture):

@@ -5,6 +5,7 @@ import pytest
 from toy_triplets import EVEN, FAMILY, examples_of, packed, triplet_data
 
 from fgvr.errors import UserError
+from fgvr.similarity import FolderCentroids, OnlineConfusion, TowerCentroids
 
 
 def test_a_class_of_one_photo_and_one_alone_in_its_family_do_without(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -37,3 +38,14 @@ def test_the_advice_is_about_the_partner_that_is_lacking(tmp_path: Path):
     with pytest.raises(UserError, match=r"need a positive, .*: train on more than one photo of a class") as refusal:
         triplet_data(shards)
     assert "similarity" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_measure_whose_model_is_not_there_is_missed_before_training(tmp_path: Path, wrapped: bool):
+    shards, away = packed(tmp_path / "birds"), tmp_path / "away"
+    for measure, said in (
+        (FolderCentroids(away), "must be a folder with a CLIP or SigLIP, but there is no folder"),
+        (TowerCentroids(run=str(away)), "away"),
+    ):
+        with pytest.raises(UserError, match=said):
+            triplet_data(shards, similarity=OnlineConfusion(measure) if wrapped else measure)
