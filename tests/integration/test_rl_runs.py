@@ -14,7 +14,18 @@ import pytest
 import torch
 import yaml
 from rl_run import (
-    BIRDS, ROOT, Kill, ends, first_update, grpo_config, json_rows, kill_after, sft_config, start, tapo_config, two_ranks,
+    BIRDS,
+    ROOT,
+    Kill,
+    ends,
+    first_update,
+    grpo_config,
+    json_rows,
+    kill_after,
+    sft_config,
+    start,
+    tapo_config,
+    two_ranks,
 )  # fmt: skip
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_run import same_weights
