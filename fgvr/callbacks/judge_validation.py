@@ -90,9 +90,9 @@ class JudgeValidation(Callback):
 
     `judge` decides every figure. `samples` has several answers drawn for each photo besides. `second` judges the same
     answers, to see how far the two agree. `weights` are those of `summary`. A pass in which more than the share
-    `max_unjudged` of the answers gets no verdict ends in a UserError. The sanity check only tries the judge. Without
-    any picture to validate on it warns. Raises UserError when `pictures` is negative or a share outside
-    [0, 1], for a judge that cannot work, and when there is no datamodule.
+    `max_unjudged` of the answers gets no verdict ends in a UserError. The sanity check only tries the judge. A run that
+    has no pictures to validate on is told so. Raises UserError when `pictures` is negative or a share outside [0, 1],
+    for a judge that cannot work, and when there is no datamodule.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class JudgeValidation(Callback):
         self.judge, self.pictures, self.samples, self.second = judge, pictures, samples, second
         self.max_unjudged, self.weights = max_unjudged, weights
         self.evaluation: Evaluation | None = None
-        self._told = False
+        self._told = False  # that there is nothing to judge
         self._judges: list[Judge] = []  # bound to the taxonomy, from the first pass to the end of the Trainer's work
 
     def figures(self, data: Any) -> set[str]:

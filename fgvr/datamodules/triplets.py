@@ -39,8 +39,9 @@ class TripletData(PromptData):
 
     An example without a positive (its class has no other picture) or without a negative (its class is like no other, or
     the frozen one is of its own class) does without; a share of more than `max_incomplete_share` of these ends the run,
-    and so does a set in which all lack one. A sample whose partner cannot be read is quarantined. A picture under two
-    labels is nobody's partner. The other options are `PromptData`'s. Raises UserError for a number out of its range.
+    and so does a set in which all lack one. A sample is quarantined whose frozen partner cannot be read, or none of a
+    few that are drawn. A picture under two labels is nobody's partner. The other options are `PromptData`'s. Raises
+    UserError for a number out of its range, and for a measure whose folder or run is not there.
     """
 
     def __init__(

@@ -150,7 +150,7 @@ class TripletParquet(Source):
             kind = schema.field(column).type
             held = getattr(kind, "value_type", kind)
             fields = {held.field(place).name for place in range(held.num_fields)}
-            if "bytes" not in fields:
+            if "bytes" not in fields and str(kind) != "null":  # which a column is in which no row has any
                 raise UserError(
                     f"{self.file} must hold {{bytes, path}} or lists of them under {column}, but its type is {kind}: "
                     "write the photos as the datasets library's Image feature does"

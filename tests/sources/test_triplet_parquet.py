@@ -129,6 +129,13 @@ def test_a_column_of_photos_that_holds_something_else_is_named_with_its_type(
         list(TripletParquet(file).records())
 
 
+def test_a_column_in_which_no_row_has_a_photo_may_have_no_type(tmp_path: Path):
+    rows = [row(number, "Robin", image_noisy=None) for number in range(2)]
+    good, bad = parted(TripletParquet(written(tmp_path / "a.parquet", rows, image_noisy=pa.null())))
+    assert ([one.positive for one in good.values()], bad) == ([None, None], {})
+    assert all(one.negative for one in good.values())
+
+
 def test_labels_may_be_numbers_and_nought_is_one(tmp_path: Path):
     rows = [{**row(number, ""), "answer": number} for number in range(2)]
     good, bad = parted(TripletParquet(written(tmp_path / "a.parquet", rows, answer=pa.int64())))
