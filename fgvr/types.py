@@ -347,4 +347,4 @@ class RolloutBatch:
     figures: dict[str, float]
     seconds: dict[str, float]
     overlap: Overlap = Overlap()
-    sampled: list[ScoredGroup] = field(default_factory=list)
+    sampled: list[ScoredGroup] = field(default_factory=list[ScoredGroup])
