@@ -36,11 +36,8 @@ class TripletLogging(Callback):
         self.triplets, self.every = triplets, every
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        data: Any = getattr(trainer, "datamodule", None)
-        if stage == "fit" and not isinstance(data, TripletData):
-            raise UserError(
-                f"TripletLogging shows triplets, but {type(data).__name__} gives none: use fgvr.datamodules.TripletData"
-            )
+        if stage == "fit":
+            refuse_other_data(getattr(trainer, "datamodule", None))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
@@ -67,6 +64,14 @@ class TripletLogging(Callback):
         rollouts: RolloutBatch | None = getattr(pl_module, "last_rollouts", None)
         if rollouts is not None:
             data_of(trainer).count_confusions(answers_of(rollouts.sampled))
+
+
+def refuse_other_data(data: Any) -> None:
+    """Raises UserError for a data module without triplets to show."""
+    if not isinstance(data, TripletData):
+        raise UserError(
+            f"TripletLogging shows triplets, but {type(data).__name__} gives none: use fgvr.datamodules.TripletData"
+        )
 
 
 def data_of(trainer: Trainer) -> TripletData:
