@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 B = TypeVar("B", bound="TensorBatch")
-Role = Literal["anchor", "positive", "negative"]  # whose photo an example is asked about: its own, or a partner's
+Role = Literal["anchor", "positive", "negative"]  # a photo's: the example's own, one of its class, one of a like class
+PLACE = "<image>"  # where in a question of its own an example's photo stands
 
 
 class Verdict(IntEnum):
@@ -59,11 +60,9 @@ class Partner:
 class Example:
     """One labelled sample as it is stored in a shard: encoded images, label and its path in the taxonomy.
 
-    `images[0]` is the photo itself; further views of it follow.
-    `path` runs from the coarsest rank to the label itself. `cohort` says on which side of the class split the label
-    stands ("seen" | "unseen", "base" | "novel"). `extra` holds per-task fields (response, options). A photo that nobody
-    has labelled has the empty label, path and cohort. In a triplet (Fine-R1, section 4.2) the example is the anchor,
-    `positive` another sample of its class, `negative` one of a class that looks like it.
+    `images[0]` is the photo itself, further views follow. `path` runs from the coarsest rank to the label, `cohort` is
+    the label's side of the class split ("seen" | "unseen", "base" | "novel"); all three are empty where nobody labelled
+    it. `extra` holds per-task fields (response, options). In a triplet (Fine-R1, section 4.2) it is the anchor.
     """
 
     uid: str
@@ -339,8 +338,8 @@ class Overlap:
 class RolloutBatch:
     """What one call of the collector gives: the groups that are learned from, cut into updates, and the figures.
 
-    `figures` are sums and means over all ranks under the names that are logged. `seconds` are this rank's, by phase,
-    one after the other; `overlap` says how much of the scoring was hidden behind the sampling.
+    `figures` are sums and means over all ranks under the names that are logged. `seconds` are this rank's, by phase, in
+    turn; `overlap` says how much of the scoring was hidden behind the sampling. `sampled` are all groups just sampled.
     """
 
     groups: list[ScoredGroup]
@@ -348,3 +347,4 @@ class RolloutBatch:
     figures: dict[str, float]
     seconds: dict[str, float]
     overlap: Overlap = Overlap()
+    sampled: list[ScoredGroup] = field(default_factory=list[ScoredGroup])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ from typing import Any, Literal
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
+
+from fgvr.callbacks import CollapseWatch
 
 ROOT = Path(__file__).parents[1]
 BIRDS = {"species": 48, "unseen": 4, "novel": 4, "train": 3, "val": 1, "test": 0, "size": 56}
@@ -50,6 +53,13 @@ class Kill(Callback):
         if not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Alarmed(CollapseWatch):
+    """Takes any two windows for a collapse."""
+
+    def _has_collapsed(self, clips: bool) -> bool:
+        return True
 
 
 class KeepWeights(Callback):
@@ -166,6 +176,18 @@ def start(config: Path, run: Path, *options: str, verb: str = "fit", **settings:
     )
 
 
+def two_ranks(config: Path, run: Path) -> None:
+    """Six steps shared by two processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "rl"}
+    options = ("--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.max_steps=6")
+    ranks = [start(config, run, *options, RANK=rank, LOCAL_RANK=rank, **shared) for rank in ("0", "1")]
+    for process in ranks:
+        ends(process)
+
+
 def ends(process: subprocess.Popen[str], code: int = 0) -> str:
     """What the process said until it ended, as it must, with `code`."""
     said, _ = process.communicate(timeout=240)
@@ -177,6 +199,13 @@ def json_rows(file: Path) -> list[dict[str, Any]]:
     """The whole lines of a log, which may still be written to; none when it is not there."""
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def first_update(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """What was sampled up to the first update, and by it."""
+    end = min((row["epoch"], row["step"]) for row in rows if row["learned"])
+    said = [(row["epoch"], row["step"], row["place"], row["completion"]) for row in rows]
+    return sorted(entry for entry in said if entry[:2] <= end)
 
 
 def kill_after(process: subprocess.Popen[str], run: Path, batches: int, delay: float) -> None:

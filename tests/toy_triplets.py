@@ -55,3 +55,8 @@ def triplet_data(*shards: Path | ShardSource, **options: Any) -> TripletData:
 def examples_of(data: TripletData) -> list[Example]:
     """The next epoch's examples, in the order of training."""
     return [example for batch in data.train_dataloader() for example in batch.examples]
+
+
+def facts(examples: list[Example]) -> list[tuple[Any, ...]]:
+    """The uids of each example and of its partners."""
+    return [(one.uid, one.positive and one.positive.uid, one.negative and one.negative.uid) for one in examples]

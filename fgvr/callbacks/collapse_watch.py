@@ -52,11 +52,7 @@ class CollapseWatch(Callback):
         self._seen: deque[list[float]] = deque(maxlen=2 * window)  # the figures of `WATCHED`, batch by batch
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, TAPO):
-            raise UserError(
-                f"the collapse watch looks at a divergence from negatives, which {type(pl_module).__name__} has not: "
-                "leave fgvr.callbacks.CollapseWatch out, or train fgvr.modules.TAPO"
-            )
+        refuse_other_module(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, TAPO)
@@ -79,6 +75,7 @@ class CollapseWatch(Callback):
         return {"seen": list(self._seen), "gamma_scale": self.gamma_scale}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._seen.clear()  # which an evaluation of the start may have filled from the same checkpoint
         self._seen.extend(state_dict["seen"])
         self.gamma_scale = state_dict["gamma_scale"]
 
@@ -111,6 +108,15 @@ class CollapseWatch(Callback):
             pl_module.gamma_scale = self.gamma_scale
             remedy = f"gamma is {self.gamma_scale:.4g} times what it was set to from here on"
         log.warning("at step %d %s; %s", trainer.global_step, signs, remedy)
+
+
+def refuse_other_module(module: LightningModule) -> None:
+    """Raises UserError for a module without a divergence to watch."""
+    if not isinstance(module, TAPO):
+        raise UserError(
+            f"the collapse watch looks at a divergence from negatives, which {type(module).__name__} has not: "
+            "leave fgvr.callbacks.CollapseWatch out, or train fgvr.modules.TAPO"
+        )
 
 
 def _means_of(rows: list[list[float]]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from fgvr.taxonomy.reserved import FIGURES
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import PromptBatch
 from fgvr.whole_files import write_whole
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,9 @@ class JudgeValidation(Callback):
 
     `judge` decides every figure. `samples` has several answers drawn for each photo besides. `second` judges the same
     answers, to see how far the two agree. `weights` are those of `summary`. A pass in which more than the share
-    `max_unjudged` of the answers gets no verdict ends in a UserError. The sanity check only tries the judge. Raises
-    UserError when `pictures` is negative or a share outside [0, 1], for a judge that cannot work, and when there is no
-    datamodule.
+    `max_unjudged` of the answers gets no verdict ends in a UserError. The sanity check only tries the judge. A run that
+    has no pictures to validate on is told so. Raises UserError when `pictures` is negative or a share outside [0, 1],
+    for a judge that cannot work, and when there is no datamodule.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class JudgeValidation(Callback):
         self.judge, self.pictures, self.samples, self.second = judge, pictures, samples, second
         self.max_unjudged, self.weights = max_unjudged, weights
         self.evaluation: Evaluation | None = None
+        self._told = False  # that there is nothing to judge
         self._judges: list[Judge] = []  # bound to the taxonomy, from the first pass to the end of the Trainer's work
 
     def figures(self, data: Any) -> set[str]:
@@ -119,6 +123,16 @@ class JudgeValidation(Callback):
         compared = set() if self.second else {*Agreement.FIGURES}
         names = {name for name in FIGURES if not name.startswith("macro_")} - compared
         return {f"{cohort}/{name}" for cohort in data.cohorts for name in (*names, *data.taxonomy.ranks)}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        data: Any = getattr(trainer, "datamodule", None)
+        validates = stage == "validate" or (stage == "fit" and trainer.limit_val_batches != 0)
+        if validates and getattr(data, "cohorts", None) == [] and not self._told:
+            self._told = True
+            log.warning(
+                "JudgeValidation has nothing to judge, as no shard set has pictures of the split val: name one that "
+                "has some in data.val, or set trainer.limit_val_batches to 0"
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from lightning.pytorch import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import Timer
 
+from fgvr.callbacks.collapse_watch import CollapseWatch, refuse_other_module
 from fgvr.callbacks.judge_validation import JudgeValidation
 from fgvr.callbacks.rollout_generation import RolloutGeneration
-from fgvr.callbacks.triplets import TripletLogging
+from fgvr.callbacks.triplets import TripletLogging, refuse_other_data
 from fgvr.datamodules import ShardDataModule, TripletData
 from fgvr.errors import UserError
 from fgvr.modules import GRPO, PolicyModule
@@ -27,11 +28,16 @@ def refuse_timer(class_paths: Iterable[str]) -> None:
 def refuse_without(
     callbacks: Sequence[Callback], model: LightningModule, data: LightningDataModule, trains: bool, validates: bool
 ) -> None:
-    """Raises UserError when a callback that this run cannot do without is missing."""
+    """Raises UserError when a callback that this run cannot do without is missing, or one has nothing to look at."""
     if not isinstance(model, PolicyModule) or not isinstance(data, ShardDataModule):
         return
     if trains and isinstance(model, GRPO) and not any(isinstance(one, RolloutGeneration) for one in callbacks):
         raise UserError(_missing("RolloutGeneration", f"{type(model).__name__} learns from rollouts"))
+    for one in callbacks if trains else ():  # before the start is scored, which takes minutes
+        if isinstance(one, CollapseWatch):
+            refuse_other_module(model)
+        if isinstance(one, TripletLogging):
+            refuse_other_data(data)
     counted = isinstance(data, TripletData) and data.similarity is not None and data.similarity.decay is not None
     if trains and counted and not any(isinstance(one, TripletLogging) for one in callbacks):
         raise UserError(_missing("TripletLogging", "it tells the data what the policy confuses"))

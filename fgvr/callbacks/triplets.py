@@ -15,7 +15,7 @@ from fgvr.datamodules import TripletData
 from fgvr.errors import UserError
 from fgvr.pictures.tables import Table
 from fgvr.pictures.triplets import rivals_table, triplet_card
-from fgvr.types import Example, PromptBatch, RolloutBatch, ScoredGroup
+from fgvr.types import PromptBatch, RolloutBatch, ScoredGroup
 from fgvr.whole_files import write_whole
 
 FOLDER = "triplets"
@@ -24,10 +24,10 @@ FOLDER = "triplets"
 class TripletLogging(Callback):
     """Shows which classes stand against which, and some triplets; tells the data module what the policy confuses.
 
-    As every `every`-th epoch begins, the pairs of classes with their scores go into triplets/epoch-0000.csv in the
-    Trainer's root folder and, as a table, to the loggers, and the first `triplets` triplets are drawn as pictures.
-    The wrong answers of all groups that are sampled count, save those that a group filter leaves out of the batch that
-    completes an update. Raises UserError for counts below 1 and for another data module than `TripletData`.
+    As every `every`-th epoch begins, the pairs of classes with their scores, and the measure these are of, go into
+    triplets/epoch-0000.csv in the Trainer's root folder and, as a table, to the loggers, and the first `triplets`
+    triplets are drawn as pictures. The wrong answers of all groups that are sampled count, whatever a group filter
+    leaves out. Raises UserError for counts below 1 and for another data module than `TripletData`.
     """
 
     def __init__(self, triplets: int = 4, every: int = 1) -> None:
@@ -36,11 +36,8 @@ class TripletLogging(Callback):
         self.triplets, self.every = triplets, every
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        data: Any = getattr(trainer, "datamodule", None)
-        if stage == "fit" and not isinstance(data, TripletData):
-            raise UserError(
-                f"TripletLogging shows triplets, but {type(data).__name__} gives none: use fgvr.datamodules.TripletData"
-            )
+        if stage == "fit":
+            refuse_other_data(getattr(trainer, "datamodule", None))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
@@ -54,9 +51,10 @@ class TripletLogging(Callback):
         data = data_of(trainer)
         tables = {}
         if data.rivals is not None:
-            pairs = rivals_table(data.rivals.rankings, most=10**9)
+            rankings, sources = data.rivals.rankings, data.rivals.sources()
+            pairs = rivals_table(rankings, sources, most=10**9)
             write_csv(Path(trainer.default_root_dir) / FOLDER / f"epoch-{batch.record.epoch:04}.csv", pairs)
-            tables = {"triplets": rivals_table(data.rivals.rankings)}
+            tables = {"triplets": rivals_table(rankings, sources)}
         card = triplet_card(batch.examples[: self.triplets], view_of(pl_module))
         show(trainer, {"triplets": card}, tables)
 
@@ -65,7 +63,15 @@ class TripletLogging(Callback):
     ) -> None:
         rollouts: RolloutBatch | None = getattr(pl_module, "last_rollouts", None)
         if rollouts is not None:
-            data_of(trainer).count_confusions(answers_of(rollouts.groups, batch.examples))
+            data_of(trainer).count_confusions(answers_of(rollouts.sampled))
+
+
+def refuse_other_data(data: Any) -> None:
+    """Raises UserError for a data module without triplets to show."""
+    if not isinstance(data, TripletData):
+        raise UserError(
+            f"TripletLogging shows triplets, but {type(data).__name__} gives none: use fgvr.datamodules.TripletData"
+        )
 
 
 def data_of(trainer: Trainer) -> TripletData:
@@ -74,16 +80,11 @@ def data_of(trainer: Trainer) -> TripletData:
     return data
 
 
-def answers_of(groups: Sequence[ScoredGroup], examples: Sequence[Example]) -> Iterator[tuple[str, str, str]]:
-    """Dataset, label and each answer of the groups about these examples.
-
-    An update holds groups of earlier batches too, which were counted with theirs.
-    """
-    uids = {example.uid for example in examples}
+def answers_of(groups: Sequence[ScoredGroup]) -> Iterator[tuple[str, str, str]]:
+    """Dataset, label and each answer of these groups."""
     for group in groups:
         example = group.rollout.example
-        if example.uid in uids:
-            yield from ((example.dataset, example.label, one.text) for one in group.answers if one is not None)
+        yield from ((example.dataset, example.label, one.text) for one in group.answers if one is not None)
 
 
 def write_csv(file: Path, table: Table) -> None:

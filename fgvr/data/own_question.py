@@ -7,9 +7,7 @@ from typing import Any
 
 from fgvr.data.tasks import OpenWorld
 from fgvr.errors import SampleError
-from fgvr.types import Example
-
-PLACE = "<image>"
+from fgvr.types import PLACE, Example
 
 
 class OwnQuestion(OpenWorld):

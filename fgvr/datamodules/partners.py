@@ -15,11 +15,11 @@ from fgvr.shards.loading import Encode
 from fgvr.shards.manifest import SampleEntry
 from fgvr.shards.order import Ints
 from fgvr.shards.part import PartOfSet
-from fgvr.shards.reading import ShardSet
+from fgvr.shards.reading import VIEWS, ShardSet
 from fgvr.similarity import Ranking
 from fgvr.types import Example, Partner
 
-CLASHES = 3  # samples that are looked at before a class is said to have no other picture
+CLASHES = 3  # samples that are looked at before a class is said to have no other picture, or none to be read
 TrainSet = ShardSet | PartOfSet
 Attach = Callable[[Example, random.Random], Example]
 
@@ -100,7 +100,8 @@ class DrawnPartners:
     """Gives an example a positive and a negative drawn by its rng, read from the sets to train on.
 
     The positive is another picture of its class; the negative one of a class that `rankings` holds to be like it,
-    `weighted` by score or each as likely. Raises SampleError when a partner cannot be read.
+    `weighted` by score or each as likely. In place of one that cannot be read another is drawn; raises SampleError when
+    none of `CLASHES` can be.
     """
 
     sets: tuple[TrainSet, ...]
@@ -121,40 +122,85 @@ class DrawnPartners:
 
     def _drawn(self, role: str, example: Example, label: str, rng: random.Random) -> Partner | None:
         places = self.pools.places.get(example.dataset, {}).get(label, ())
+        unread: SampleError | None = None
         for choice in rng.sample(range(len(places)), min(CLASHES, len(places))):
             at, number = places[choice].tolist()
             try:
                 other = self.sets[at].read(number)
             except SampleError as error:
                 uid = self.sets[at].uid(number)
-                raise SampleError(f"{example.uid}: its {role} {uid} cannot be read: {error}") from error
+                unread = SampleError(f"{example.uid}: its {role} {uid} cannot be read: {error}")
+                continue
             if other.uid != example.uid and other.images[0] != example.images[0]:
                 return Partner(other.images, other.uid, other.label)
+        if unread is not None:
+            raise unread
         return None
 
 
-def frozen_partners(example: Example, rng: random.Random) -> Example:
-    """The example with those of its frozen partners that can be: no picture of its own, no negative of its class."""
-    positive, negative = example.positive, example.negative
-    if positive is not None and positive.images[0] == example.images[0]:
-        positive = None
-    if negative is not None and (negative.label == example.label or negative.images[0] == example.images[0]):
-        negative = None
-    return replace(example, positive=positive, negative=negative)
+@dataclass(frozen=True)
+class FrozenPartners:
+    """Leaves an example those of its frozen partners that can stand beside it; `unfit` names the roles that cannot.
 
-
-def usable_partners(entry: SampleEntry) -> frozenset[str]:
-    """The views ("pos", "neg") of a sample's frozen partners that `frozen_partners` leaves, as far as the index says.
-
-    Shards whose index tells nothing of partners may hold them all the same; the members' names show that.
+    A partner cannot when it is the example's own picture, a negative of its class, or a picture under two labels.
     """
-    told = {partner.view: partner for partner in entry.partners}
-    present = {
-        view for view in ("pos", "neg") if any(one.name.startswith(f"{entry.key}.{view}.") for one in entry.members)
-    }
-    own = {view for view in present & set(told) if told[view].picture and told[view].picture == entry.picture}
-    same_class = {"neg"} if "neg" in told and told["neg"].label == entry.label else set[str]()
-    return frozenset(present - own - same_class)
+
+    unfit: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)  # by dataset and uid
+
+    @classmethod
+    def of(cls, sets: Sequence[TrainSet]) -> FrozenPartners:
+        """Reads every index, and no picture. Sets whose index knows no hashes are judged by labels alone."""
+        labels = _labels_of_pictures(sets)
+        unfit: dict[tuple[str, str], frozenset[str]] = {}
+        for one in sets:
+            for entry in one.entries():
+                if roles := frozenset(VIEWS[view] for view in _unfit_views(entry, labels[one.dataset])):
+                    unfit[one.dataset, entry.key] = roles
+        return cls(unfit)
+
+    def roles(self, dataset: str, entry: SampleEntry) -> frozenset[str]:
+        """The roles in which a sample keeps a partner.
+
+        Shards whose index tells nothing of partners may hold them all the same; the members' names show that.
+        """
+        held = {
+            role
+            for view, role in VIEWS.items()
+            if any(one.name.startswith(f"{entry.key}.{view}.") for one in entry.members)
+        }
+        return frozenset(held - self.unfit.get((dataset, entry.key), frozenset()))
+
+    def __call__(self, example: Example, rng: random.Random) -> Example:
+        unfit = self.unfit.get((example.dataset, example.uid), frozenset())
+        positive = None if "positive" in unfit else example.positive
+        negative = None if "negative" in unfit else example.negative
+        if positive is not None and positive.images[0] == example.images[0]:
+            positive = None
+        if negative is not None and (negative.label == example.label or negative.images[0] == example.images[0]):
+            negative = None
+        return replace(example, positive=positive, negative=negative)
+
+
+def _labels_of_pictures(sets: Sequence[TrainSet]) -> dict[str, dict[str, set[str]]]:
+    """The classes that each picture of a dataset stands under, whether as a sample's own or as a partner."""
+    labels: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for one in sets:
+        for entry in one.entries():
+            labels[one.dataset][entry.picture].add(entry.label)
+            for partner in entry.partners:
+                own = entry.label if partner.view == "pos" else ""
+                labels[one.dataset][partner.picture] |= {partner.label or own} - {""}
+    return labels
+
+
+def _unfit_views(entry: SampleEntry, labels: Mapping[str, set[str]]) -> set[str]:
+    unfit: set[str] = set()
+    for partner in entry.partners:
+        stands_under = labels[partner.picture] if partner.picture else {partner.label}
+        own_picture = bool(partner.picture) and partner.picture == entry.picture
+        if own_picture or len(stands_under) > 1 or (partner.view == "neg" and entry.label in stands_under):
+            unfit.add(partner.view)
+    return unfit
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,13 @@ class Rivals:
         """The counts that this epoch's ranking was made with."""
         return self._confused.get(dataset, {})
 
+    def sources(self) -> dict[str, dict[str, str]]:
+        """The measure that each class's rivals come from in this epoch, by dataset."""
+        return {
+            dataset: {name: self.similarity.source_of(name, self.confusions(dataset)) for name in ranking}
+            for dataset, ranking in self.rankings.items()
+        }
+
     def state_dict(self, gather: Gather) -> dict[str, Any]:
         """Plain data. A collective call: the counts are those of all processes."""
         return {

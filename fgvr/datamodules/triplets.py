@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, partial
@@ -15,18 +14,18 @@ from fgvr.data.collate import TripletEncode
 from fgvr.data.images import open_image
 from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardSource
-from fgvr.datamodules.partners import DrawnPartners, PartneredEncode, Pools, TrainSet, frozen_partners, usable_partners
+from fgvr.datamodules.partners import DrawnPartners, FrozenPartners, PartneredEncode, Pools, TrainSet
 from fgvr.datamodules.prompts import PromptData
 from fgvr.datamodules.rivals import Rivals
-from fgvr.errors import SampleError, UserError, refuse_below, refuse_no_share
+from fgvr.errors import UserError, refuse_below, refuse_no_share
 from fgvr.ranks import of_all_ranks
 from fgvr.shards.loading import Encode, StepLoader
 from fgvr.shards.part import PartOfSet
+from fgvr.shards.partners import lacking_partner
 from fgvr.similarity import Classes, Siblings, Similarity
-from fgvr.similarity.base import differ
+from fgvr.similarity.base import differ, some_photos
 from fgvr.taxonomy.names import Names
 
-NAMED = 5  # classes that a sentence names
 log = logging.getLogger(__name__)
 
 
@@ -40,8 +39,9 @@ class TripletData(PromptData):
 
     An example without a positive (its class has no other picture) or without a negative (its class is like no other, or
     the frozen one is of its own class) does without; a share of more than `max_incomplete_share` of these ends the run,
-    and so does a set in which all lack one. A sample whose partner cannot be read is quarantined. A picture under two
-    labels is nobody's partner. The other options are `PromptData`'s. Raises UserError for a number out of its range.
+    and so does a set in which all lack one. A sample is quarantined whose frozen partner cannot be read, or none of a
+    few that are drawn. A picture under two labels is nobody's partner. The other options are `PromptData`'s. Raises
+    UserError for a number out of its range, and for a measure whose folder or run is not there.
     """
 
     def __init__(
@@ -66,11 +66,13 @@ class TripletData(PromptData):
         super().setup(stage)
         if stage != "fit":
             return
+        if self.pools.two_labels:
+            log.warning("%d pictures stand under two labels and are nobody's partner", self.pools.two_labels)
         if self.similarity is None:
             self._check_frozen()
             return
-        if self.pools.two_labels:
-            log.warning("%d pictures stand under two labels and are nobody's partner", self.pools.two_labels)
+        if self.trainer is None or self.trainer.ckpt_path is None:  # a run that goes on may have all it needs
+            self.similarity.check()
         rankings = None
         if not self.similarity.needs_photos:  # what takes longer waits until training begins
             rankings = {dataset: self.similarity.nearest(one, self.k) for dataset, one in self._classes().items()}
@@ -81,10 +83,15 @@ class TripletData(PromptData):
         """What may be drawn."""
         return Pools.of(self.train_sets)
 
+    @cached_property
+    def frozen(self) -> FrozenPartners:
+        """What may be kept of the partners in the shards."""
+        return FrozenPartners.of(self.train_sets)
+
     def train_encode(self) -> Encode[Any]:
         encode = TripletEncode(self.processor, self.task, self.max_prompt_tokens)
         if self.rivals is None:
-            return PartneredEncode(frozen_partners, encode)
+            return PartneredEncode(self.frozen, encode)
         drawn = DrawnPartners(tuple(self.train_sets), self.pools, self.rivals.rankings, self.weighted)
         return PartneredEncode(drawn, encode)
 
@@ -132,16 +139,13 @@ class TripletData(PromptData):
 
     def _photos_of(self, dataset: str, label: str, count: int) -> Sequence[Image.Image]:
         places = self.pools.places[dataset][label]
-        draw = random.Random(f"{self.seed} photos of {label}")
-        photos: list[Image.Image] = []
-        for choice in sorted(draw.sample(range(len(places)), min(count, len(places)))):
+
+        def photo(choice: int) -> Image.Image:
             at, number = places[choice].tolist()
-            try:
-                example = self.train_sets[at].read(number)
-                photos.append(open_image(example.images[0], example.uid))
-            except SampleError as error:
-                log.warning("a photo is left out of the comparison of classes: %s", error)
-        return photos
+            example = self.train_sets[at].read(number)
+            return open_image(example.images[0], example.uid)
+
+        return some_photos(label, len(places), count, self.seed, photo)
 
     def _confusions(self, answers: Iterable[tuple[str, str, str]]) -> Iterable[tuple[str, str, str]]:
         names = self.task.names or Names(self.taxonomy)
@@ -160,18 +164,20 @@ class TripletData(PromptData):
                 without = {label: n for label, n in samples.items() if not rankings[dataset].get(label)}
                 lacking["negative"].update(without)
         total = sum(samples.total() for samples in self.pools.samples.values())
-        self._judge(
-            lacking, total, "set data.init_args.similarity to a measure that knows more, or train on more photos"
-        )
+        advice = {
+            "positive": "train on more than one photo of a class",
+            "negative": "set data.init_args.similarity to a measure that knows more",
+        }
+        self._judge(lacking, total, advice)
 
     def _check_frozen(self) -> None:
         lacking, total = {"positive": Counter[str](), "negative": Counter[str]()}, 0
         for one in self.train_sets:
             left_out = _left_out(one)
             for entry in one.entries():
-                views, total = usable_partners(entry), total + 1
-                lacking["positive"][entry.label] += "pos" not in views
-                lacking["negative"][entry.label] += "neg" not in views
+                roles, total = self.frozen.roles(one.dataset, entry), total + 1
+                for role, classes in lacking.items():
+                    classes[entry.label] += role not in roles
                 if strange := left_out & {partner.uid for partner in entry.partners}:
                     raise UserError(
                         f"partners must be of the examples that are learned from, but {entry.key} has {min(strange)} "
@@ -179,25 +185,23 @@ class TripletData(PromptData):
                         "data.init_args.similarity to draw partners"
                     )
         advice = (
-            "pack the set with `python -m fgvr shards --triplets`, or set data.init_args.similarity, such as "
-            "fgvr.similarity.Siblings, to draw partners"
+            "give the source more of them (`python -m fgvr shards --triplets` freezes them where it "
+            "has none of its own), or set data.init_args.similarity, such as fgvr.similarity.Siblings, to draw partners"
         )
-        self._judge(lacking, total, advice)
+        self._judge(lacking, total, dict.fromkeys(lacking, advice))
 
-    def _judge(self, lacking: Mapping[str, Counter[str]], total: int, advice: str) -> None:
+    def _judge(self, lacking: Mapping[str, Counter[str]], total: int, advice: Mapping[str, str]) -> None:
         """Says what is lacking. Raises UserError when all samples lack a partner, or too many one of the two."""
         for role, classes in lacking.items():
             if not (count := classes.total()):
                 continue
-            first = [f"{label!r} ({n})" for label, n in sorted((+classes).items())]
-            named = ", ".join(first[:NAMED]) + (f" and {len(first) - NAMED} more" if len(first) > NAMED else "")
-            said = f"{count} of {total} pictures to train on have no {role}, those of {named}"
+            said = lacking_partner(role, classes, total)
             if count == total:
-                raise UserError(f"triplets need a {role}, but none of {total} pictures to train on has one: {advice}")
+                raise UserError(f"{said}: {advice[role]}")
             if count > self.max_incomplete_share * total:
                 raise UserError(
-                    f"at most a share of {self.max_incomplete_share} may lack a partner, but {said}: {advice}, or "
-                    "raise data.init_args.max_incomplete_share"
+                    f"at most a share of {self.max_incomplete_share} may lack a partner, but {said}: {advice[role]}, "
+                    "or raise data.init_args.max_incomplete_share"
                 )
             log.warning("%s: they are trained on without it", said)
 

@@ -24,24 +24,12 @@ class ImageTower:
     """
 
     def __init__(self, folder: Path) -> None:
-        if not Path(folder).is_dir():
-            raise UserError(
-                f"similarity.folder must be a folder with a CLIP or SigLIP, but there is no folder {folder}"
-            )
+        check_image_tower(folder)
         try:
-            kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-            if kind not in FAMILIES:
-                raise UserError(
-                    f"similarity.folder must hold one of {', '.join(FAMILIES)}, but {folder} holds {kind!r}"
-                )
             model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
             self.processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
         except (OSError, ValueError, KeyError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(
-                f"similarity.folder must hold a whole CLIP or SigLIP, but {folder} does not: {error}"
-            ) from error
+            raise _broken(folder, error) from error
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model: Any = model.eval().to(self.device)
 
@@ -51,3 +39,19 @@ class ImageTower:
         inputs = self.processor(images=list(images), return_tensors="pt").to(self.device)
         features = self.model.get_image_features(**inputs)
         return (features if isinstance(features, Tensor) else features.pooler_output).float().cpu()
+
+
+def check_image_tower(folder: Path) -> None:
+    """Raises UserError for a folder that is not there or holds another kind of model; reads no weights."""
+    if not Path(folder).is_dir():
+        raise UserError(f"similarity.folder must be a folder with a CLIP or SigLIP, but there is no folder {folder}")
+    try:
+        kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+    except (OSError, ValueError, KeyError) as error:
+        raise _broken(folder, error) from error
+    if kind not in FAMILIES:
+        raise UserError(f"similarity.folder must hold one of {', '.join(FAMILIES)}, but {folder} holds {kind!r}")
+
+
+def _broken(folder: Path, error: Exception) -> UserError:
+    return UserError(f"similarity.folder must hold a whole CLIP or SigLIP, but {folder} does not: {error}")

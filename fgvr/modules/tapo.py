@@ -24,7 +24,7 @@ class TAPO(GRPO):
     group share one baseline. They are learned from behind the photo they were sampled from ("own", as the released code
     does), or with `positive_conditioning` "anchor" behind the anchor's (as the paper says: off policy, without a
     correction). Inter-class: `triplet` has what keeps answers about the anchor apart from the same answers about the
-    negative. Either is off at 0; with both off this is GRPO.
+    negative, at the temperature of `sampling`, as all log-probs. Either is off at 0; with both off this is GRPO.
 
     An example without a positive answers about itself alone, one without a negative is not kept apart; both are counted
     (`triplets/without_positive`, `triplets/without_negative`). `correct` names the component of the reward by which

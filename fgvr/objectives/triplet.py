@@ -50,12 +50,13 @@ class Triplet:
 
     def __post_init__(self) -> None:
         for name, value in (("gamma", self.gamma), ("eta1", self.eta1), ("eta2", self.eta2)):
-            if not (math.isfinite(value) and value >= 0):
+            if isinstance(value, bool) or not (math.isfinite(value) and value >= 0):
                 raise UserError(f"triplet.{name} must be finite and not below 0, got {value}: 0 turns its term off")
-        if self.annealed_over is not None and not 0 < self.annealed_over <= 1:
+        share = self.annealed_over
+        if share is not None and (isinstance(share, bool) or not 0 < share <= 1):
             raise UserError(
                 "triplet.annealed_over is the share of the run's steps over which gamma falls to 0, above 0 and at "
-                f"most 1, got {self.annealed_over}: leave it out to keep gamma as it is"
+                f"most 1, got {share}: leave it out to keep gamma as it is"
             )
         if self.negative not in ("detached", "full"):
             raise UserError(f"triplet.negative is detached or full, got {self.negative!r}")

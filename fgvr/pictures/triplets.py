@@ -41,13 +41,17 @@ def triplet_card(examples: Sequence[Example], view: View = as_stored) -> Image.I
     return page
 
 
-def rivals_table(rankings: Mapping[str, Ranking], most: int = 500) -> Table:
-    """Each class with the classes that its negatives come from, best first; one without any has an empty name."""
+def rivals_table(rankings: Mapping[str, Ranking], sources: Mapping[str, Mapping[str, str]], most: int = 500) -> Table:
+    """Each class with the classes that its negatives come from, best first; one without any has an empty name.
+
+    `sources` names the measure of each class: scores of two measures cannot be compared.
+    """
     rows: list[tuple[Cell, ...]] = []
     for dataset, ranking in sorted(rankings.items()):
         for label, rivals in sorted(ranking.items()):
             for other, score in rivals or (("", None),):
-                rows.append((shortened(dataset), shortened(label), shortened(other), score))
+                measure = sources[dataset][label] if rivals else ""
+                rows.append((shortened(dataset), shortened(label), shortened(other), score, measure))
     left_out = len(rows) - most
     note = f"{left_out} more pairs are in the run's folder, under triplets." if left_out > 0 else ""
-    return Table(("dataset", "class", "negative", "score"), tuple(rows[:most]), note=note)
+    return Table(("dataset", "class", "negative", "score", "measure"), tuple(rows[:most]), note=note)

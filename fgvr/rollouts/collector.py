@@ -95,8 +95,8 @@ class Collector:
         (have,) = self.ranks.total([len(self._kept)])
         self._refuse_if_unscorable()
         if self._must_refill(int(have)):
-            return RolloutBatch(scored, [], {}, dict(self._seconds), self._overlap)
-        return self._finish(policy)
+            return RolloutBatch(scored, [], {}, dict(self._seconds), self._overlap, scored)
+        return self._finish(policy, scored)
 
     def _sample(self, policy: Policy, batch: PromptBatch) -> None:
         if self.plan.negatives is None:
@@ -117,7 +117,7 @@ class Collector:
         place, role = batch.places[batch.owners[row]], batch.roles[row]
         return key_of(self.seed, "rollout", batch.record.epoch, place, *([] if role == "anchor" else [role]))
 
-    def _finish(self, policy: Policy) -> RolloutBatch:
+    def _finish(self, policy: Policy, sampled: list[ScoredGroup]) -> RolloutBatch:
         wanted = self._first_wanted()
         self._found.surplus = len(self._kept) - len(wanted)
         groups = [group for _, group in wanted]
@@ -127,7 +127,7 @@ class Collector:
         self._watch_for_nothing(updates)
         seconds, overlap = dict(self._seconds), self._overlap
         self._begin()
-        return RolloutBatch(groups, updates, figures, seconds, overlap)
+        return RolloutBatch(groups, updates, figures, seconds, overlap, sampled)
 
     @property
     def _overlap(self) -> Overlap:

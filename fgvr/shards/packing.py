@@ -37,7 +37,7 @@ from fgvr.shards.manifest import (
     vouched_for,
 )
 from fgvr.shards.partners import stored_partners, with_partners
-from fgvr.shards.plan import Item, PackOptions, Plan, PlannedShard, first_of_each_folder, make_plan
+from fgvr.shards.plan import Item, PackOptions, Plan, PlannedShard, first_of_each_folder, make_plan, told_of_shares
 from fgvr.shards.reading import open_shard_writer
 from fgvr.shards.repeats import told_of_repeats
 from fgvr.shards.texts import RESPONSES, has_response, told_of_responses
@@ -92,7 +92,8 @@ def pack(
             return before
         if before is None:
             responses = told_of_responses(plan.records("train"), plan.taxonomy)
-            for sentence in (*overview(source.dataset, plan), *source.remarks(), *responses):
+            shares = told_of_shares(plan, options)
+            for sentence in (*overview(source.dataset, plan), *shares, *source.remarks(), *responses):
                 say(sentence)
         _clear(out, plan, overwrite, damaged)
         if damaged:
@@ -173,7 +174,7 @@ def _write_shard(out: Path, shard: PlannedShard, plan: Plan, dataset: str, step:
                 picture = inspect_image(data, record.name)
                 partners = stored_partners(record, data)
             except SampleError as error:
-                refused.append(Refusal(record.name, record.name, str(error).removeprefix(record.name).strip()))
+                refused.append(Refusal(record.name, record.name, str(error).removeprefix(record.name).lstrip(": ")))
                 continue
             finally:
                 step(done)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from PIL import Image
 
@@ -17,10 +17,10 @@ from fgvr.shards.manifest import PartnerEntry, canonical_json
 from fgvr.shards.plan import HELD_OUT, Item, Plan, sample_key
 from fgvr.shards.reading import VIEWS
 from fgvr.similarity import Classes, Ranking, Similarity
+from fgvr.similarity.base import some_photos
 from fgvr.sources.base import PartnerRecord, Record
 
-NAMED = 5
-log = logging.getLogger(__name__)
+NAMED = 5  # classes that a sentence names
 
 
 @dataclass
@@ -78,9 +78,10 @@ def with_partners(plan: Plan, similarity: Similarity, seed: int, say: Callable[[
     classes: dict[str, list[Record]] = defaultdict(list)
     for item in sorted(trained, key=lambda item: item.record.name):
         classes[item.record.label].append(item.record)
-    photos = _Photos(classes, seed)
-    ranking = similarity.nearest(Classes(tuple(classes), plan.taxonomy, photos, seed=seed), 1)
-    chosen = {item.key: _chosen(item.record, classes, ranking, seed) for item in trained}
+    pictures = {item.record.name: _picture(item.record) for item in trained}
+    pools = _pools(classes, pictures, say)
+    ranking = similarity.nearest(Classes(tuple(classes), plan.taxonomy, partial(_photos, pools, seed), seed=seed), 1)
+    chosen = {item.key: _chosen(item.record, pools, pictures, ranking, seed) for item in trained}
     for role in VIEWS.values():
         _tell(role, Counter(one.label for one in chosen.values() if getattr(one, role) is None), len(trained), say)
     shards = tuple(
@@ -94,33 +95,57 @@ def with_partners(plan: Plan, similarity: Similarity, seed: int, say: Callable[[
     return replace(plan, shards=shards, hash=digest.hexdigest(), triplets=triplets)
 
 
-@dataclass(frozen=True)
-class _Photos:
-    """Some training photos of a class, as `Classes` wants them."""
+def lacking_partner(role: str, classes: Mapping[str, int], total: int) -> str:
+    """How many of `total` pictures lack a partner, and of which classes: numbers by class, those of 0 left out."""
+    count = sum(classes.values())
+    each = [f"{label!r} ({number})" for label, number in sorted(classes.items()) if number]
+    named = ", ".join(each[:NAMED]) + (f" and {len(each) - NAMED} more" if len(each) > NAMED else "")
+    if count == total:
+        return f"triplets need a {role}, but none of {total:,} pictures to train on has one"
+    return f"{count:,} of {total:,} pictures to train on have no {role}, those of {named}"
 
-    classes: dict[str, list[Record]]
-    seed: int
 
-    def __call__(self, label: str, count: int) -> Sequence[Image.Image]:
-        records = self.classes[label]
-        draw = random.Random(f"{self.seed} photos of {label}")
-        photos: list[Image.Image] = []
-        for place in sorted(draw.sample(range(len(records)), min(count, len(records)))):
-            try:
-                photos.append(open_image(records[place].load(), records[place].name))
-            except SampleError as error:
-                log.warning("a photo is left out of the comparison of classes: %s", error)
-        return photos
+def _photos(pools: Mapping[str, list[Record]], seed: int, label: str, count: int) -> Sequence[Image.Image]:
+    """Some of a class's photos, as `Classes` wants them."""
+    records = pools[label]
+    return some_photos(label, len(records), count, seed, lambda at: open_image(records[at].load(), records[at].name))
 
 
 def _is_trained(item: Item) -> bool:
     return item.split == "train" and item.cohort not in HELD_OUT
 
 
-def _chosen(record: Record, classes: dict[str, list[Record]], ranking: Ranking, seed: int) -> Record:
+def _picture(record: Record) -> bytes:
+    """What tells a picture from others: its hash, or the name of one that cannot be read."""
+    try:
+        return hashlib.sha256(record.load()).digest()
+    except SampleError:
+        return record.name.encode()
+
+
+def _pools(
+    classes: Mapping[str, list[Record]], pictures: Mapping[str, bytes], say: Callable[[str], None]
+) -> dict[str, list[Record]]:
+    """What may be drawn of each class: each picture once, and none that stands under two labels, which is said."""
+    labels: dict[bytes, set[str]] = defaultdict(set)
+    for label, records in classes.items():
+        for record in records:
+            labels[pictures[record.name]].add(label)
+    if two_labels := sum(len(names) > 1 for names in labels.values()):
+        say(f"{two_labels:,} pictures stand under two labels and are nobody's partner")
+    pools: dict[str, list[Record]] = {}
+    for label, records in classes.items():
+        single = {pictures[one.name]: one for one in reversed(records) if len(labels[pictures[one.name]]) == 1}
+        pools[label] = sorted(single.values(), key=lambda one: one.name)
+    return pools
+
+
+def _chosen(
+    record: Record, pools: Mapping[str, list[Record]], pictures: Mapping[str, bytes], ranking: Ranking, seed: int
+) -> Record:
     draw = random.Random(f"{seed} partners of {record.name}")
-    same = [one for one in classes[record.label] if one.name != record.name]
-    others = classes[ranking[record.label][0][0]] if ranking.get(record.label) else []
+    same = [one for one in pools[record.label] if pictures[one.name] != pictures[record.name]]
+    others = pools[ranking[record.label][0][0]] if ranking.get(record.label) else []
     positive, negative = (_partner(draw.choice(pool)) if pool else None for pool in (same, others))
     return replace(record, positive=positive, negative=negative)
 
@@ -130,17 +155,14 @@ def _partner(record: Record) -> PartnerRecord:
 
 
 def _tell(role: str, lacking: Counter[str], total: int, say: Callable[[str], None]) -> None:
-    count = lacking.total()
-    if count == total:
-        raise UserError(
-            f"triplets need a {role}, but none of {total} pictures to train on has one: "
-            + (
-                "give more than one picture of a class"
-                if role == "positive"
-                else "choose another measure of similarity"
-            )
-        )
-    if count:
-        named = ", ".join(f"{label!r} ({number})" for label, number in sorted(lacking.items())[:NAMED])
-        more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
-        say(f"{count:,} of {total:,} pictures to train on have no {role}: those of {named}{more}")
+    """Raises UserError where all lack one."""
+    if not lacking:
+        return
+    said = lacking_partner(role, lacking, total)
+    if lacking.total() == total:
+        remedy = {
+            "positive": "give more than one picture of a class",
+            "negative": "choose another measure of similarity",
+        }
+        raise UserError(f"{said}: {remedy[role]}")
+    say(said)

@@ -202,6 +202,24 @@ def picture_splits(records: Sequence[Record], cohorts: Mapping[str, str], option
     return splits
 
 
+def told_of_shares(plan: Plan, options: PackOptions) -> list[str]:
+    """Which of the shares `val` and `test` have no say, as the source itself splits; not one left at its default that
+    the source makes up for."""
+    items = [item for shard in plan.shards for item in shard.items]
+    named = {item.record.split for item in items}
+    divisible = any(item.record.split == "train" and not item.record.partners for item in items)
+    used = {"val": None in named or ("val" not in named and divisible), "test": None in named}
+    told: list[str] = []
+    for split, share, usual in (("val", options.val, PackOptions.val), ("test", options.test, PackOptions.test)):
+        count = sum(item.split == split for item in items)
+        if share and not used[split] and (share != usual or not count):
+            told.append(
+                f"the share {split} of {share} has no say: the source itself says what each picture is for, and "
+                f"{f'{count:,} are' if count else 'none is'} for {split}"
+            )
+    return told
+
+
 def few_shot(records: Sequence[Record], splits: Mapping[str, str], options: PackOptions) -> list[Record]:
     """All records, or at most `k_shot` training records of each class, drawn by the seed, and all of val and test.
 

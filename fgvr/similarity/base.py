@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import logging
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from fgvr.errors import SampleError
 from fgvr.taxonomy.tree import Taxonomy
 
 if TYPE_CHECKING:  # transformers takes seconds to import, and not every measure needs it
@@ -19,6 +22,8 @@ Ranking = dict[str, tuple[tuple[str, float], ...]]  # for each class those most 
 Confusions = Mapping[
     str, Mapping[str, float]
 ]  # how often the policy answered the second name where the first was right
+
+log = logging.getLogger(__name__)
 
 
 def differ(taxonomy: Taxonomy, name: str, other: str) -> bool:
@@ -56,6 +61,9 @@ class Similarity(ABC):
     decay: float | None = None
     needs_photos: bool = True
 
+    def check(self) -> None:  # noqa: B027 - most measures need nothing
+        """Raises UserError when something that `nearest` will read is not there: asked before all that takes long."""
+
     @abstractmethod
     def nearest(self, classes: Classes, k: int) -> Ranking:
         """For each class up to `k` others that `differ` from it. A class without any has an empty entry.
@@ -67,6 +75,10 @@ class Similarity(ABC):
         """The ranking of an epoch, by what `nearest` found and by what was confused until now."""
         return ranking
 
+    def source_of(self, name: str, confusions: Confusions) -> str:
+        """The measure that the rivals of a class come from in `refined`, whose scores are not comparable to others'."""
+        return type(self).__name__
+
     def describe(self) -> dict[str, Any]:
         """Its name and settings, as JSON that tells two measures apart."""
         return {"kind": type(self).__name__}
@@ -75,3 +87,18 @@ class Similarity(ABC):
 def best(scores: Mapping[str, float], k: int) -> tuple[tuple[str, float], ...]:
     """The `k` names of the highest scores; equal ones stand in the order of their names."""
     return tuple(heapq.nsmallest(k, scores.items(), key=lambda item: (-item[1], item[0])))
+
+
+def some_photos(name: str, total: int, count: int, seed: int, photo: Callable[[int], Image.Image]) -> list[Image.Image]:
+    """Up to `count` of the `total` photos of a class, drawn by seed and name; `photo` gives the one of a number.
+
+    One that it raises a SampleError for is left out, and said.
+    """
+    draw = random.Random(f"{seed} photos of {name}")
+    photos: list[Image.Image] = []
+    for number in sorted(draw.sample(range(total), min(count, total))):
+        try:
+            photos.append(photo(number))
+        except SampleError as error:
+            log.warning("a photo is left out of the comparison of classes: %s", error)
+    return photos

@@ -81,6 +81,12 @@ class TowerCentroids(Centroids):
         refuse_below(1, "similarity", every=every)
         self.every, self.run = every, run
 
+    def check(self) -> None:
+        if self.run is not None:
+            from fgvr.models.trained import Trained
+
+            Trained(self.run).check()
+
     def encoder(self, classes: Classes) -> Encoder:
         if self.run is not None:
             from fgvr.models.trained import Trained, read_policy, rebuild
@@ -106,6 +112,11 @@ class FolderCentroids(Centroids):
     def __init__(self, folder: Path, photos: int = 16) -> None:
         super().__init__(photos)
         self.folder = Path(folder)
+
+    def check(self) -> None:
+        from fgvr.models.image_tower import check_image_tower
+
+        check_image_tower(self.folder)
 
     def encoder(self, classes: Classes) -> Encoder:
         from fgvr.models import ImageTower

@@ -23,6 +23,9 @@ class OnlineConfusion(Similarity):
         self.fallback, self.decay = fallback, decay
         self.every, self.needs_photos = fallback.every, fallback.needs_photos
 
+    def check(self) -> None:
+        self.fallback.check()
+
     def nearest(self, classes: Classes, k: int) -> Ranking:
         return self.fallback.nearest(classes, k)
 
@@ -32,6 +35,10 @@ class OnlineConfusion(Similarity):
             if name in refined and (total := sum(counts.values())) > 0:
                 refined[name] = best({other: round(count / total, 6) for other, count in counts.items()}, k)
         return refined
+
+    def source_of(self, name: str, confusions: Confusions) -> str:
+        counted = sum(confusions.get(name, {}).values()) > 0
+        return super().source_of(name, confusions) if counted else self.fallback.source_of(name, confusions)
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "fallback": self.fallback.describe(), "decay": self.decay}

@@ -2,8 +2,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from conftest import tiny_backbone
 from prompted import REPLIES
+from rl_run import Alarmed
 from triplet_rollouts import WatchedTAPO, fit_triplets
 
 from fgvr.callbacks import CollapseWatch
@@ -98,6 +100,37 @@ def test_in_a_run_it_sees_what_is_logged_and_scales_gamma():
     assert [step["triplets/gamma"] for step in module.logged] == pytest.approx([0.2, 0.2])
     seen = watch.state_dict()["seen"]
     assert seen == [[step[name] for name in WATCHED] for step in module.logged]
+
+
+def test_a_warning_changes_nothing_and_backing_off_what_comes_after(caplog: pytest.LogCaptureFixture):
+    runs = []
+    for watches in ([], [Alarmed("warn", window=1)], [Alarmed("back_off", window=1, factor=0.25)]):
+        module = tapo(Triplet(gamma=0.4), WatchedTAPO)
+        weights = fit_triplets(module, REPLIES, watches, max_steps=5)
+        runs.append((weights, [step["triplets/gamma"] for step in module.logged]))
+    (plain, _), (warned, same), (backed_off, lowered) = runs
+    assert same == pytest.approx([0.4] * 5)
+    assert all(torch.equal(plain[name], warned[name]) for name in plain)
+    assert lowered == pytest.approx([0.4, 0.4, 0.1, 0.1, 0.025])  # after every second batch
+    assert any(not torch.equal(plain[name], backed_off[name]) for name in plain)
+    said = [record.getMessage() for record in caplog.records if "collapse" in record.name]
+    assert len(said) == 4
+    assert "gamma is 0.0625 times what it was set to from here on" in said[-1]
+
+
+def test_a_stop_ends_the_run_with_a_sentence():
+    module = tapo(Triplet(gamma=0.4), WatchedTAPO)
+    with pytest.raises(UserError, match=r"at step 2 the policy drives .* go on from an earlier checkpoint"):
+        fit_triplets(module, REPLIES, [Alarmed("stop", window=1)], max_steps=5)
+
+
+def test_a_checkpoint_that_is_read_twice_is_seen_once():
+    """As where the weights to start from are scored before they are trained."""
+    watch, again, module = CollapseWatch(window=3), CollapseWatch(window=3), tapo(updates=2)
+    watched(watch, CALM, 2, module)
+    for _ in range(2):
+        again.load_state_dict(watch.state_dict())
+    assert again.state_dict() == watch.state_dict()
 
 
 def test_what_makes_no_sense_is_refused():

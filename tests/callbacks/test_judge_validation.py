@@ -149,3 +149,32 @@ def test_two_processes_log_and_write_what_one_does(tmp_path: Path) -> None:
     check_datasets(run.callback_metrics)
     for name in ("answers.jsonl", "per_class.csv"):
         assert (together / name).read_text(encoding="utf-8") == (alone / name).read_text(encoding="utf-8")
+
+
+class NobodyToValidate(ToyData):
+    """Photos to train on alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cohorts = []
+
+    def val_dataloader(self):
+        return []
+
+
+@pytest.mark.filterwarnings("ignore:Total length of")
+def test_a_judge_with_nothing_to_judge_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = trainer(tmp_path, JudgeValidation(TaxonomyJudge()))
+    run.validate(Toy(), datamodule=NobodyToValidate(), verbose=False)
+    run.fit(Toy(), datamodule=NobodyToValidate())
+    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("fgvr")]
+    assert "nothing to judge, as no shard set has pictures of the split val: name one" in said
+
+
+@pytest.mark.parametrize(("data", "batches"), [(ToyData, 1.0), (NobodyToValidate, 0)])
+def test_a_judge_with_something_to_judge_or_no_validation_says_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, data: type[ToyData], batches: float
+) -> None:
+    run = trainer(tmp_path, JudgeValidation(TaxonomyJudge()), limit_val_batches=batches)
+    run.fit(Toy(), datamodule=data())
+    assert "nothing to judge" not in caplog.text

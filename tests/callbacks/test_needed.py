@@ -69,3 +69,23 @@ def test_what_learns_from_confusions_needs_who_counts_them(tmp_path: Path, capsy
     config.write_text(yaml.safe_dump(read))
     assert main(["fit", "--config", str(config)]) == 2
     assert "must hold a TripletLogging, since it tells the data what the policy confuses" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("part", "other", "said"), [
+    ("data", "fgvr.datamodules.PromptData", "TripletLogging shows triplets, but PromptData gives none"),
+    ("model", "fgvr.modules.GRPO", "the collapse watch looks at a divergence from negatives, which GRPO has not"),
+])  # fmt: skip
+def test_what_a_callback_looks_at_is_missed_before_the_start_is_scored(
+    tmp_path: Path, capsys: Any, part: str, other: str, said: str
+) -> None:
+    config = tapo_config(tmp_path, "tapo")
+    read = yaml.safe_load(config.read_text())
+    tiny = yaml.safe_load(sft_config(tmp_path).read_text())["model"]["init_args"]["policy"]["backbone"]
+    read["model"]["init_args"]["policy"]["backbone"] = tiny
+    read[part]["class_path"] = other
+    for name in ("similarity", "k") if part == "data" else ():
+        del read["data"]["init_args"][name]
+    config.write_text(yaml.safe_dump(read))
+    assert main(["fit", "--config", str(config)]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "aviary").exists()

@@ -42,7 +42,7 @@ class Learner(LightningModule):
             object.__setattr__(group.rollout, "example", example)
             groups.append(group)
             self.seen.append((example.label, example.negative and example.negative.label))
-        self.last_rollouts = RolloutBatch(groups, [], {}, {})
+        self.last_rollouts = RolloutBatch([], [], {}, {}, sampled=groups)  # none is learned from
         optimizer: Any = self.optimizers()
         optimizer.step()
 
@@ -77,10 +77,11 @@ def test_what_is_confused_becomes_the_negative_of_the_next_epoch_and_is_shown(tm
     files = sorted((tmp_path / "triplets").iterdir())
     assert [file.name for file in files] == ["epoch-0000.csv", "epoch-0002.csv"]
     rows = list(csv.reader(files[1].read_text().splitlines()))
-    assert rows[0] == ["dataset", "class", "negative", "score"]
+    assert rows[0] == ["dataset", "class", "negative", "score", "measure"]
     assert {tuple(row) for row in rows[1:] if row[1] != WRONG} == {
-        ("birds", label, WRONG, "1.0") for label in FAMILY if label != WRONG
+        ("birds", label, WRONG, "1.0", "OnlineConfusion") for label in FAMILY if label != WRONG
     }
+    assert {row[4] for row in rows if row[1] == WRONG} == {"Siblings"}  # which nothing was taken for, as it is right
     pictures = sorted((tmp_path / "pictures/triplets").iterdir())
     assert [picture.name for picture in pictures] == ["step-00000000.png", "step-00000008.png"]
     with Image.open(pictures[0]) as picture:
@@ -90,14 +91,9 @@ def test_what_is_confused_becomes_the_negative_of_the_next_epoch_and_is_shown(tm
     assert b"Snow Owl" in events.Tensors("triplets/text_summary")[1].tensor_proto.string_val[0]
 
 
-def test_a_batch_that_completes_an_update_counts_its_own_groups_alone():
-    groups = [
-        scored_group(["<answer>Wren</answer>", "x", "<answer>Emu</answer>"], [0.0] * 3, uid) for uid in ("a", "b")
-    ]
-    assert list(answers_of(groups, [groups[1].rollout.example])) == [
-        ("birds", "Robin", "Wren"),
-        ("birds", "Robin", "Emu"),
-    ]
+def test_each_answer_that_parses_counts():
+    group = scored_group(["<answer>Wren</answer>", "x", "<answer>Emu</answer>"], [0.0] * 3)
+    assert list(answers_of([group])) == [("birds", "Robin", "Wren"), ("birds", "Robin", "Emu")]
 
 
 def test_other_data_and_counts_are_refused(tmp_path: Path):

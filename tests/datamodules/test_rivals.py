@@ -64,6 +64,9 @@ def test_what_was_confused_loses_weight_from_epoch_to_epoch():
     assert found[2] == ((WREN, 0.625), (ASH, 0.375))  # .5 + 2 and .5 + 1, of 4
     rivals.begin(3, birds, alone)
     assert rivals.confusions("birds") == {RED: {WREN: 4.25, ASH: 1.75}}  # half of 2.5 and 3, half of 1.5 and 1
+    sources = rivals.sources()["birds"]
+    assert {name for name, measure in sources.items() if measure == "OnlineConfusion"} == {RED}
+    assert set(sources.values()) == {"OnlineConfusion", "Siblings"}
 
 
 @pytest.mark.parametrize("measure", [OnlineConfusion(), OnlineConfusion(Counted(2), 0.25), Counted(3)])
@@ -76,6 +79,7 @@ def test_a_saved_state_goes_on_as_if_nothing_had_happened(measure: Similarity):
         second = Rivals(measure, 2)
         second.load_state_dict(state, first=True)
         assert second.state_dict(alone) == first.state_dict(alone)
+        assert second.sources() == first.sources()
         assert [*begun, *epochs(second, stop, 6)] == whole
 
 

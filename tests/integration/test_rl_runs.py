@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +13,20 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from rl_run import BIRDS, ROOT, Kill, ends, grpo_config, json_rows, kill_after, sft_config, start, tapo_config
+from rl_run import (
+    BIRDS,
+    ROOT,
+    Kill,
+    ends,
+    first_update,
+    grpo_config,
+    json_rows,
+    kill_after,
+    sft_config,
+    start,
+    tapo_config,
+    two_ranks,
+)  # fmt: skip
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_run import same_weights
 
@@ -209,24 +221,6 @@ def test_the_curves_have_the_names_that_trl_gives_them_over_optimiser_steps(whol
     assert tokens == sorted(tokens)
     assert {"rollouts/0", "rollouts/1"} <= {*events.Tags()["images"]}
     assert [image.step for image in events.Images("rollouts/0")] == [2, 4, 8, 12]
-
-
-def two_ranks(config: Path, run: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "rl"}
-    options = ("--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.max_steps=6")
-    ranks = [start(config, run, *options, RANK=rank, LOCAL_RANK=rank, **shared) for rank in ("0", "1")]
-    for process in ranks:
-        ends(process)
-
-
-def first_update(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    """What was sampled up to the first update, and by it."""
-    end = min((row["epoch"], row["step"]) for row in rows if row["learned"])
-    said = [(row["epoch"], row["step"], row["place"], row["completion"]) for row in rows]
-    return sorted(entry for entry in said if entry[:2] <= end)
 
 
 def test_two_processes_share_the_rollouts_and_end_with_the_same_weights(folder: Path, whole: Path) -> None:

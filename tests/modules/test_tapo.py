@@ -78,6 +78,21 @@ class Plain(MeasuredTAPO):
         return self.trained_policy.completion_logprobs(rows, self.sampling.temperature)[0]
 
 
+class Tempered(Plain):
+    """The temperature by hand, from the logits of a plain forward."""
+
+    def _alone(self, prompt: Any, ids: torch.Tensor) -> torch.Tensor:
+        policy, row = self.trained_policy, torch.cat([prompt.input_ids, ids])[None]
+        logits = policy.base(
+            input_ids=row,
+            mm_token_type_ids=(row == policy.processor.image_token).int(),
+            pixel_values=policy.processor.pixel_values(prompt.images),
+            image_grid_thw=prompt.images.grid_thw,
+        ).logits[0, len(prompt.input_ids) - 1 : -1]
+        logits = logits.index_fill(1, torch.as_tensor(policy.processor.vision_token_ids), -torch.inf)
+        return (logits / self.sampling.temperature).log_softmax(-1).gather(1, ids[:, None])[:, 0]
+
+
 def gradient(
     of: type[MeasuredTAPO] = MeasuredTAPO, triplet: Triplet = STRONG, fitting: Any = None, **options: Any
 ) -> torch.Tensor:
@@ -103,6 +118,16 @@ def test_gradients_are_those_of_plain_forwards_under_photos_of_three_sizes(famil
     triplet = Triplet(gamma=0.5, eta1=0.1, eta2=0.1, negative=negative)
     options = {"family": family, "lora": lora, "micro_batch_tokens": 100_000}
     assert near(gradient(triplet=triplet, **options), gradient(Plain, triplet, **options), 2e-6)
+
+
+@pytest.mark.parametrize("negative", ["detached", "full"])
+def test_all_log_probs_are_those_of_the_distribution_that_is_sampled(negative):
+    """Both of a divergence have the temperature of sampling, so that equal photos are no apart at any."""
+    warm = Sampling(group_size=4, max_new_tokens=24, positives=2, temperature=1.7)
+    triplet = Triplet(gamma=0.5, eta1=0.1, eta2=0.1, negative=negative)
+    found = gradient(triplet=triplet, sampling=warm, micro_batch_tokens=100_000)
+    assert near(found, gradient(Tempered, triplet, sampling=warm, micro_batch_tokens=100_000), 2e-6)
+    assert not near(found, gradient(triplet=triplet, micro_batch_tokens=100_000), 1e-2)
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,8 @@ def test_gamma_never_rises(share, total, step):
         ({"eta2": math.inf}, "triplet.eta2"),
         ({"annealed_over": 0.0}, "above 0 and at most 1, got 0"),
         ({"annealed_over": 1.5}, "leave it out"),
+        ({"annealed_over": True}, "above 0 and at most 1, got True"),
+        ({"gamma": True}, "triplet.gamma must be finite and not below 0, got True"),
         ({"negative": "half"}, "detached or full"),
         ({"scope": "wrong"}, "all or correct_only"),
     ],

@@ -41,14 +41,16 @@ def test_a_photo_is_shown_as_the_model_is_given_it():
 
 def test_the_pairs_of_classes_stand_in_a_table():
     table = rivals_table(
-        {"b": {"Wren": (), "Robin": (("Dunnock", 0.5), ("Wren", 0.25))}, "a": {"Owl": (("Emu", 1.0),)}}
+        {"b": {"Wren": (), "Robin": (("Dunnock", 0.5), ("Wren", 0.25))}, "a": {"Owl": (("Emu", 1.0),)}},
+        {"b": {"Wren": "Siblings", "Robin": "OnlineConfusion"}, "a": {"Owl": "Siblings"}},
     )
-    assert table.columns == ("dataset", "class", "negative", "score")
+    assert table.columns == ("dataset", "class", "negative", "score", "measure")
     assert table.rows == (
-        ("a", "Owl", "Emu", 1.0),
-        ("b", "Robin", "Dunnock", 0.5),
-        ("b", "Robin", "Wren", 0.25),
-        ("b", "Wren", "", None),
+        ("a", "Owl", "Emu", 1.0, "Siblings"),
+        ("b", "Robin", "Dunnock", 0.5, "OnlineConfusion"),
+        ("b", "Robin", "Wren", 0.25, "OnlineConfusion"),
+        ("b", "Wren", "", None, ""),
     )
-    few = rivals_table({"a": {f"bird {n}": (("Emu", 1.0),) for n in range(9)}}, most=4)
+    birds = [f"bird {n}" for n in range(9)]
+    few = rivals_table({"a": dict.fromkeys(birds, (("Emu", 1.0),))}, {"a": dict.fromkeys(birds, "Siblings")}, most=4)
     assert (len(few.rows), few.note) == (4, "5 more pairs are in the run's folder, under triplets.")

@@ -101,6 +101,16 @@ def test_uninformative_groups_are_replaced_by_others():
     assert first.figures == {}
 
 
+def test_every_group_that_was_sampled_is_told_of_whether_an_update_learns_from_it_or_not():
+    policy = tiny_policy()
+    made = collector({"u0": RIGHT_ONLY, "u1": MIXED, "u2": WRONG_ONLY}, group_filter=GroupFilter(), groups=2)
+    calls = [made.add(policy, prompt_batch(policy)) for _ in range(2)]
+    assert [bool(rollouts.updates) for rollouts in calls] == [False, True]
+    for rollouts in calls:
+        assert [group.rollout.example.uid for group in rollouts.sampled] == ["u0", "u1", "u2"]
+    assert [group.rollout.example.uid for group in calls[1].groups] == ["u1", "u1"]
+
+
 def test_what_goes_beyond_the_batch_is_left_out_and_counted():
     policy = tiny_policy()
     made = collector({"u0": MIXED, "u1": MIXED, "u2": WRONG_ONLY}, group_filter=GroupFilter())

@@ -125,8 +125,8 @@ def test_the_pictures_that_lack_a_partner_are_said_and_none_at_all_is_refused(tm
     root = write_photos(tmp_path / "photos", {"Amber Finch": 3, "Azure Finch": 1, "Jade Owl": 2})
     said: list[str] = []
     manifest = pack(ImageFolder(root), tmp_path / "out", triplets=Siblings(), say=said.append)
-    assert "1 of 6 pictures to train on have no positive: those of 'Azure Finch' (1)" in said
-    assert "2 of 6 pictures to train on have no negative: those of 'Jade Owl' (2)" in said
+    assert "1 of 6 pictures to train on have no positive, those of 'Azure Finch' (1)" in said
+    assert "2 of 6 pictures to train on have no negative, those of 'Jade Owl' (2)" in said
     assert (manifest.notes["with a positive"], manifest.notes["with a negative"]) == (5, 4)
     single = write_photos(tmp_path / "single", dict.fromkeys(FAMILY, 1))
     with pytest.raises(UserError, match="need a positive, but none of 6 pictures"):
@@ -218,3 +218,22 @@ def test_partners_of_the_wrong_class_are_refused(tmp_path: Path, positive: str, 
     if reason is None:
         with pytest.raises(UserError, match="the source has triplets of its own"):
             pack(Odd(root), tmp_path / "again", triplets=Siblings())
+
+
+def test_a_picture_under_two_labels_or_met_twice_is_frozen_beside_nobody_of_its_own(tmp_path: Path):
+    root = write_photos(tmp_path / "photos", EVEN)
+    finches = root / "train/Finch"
+    shared = (finches / "Amber Finch/0.png").read_bytes()
+    (finches / "Azure Finch/0.png").write_bytes(shared)
+    (finches / "Amber Finch/1.png").write_bytes((finches / "Amber Finch/2.png").read_bytes())
+    said: list[str] = []
+    for seed in range(5):
+        out = tmp_path / f"out{seed}"
+        pack(ImageFolder(root), out, PackOptions(seed), triplets=Siblings(), say=said.append)
+        whole = ShardSet(out, "train", ("seen",))
+        for example in map(whole.read, range(len(whole))):
+            assert example.positive is not None
+            assert example.negative is not None
+            assert shared not in (example.positive.images[0], example.negative.images[0])
+            assert example.positive.images[0] != example.images[0]
+    assert "1 pictures stand under two labels and are nobody's partner" in said

@@ -1,6 +1,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,9 +16,10 @@ from fgvr.shards.plan import (
     make_plan,
     picture_splits,
     sample_key,
+    told_of_shares,
 )
 from fgvr.sources import ImageFolder
-from fgvr.sources.base import Record, Source
+from fgvr.sources.base import PartnerRecord, Record, Source
 from fgvr.taxonomy.tree import Taxonomy
 
 
@@ -223,3 +225,27 @@ def test_options_out_of_range_are_refused(options, words):
 def test_holding_out_all_classes_is_refused():
     with pytest.raises(UserError, match="at least one class to train on, got 3 of 3"):
         class_cohorts(records(3, 2), PackOptions(unseen=3))
+
+
+@pytest.mark.parametrize(("splits", "options", "told"), [
+    (("train", "train"), PackOptions(val=0.3, test=0.2), ["the share test of 0.2 has no say", "none is for test"]),
+    (("train", "val", "test"), PackOptions(), []),
+    (("train", "val", "test"), PackOptions(val=0, test=0), []),
+    (("train", "val", "test"), PackOptions(val=0.3), ["the share val of 0.3 has no say", "2 are for val"]),
+    (("train", "val"), PackOptions(), ["the share test of 0.1 has no say", "none is for test"]),
+    ((None, None, None), PackOptions(val=0.3, test=0.3), []),
+    (("train", "test", None), PackOptions(val=0.3, test=0.3), []),
+])  # fmt: skip
+def test_a_share_is_told_of_that_the_source_itself_decides(splits, options: PackOptions, told: list[str]):
+    found = [record(f"{label}/{n}.jpg", label, split) for label in "ab" for n, split in enumerate(splits)]
+    said = told_of_shares(make_plan(Listed(found), options), options)
+    assert len(said) == bool(told)
+    assert all(part in said[0] for part in told)
+
+
+def test_triplets_of_a_source_s_own_are_all_to_train_on_whatever_the_shares():
+    partner = PartnerRecord("p", "", lambda: (b"",))
+    found = [replace(record(f"{label}/{n}.jpg", label, "train"), positive=partner) for label in "ab" for n in range(4)]
+    val, test = told_of_shares(make_plan(Listed(found), PackOptions()), PackOptions())
+    assert "the share val of 0.1 has no say: the source itself says what each picture is for, and none is for" in val
+    assert "test of 0.1" in test

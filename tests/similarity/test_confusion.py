@@ -17,6 +17,13 @@ def test_what_was_answered_most_often_is_most_alike():
     assert nearest == Siblings().nearest(classes(BIRDS), 2)
 
 
+def test_a_score_is_of_the_measure_that_gave_it():
+    confused = {"Red Finch": {"Ash Finch": 1.0}, "Ash Finch": {"Red Finch": 0.0}}
+    measures = [OnlineConfusion().source_of(name, confused) for name in ("Red Finch", "Ash Finch", "Barred Wren")]
+    assert measures == ["OnlineConfusion", "Siblings", "Siblings"]
+    assert Siblings().source_of("Red Finch", confused) == "Siblings"
+
+
 def test_a_class_that_is_not_trained_on_gets_no_rivals():
     measure = OnlineConfusion()
     assert "Emu" not in measure.refined(measure.nearest(classes(BIRDS), 1), {"Emu": {"Red Finch": 2.0}}, 1)

@@ -1,6 +1,7 @@
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hostile import jpeg, truncated_jpeg
 from parquet_rows import COLUMNS, IMAGE, QUESTION, photos, row, written
@@ -112,3 +113,45 @@ def test_what_is_no_parquet_or_cannot_be_read_is_a_sentence(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match=r"needs pyarrow, which is not there: pip install 'fgvr\[parquet\]'"):
         list(TripletParquet(tmp_path / "a.parquet").records())
+
+
+@pytest.mark.parametrize(("kind", "held"), [
+    (pa.list_(pa.binary()), [b"x"]),
+    (pa.list_(pa.string()), ["a.jpg"]),
+    (pa.binary(), b"x"),
+])  # fmt: skip
+@pytest.mark.parametrize("column", ["images", "image_noisy", "image_aug"])
+def test_a_column_of_photos_that_holds_something_else_is_named_with_its_type(
+    tmp_path: Path, column: str, kind: pa.DataType, held: object
+):
+    file = written(tmp_path / "a.parquet", [row(0, "Robin", **{column: held})], **{column: kind})
+    with pytest.raises(UserError, match=f"or lists of them under {column}, but its type is "):
+        list(TripletParquet(file).records())
+
+
+def test_a_column_in_which_no_row_has_a_photo_may_have_no_type(tmp_path: Path):
+    rows = [row(number, "Robin", image_noisy=None) for number in range(2)]
+    good, bad = parted(TripletParquet(written(tmp_path / "a.parquet", rows, image_noisy=pa.null())))
+    assert ([one.positive for one in good.values()], bad) == ([None, None], {})
+    assert all(one.negative for one in good.values())
+
+
+def test_labels_may_be_numbers_and_nought_is_one(tmp_path: Path):
+    rows = [{**row(number, ""), "answer": number} for number in range(2)]
+    good, bad = parted(TripletParquet(written(tmp_path / "a.parquet", rows, answer=pa.int64())))
+    assert ([one.label for one in good.values()], bad) == (["0", "1"], {})
+
+
+def test_a_negative_has_the_class_under_which_the_file_shows_it(tmp_path: Path):
+    rows = [
+        row(0, "Robin", image_aug=photos(1)),  # its own positive
+        row(1, "Wren", image_aug=photos(0)),  # another row's photo
+        row(2, "Robin", image_aug=photos(1)),  # the positive of a row of its class
+        row(3, "Wren"),
+    ]
+    source = TripletParquet(written(tmp_path / "a.parquet", rows))
+    good, _ = parted(source)
+    assert [one.negative and one.negative.label for one in good.values()] == ["Robin", "Robin", "Robin", ""]
+    manifest = pack(source, tmp_path / "out", max_bad_share=1.0)
+    assert sorted(one.sample for one in manifest.refused) == ["a/000000", "a/000002"]
+    assert all("its negative must be of another class" in one.reason for one in manifest.refused)
