@@ -35,7 +35,8 @@ class ClosedWorld(Task):
     split "train", from which the label is left out; `options` does not count it.
 
     `parse` turns a letter or a synonym into the option's name, by the rules of `chosen_option`. A reply that names no
-    single option ("A, B", "A or B", a name not shown) is returned as it was written, for the judge to find wrong.
+    single option ("A, B", "A or B", a name not shown) is returned as it was written, for the judge to find wrong; one
+    whose letter and name contradict each other, though either might be taken for right, is no answer.
     """
 
     def __init__(
@@ -104,7 +105,10 @@ class ClosedWorld(Task):
             raise ValueError("a closed-world reply can only be read beside the options: pass the example")
         shown = self.shown(example)
         place = chosen_option(answer.text, shown, self.letters, self._same)
-        return answer if place is None else Answer(shown[place], answer.thought)
+        if place is not None:
+            return Answer(shown[place], answer.thought)
+        contradicts = any(self._same(answer.text, option) for option in shown)
+        return None if contradicts else answer
 
     def _same(self, text: str, option: str) -> bool:
         return self._class_of(text) == self._class_of(option)
