@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import repeat
 from typing import Literal
@@ -88,13 +89,16 @@ class ClosedWorld(Task):
         marks = (f"{letter})" for letter in LETTERS) if self.letters else repeat("-")
         return "".join(f"{mark} {option}\n" for mark, option in zip(marks, self.shown(example), strict=False))
 
+    def marks(self, shown: Sequence[str]) -> tuple[str, ...]:
+        """What stands in the answer tag for each of the options."""
+        return tuple(LETTERS[: len(shown)]) if self.letters else tuple(shown)
+
     def what_to_answer(self) -> str:
         return "the letter of one option" if self.letters else "the name of one option"
 
     def target(self, example: Example, rng: random.Random) -> str:
         shown = self.shown(example)
-        right = right_option(shown, example.label)
-        answer = LETTERS[shown.index(right)] if self.letters else right
+        answer = self.marks(shown)[shown.index(right_option(shown, example.label))]
         return format_answer(answer, self.thought(example, example.label))
 
     def parse(self, text: str, example: Example | None = None) -> Answer | None:

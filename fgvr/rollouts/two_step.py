@@ -1,0 +1,306 @@
+"""Two-step inference: sample names, then choose among the likeliest of them (DiVE-k, arXiv 2511.18305, section 3.3).
+
+Shape legend: B photos, K replies of each, m options of one question, r questions about one photo.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+
+from fgvr.data.choosing import NONE
+from fgvr.data.closed_world import ClosedWorld
+from fgvr.data.tasks import Task, format_answer, parse_completion
+from fgvr.errors import SampleError, UserError
+from fgvr.kernels.group_packing import join_features, join_images, pack_groups, split_features
+from fgvr.models import Policy
+from fgvr.models.decoder import Decoder
+from fgvr.models.sampling import Sampling
+from fgvr.models.writing import Written
+from fgvr.options.votes import Ranked, Reply, cut, rank
+from fgvr.shards.order import key_of
+from fgvr.taxonomy.names import Names
+from fgvr.types import Answer, EncodedPrompt, Example, ImageFeatures, PromptBatch
+
+Gate = Literal["asked", "unanimous", "margin", "one name", "nothing read"]
+Source = Literal["choice", "vote", "abstain"]
+
+
+@dataclass(frozen=True)
+class TwoStep:
+    """How a photo is named in two steps.
+
+    `samples` replies are drawn at `temperature`, up to `max_new_tokens` each (None takes the module's), and their
+    `options` most voted names make the question. It is not asked where all replies agree, nor, with a `margin`, where
+    the first name leads the second by at least that share of all replies. It is asked in `rotations` orders, each name
+    once at each place when there are as many as options (None): so no letter is favoured. `seed` and a photo's uid
+    decide what is drawn. At most `max_rows` replies are written at a time. Raises UserError outside the ranges.
+    """
+
+    samples: int = 20
+    options: int = 5
+    temperature: float = 1.0
+    max_new_tokens: int | None = None
+    margin: float | None = None
+    rotations: int | None = None
+    seed: int = 0
+    max_rows: int = 512
+
+    def __post_init__(self) -> None:
+        if self.samples < 2 or self.max_rows < 1:
+            raise UserError(
+                f"two steps need samples of at least 2 and max_rows of at least 1, got {self.samples}, {self.max_rows}"
+            )
+        ClosedWorld(self.options, letters=True)  # as many as there are letters
+        if self.margin is not None and not 0 < self.margin <= 1:
+            raise UserError(f"margin is a share of the replies, above 0 and at most 1, or null, got {self.margin}")
+        if self.rotations is not None and not 1 <= self.rotations <= self.options:
+            raise UserError(
+                f"rotations lie between 1 and the {self.options} options, or are null, got {self.rotations}"
+            )
+        self.sampling(1)
+
+    def sampling(self, max_new_tokens: int) -> Sampling:
+        return Sampling(self.samples, self.temperature, self.max_new_tokens or max_new_tokens)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One order of the options, the reply to it, and what it says.
+
+    `chosen` is None where it names no option. `probabilities` are those of the options' answers behind the reply's own
+    thought, among themselves, in the order shown; empty where the reply broke the grammar.
+    """
+
+    shown: tuple[str, ...]
+    reply: str
+    chosen: str | None
+    probabilities: tuple[float, ...]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How one photo got its name, or None where nobody could say: by the choice, else by the vote, else not at all.
+
+    `confidence` is the share of all K replies that gave the name, times its probability among the options, averaged
+    over the questions; 0 without a name. `vote` is the most voted name. `off_scope` counts replies that were read and
+    name nothing in the scope, so that votes, these and replies without an answer add up to K.
+    """
+
+    example: Example
+    replies: list[Reply]
+    ranked: list[Ranked]
+    options: list[str]
+    gate: Gate
+    answer: str | None
+    by: Source
+    confidence: float
+    questions: list[Question] = field(default_factory=list[Question])
+
+    @property
+    def vote(self) -> str | None:
+        return self.ranked[0].name if self.ranked else None
+
+    @property
+    def off_scope(self) -> int:
+        return sum(reply.answer is not None for reply in self.replies) - sum(one.votes for one in self.ranked)
+
+    @property
+    def sampled_tokens(self) -> int:
+        return sum(reply.tokens for reply in self.replies)
+
+    @property
+    def choosing_tokens(self) -> int:
+        return sum(question.tokens for question in self.questions)
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """A photo between its two steps."""
+
+    example: Example
+    prompt: EncodedPrompt
+    features: ImageFeatures
+
+
+@torch.no_grad()
+def two_step(
+    policy: Policy,
+    batch: PromptBatch,
+    task: Task,
+    choice: ClosedWorld,
+    plan: TwoStep,
+    max_new_tokens: int = 64,
+    scope: Collection[str] | None = None,
+) -> list[Decision]:
+    """One decision for each example, in order. `task` asks for the names, `choice` among them; both are bound.
+
+    `scope` has the names that may be options, None is any. Labels are never looked at. Each photo goes through the
+    vision tower once for both steps.
+    """
+    if choice.names is None:
+        raise ValueError("the choice must know the names: call bind(taxonomy), use what it returns")
+    was_training = policy.training
+    policy.eval()
+    try:
+        decoder, photos = policy.decoder(), _photos(policy, batch)
+        replies = _sample(policy, decoder, photos, task, plan, max_new_tokens)
+        asked = [
+            _gated(photo.example, own, choice.names, plan, scope) for photo, own in zip(photos, replies, strict=True)
+        ]
+        return _choose(policy, decoder, photos, asked, choice, plan, max_new_tokens)
+    finally:
+        policy.train(was_training)
+
+
+def gate_of(ranked: Sequence[Ranked], replies: int, margin: float | None) -> Gate:
+    """Why the question is not asked, or "asked"; the margin is that between the two most voted, of all replies."""
+    if not ranked:
+        return "nothing read"
+    if len(ranked) == 1:
+        return "unanimous" if ranked[0].votes == replies else "one name"
+    wide = margin is not None and lead(ranked, replies) >= margin
+    return "margin" if wide else "asked"
+
+
+def lead(ranked: Sequence[Ranked], replies: int) -> float:
+    """By what share of all replies the most voted name leads the second; 0 without any."""
+    votes = [one.votes for one in ranked[:2]]
+    return (votes[0] - sum(votes[1:])) / replies if votes else 0.0
+
+
+def decide(before: Decision, questions: Sequence[Question]) -> Decision:
+    """The choice of the questions that were answered; the vote stands where none was, or "none of these" abstains.
+
+    One question's own choice counts; of several orders, the option with the highest mean probability, the better
+    ranked of equals.
+    """
+    read = [question for question in questions if question.chosen is not None]
+    if not read:
+        return replace(before, questions=list(questions))
+    names = [*before.options, *(NONE for one in read[:1] if NONE in one.shown)]
+    mean = {name: math.fsum(q.probabilities[q.shown.index(name)] for q in read) / len(read) for name in names}
+    name = read[0].chosen if len(read) == 1 else max(names, key=mean.__getitem__)
+    if name is None or name == NONE:
+        return replace(before, questions=list(questions), answer=None, by="abstain", confidence=0.0)
+    votes = next(one.votes for one in before.ranked if one.name == name)
+    confidence = votes / len(before.replies) * mean[name]
+    return replace(before, questions=list(questions), answer=name, by="choice", confidence=confidence)
+
+
+def _photos(policy: Policy, batch: PromptBatch) -> list[_Photo]:
+    prompts = [batch.prompt(row) for row in range(len(batch.examples))]
+    if not prompts:
+        return []
+    image = policy.processor.image_token
+    tokens = [int((prompt.input_ids == image).sum()) for prompt in prompts]
+    features = split_features(policy.image_features(join_images([prompt.images for prompt in prompts])), tokens)
+    return [_Photo(*each) for each in zip(batch.examples, prompts, features, strict=True)]
+
+
+def _sample(
+    policy: Policy, decoder: Decoder, photos: Sequence[_Photo], task: Task, plan: TwoStep, max_new_tokens: int
+) -> list[list[Reply]]:
+    sampling, found = plan.sampling(max_new_tokens), dict[int, list[Reply]]()
+    at_a_time = max(1, plan.max_rows // plan.samples)
+    for start in range(0, len(photos), at_a_time):
+        part = photos[start : start + at_a_time]
+        seeds = [key_of(plan.seed, "two steps", photo.example.uid) for photo in part]
+        features = join_features([photo.features for photo in part])
+        for number, written in policy.write(decoder, [photo.prompt for photo in part], features, sampling, seeds):
+            example = part[number].example
+            found[start + number] = [_reply(policy, task, example, one) for one in written]
+    return [found[number] for number in range(len(photos))]
+
+
+def _reply(policy: Policy, task: Task, example: Example, written: Written) -> Reply:
+    text = policy.processor.decode(written.ids.tolist())
+    answer = task.parse(text, example)
+    return Reply(
+        text, None if answer is None else answer.text, float(written.logprobs.double().sum()), len(written.ids)
+    )
+
+
+def _gated(
+    example: Example, replies: list[Reply], names: Names, plan: TwoStep, scope: Collection[str] | None
+) -> Decision:
+    """The decision as the vote alone would make it, and whether a question is to follow."""
+    ranked = rank(replies, names, scope)
+    gate = gate_of(ranked, len(replies), plan.margin)
+    if not ranked:
+        return Decision(example, replies, ranked, [], gate, None, "abstain", 0.0)
+    share = ranked[0].votes / len(replies)
+    return Decision(example, replies, ranked, cut(ranked, plan.options), gate, ranked[0].name, "vote", share)
+
+
+def _choose(
+    policy: Policy,
+    decoder: Decoder,
+    photos: Sequence[_Photo],
+    before: Sequence[Decision],
+    choice: ClosedWorld,
+    plan: TwoStep,
+    max_new_tokens: int,
+) -> list[Decision]:
+    orders = [(n, order) for n, one in enumerate(before) if one.gate == "asked" for order in _orders(one, choice, plan)]
+    questions: dict[int, list[Question]] = {}
+    for start in range(0, len(orders), plan.max_rows):
+        part = orders[start : start + plan.max_rows]
+        asked = [_asked(policy, photos[n], order, choice, plan) for n, order in part]
+        greedy = Sampling(group_size=1, max_new_tokens=plan.max_new_tokens or max_new_tokens)
+        features = join_features([photo.features for photo in asked])
+        written = dict(policy.write(decoder, [photo.prompt for photo in asked], features, greedy))
+        for at, (n, _) in enumerate(part):
+            questions.setdefault(n, []).append(_read(policy, asked[at], choice, written[at][0]))
+    return [decide(one, questions[n]) if n in questions else one for n, one in enumerate(before)]
+
+
+def _orders(decision: Decision, choice: ClosedWorld, plan: TwoStep) -> list[tuple[str, ...]]:
+    """The options in an order that the photo's uid draws, then turned on by one place for each further question."""
+    drawn, names = random.Random(key_of(plan.seed, "options", decision.example.uid)), list(decision.options)
+    drawn.shuffle(names)
+    last = (NONE,) if choice.none_of_these else ()
+    count = min(plan.rotations or len(names), len(names))
+    return [(*names[turn:], *names[:turn], *last) for turn in range(count)]
+
+
+def _asked(policy: Policy, photo: _Photo, order: tuple[str, ...], choice: ClosedWorld, plan: TwoStep) -> _Photo:
+    example = replace(photo.example, extra=photo.example.extra | {"shown": list(order)})
+    messages = choice.messages(example, random.Random(plan.seed))
+    return replace(photo, example=example, prompt=policy.processor.ask_again(messages, photo.prompt.images))
+
+
+def _read(policy: Policy, photo: _Photo, choice: ClosedWorld, written: Written) -> Question:
+    shown, text = choice.shown(photo.example), policy.processor.decode(written.ids.tolist())
+    answer = choice.parse(text, photo.example)
+    chosen = answer.text if answer is not None and answer.text in shown else None
+    probabilities = () if chosen is None else _probabilities(policy, photo, choice, text)
+    return Question(shown, text, chosen if probabilities else None, probabilities, len(written.ids))
+
+
+def _probabilities(policy: Policy, photo: _Photo, choice: ClosedWorld, text: str) -> tuple[float, ...]:
+    """Of each option's answer behind the thought of this reply, among themselves; empty where one cannot be written."""
+    said, shown = parse_completion(text), choice.shown(photo.example)
+    assert said is not None
+    thought = said.thought if said.thought or choice.think or choice.always_thinks else None
+    try:
+        targets = [policy.processor.encode_target(format_answer(mark, thought)) for mark in choice.marks(shown)]
+    except SampleError:  # a thought that spells a control token, or breaks off
+        return ()
+    completions = [torch.tensor(target, device=photo.prompt.input_ids.device) for target in targets]
+    rows = pack_groups([photo.prompt], [completions], [photo.features], policy.processor.padding_token)
+    logprobs, _ = policy.completion_logprobs(rows.to(photo.prompt.input_ids.device))
+    sums = torch.zeros(len(shown), dtype=torch.float64, device=logprobs.device)
+    sums.index_add_(0, rows.target_sequence.to(sums.device), logprobs.double())
+    return tuple(sums.softmax(0).tolist())
+
+
+def answer_of(decision: Decision) -> Answer | None:
+    """What the decision says, as a judge takes it."""
+    return None if decision.answer is None else Answer(decision.answer)
