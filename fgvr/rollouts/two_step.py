@@ -22,10 +22,10 @@ from fgvr.models import Policy
 from fgvr.models.decoder import Decoder
 from fgvr.models.sampling import Sampling
 from fgvr.models.writing import Written
-from fgvr.options.votes import Ranked, Reply, cut, rank
+from fgvr.options.votes import Reply, Tally, cut, tally
 from fgvr.shards.order import key_of
 from fgvr.taxonomy.names import Names
-from fgvr.types import Answer, EncodedPrompt, Example, ImageFeatures, PromptBatch
+from fgvr.types import EncodedPrompt, Example, ImageFeatures, PromptBatch
 
 Gate = Literal["asked", "unanimous", "margin", "one name", "nothing read"]
 Source = Literal["choice", "vote", "abstain"]
@@ -88,14 +88,13 @@ class Question:
 class Decision:
     """How one photo got its name, or None where nobody could say: by the choice, else by the vote, else not at all.
 
-    `confidence` is the share of all K replies that gave the name, times its probability among the options, averaged
-    over the questions; 0 without a name. `vote` is the most voted name. `off_scope` counts replies that were read and
-    name nothing in the scope, so that votes, these and replies without an answer add up to K.
+    `confidence` is the share of all replies that gave the name, times its probability among the options, averaged over
+    the questions; 0 without a name. `votes` accounts for every reply; `vote` is the most voted name.
     """
 
     example: Example
     replies: list[Reply]
-    ranked: list[Ranked]
+    votes: Tally
     options: list[str]
     gate: Gate
     answer: str | None
@@ -105,11 +104,7 @@ class Decision:
 
     @property
     def vote(self) -> str | None:
-        return self.ranked[0].name if self.ranked else None
-
-    @property
-    def off_scope(self) -> int:
-        return sum(reply.answer is not None for reply in self.replies) - sum(one.votes for one in self.ranked)
+        return self.votes.ranked[0].name if self.votes.ranked else None
 
     @property
     def sampled_tokens(self) -> int:
@@ -159,20 +154,13 @@ def two_step(
         policy.train(was_training)
 
 
-def gate_of(ranked: Sequence[Ranked], replies: int, margin: float | None) -> Gate:
-    """Why the question is not asked, or "asked"; the margin is that between the two most voted, of all replies."""
-    if not ranked:
+def gate_of(votes: Tally, margin: float | None) -> Gate:
+    """Why the question is not asked, or "asked"."""
+    if not votes.ranked:
         return "nothing read"
-    if len(ranked) == 1:
-        return "unanimous" if ranked[0].votes == replies else "one name"
-    wide = margin is not None and lead(ranked, replies) >= margin
-    return "margin" if wide else "asked"
-
-
-def lead(ranked: Sequence[Ranked], replies: int) -> float:
-    """By what share of all replies the most voted name leads the second; 0 without any."""
-    votes = [one.votes for one in ranked[:2]]
-    return (votes[0] - sum(votes[1:])) / replies if votes else 0.0
+    if len(votes.ranked) == 1:
+        return "unanimous" if votes.unanimous else "one name"
+    return "margin" if margin is not None and votes.margin >= margin else "asked"
 
 
 def decide(before: Decision, questions: Sequence[Question]) -> Decision:
@@ -189,8 +177,8 @@ def decide(before: Decision, questions: Sequence[Question]) -> Decision:
     name = read[0].chosen if len(read) == 1 else max(names, key=mean.__getitem__)
     if name is None or name == NONE:
         return replace(before, questions=list(questions), answer=None, by="abstain", confidence=0.0)
-    votes = next(one.votes for one in before.ranked if one.name == name)
-    confidence = votes / len(before.replies) * mean[name]
+    votes = next(one.votes for one in before.votes.ranked if one.name == name)
+    confidence = votes / before.votes.replies * mean[name]
     return replace(before, questions=list(questions), answer=name, by="choice", confidence=confidence)
 
 
@@ -231,12 +219,12 @@ def _gated(
     example: Example, replies: list[Reply], names: Names, plan: TwoStep, scope: Collection[str] | None
 ) -> Decision:
     """The decision as the vote alone would make it, and whether a question is to follow."""
-    ranked = rank(replies, names, scope)
-    gate = gate_of(ranked, len(replies), plan.margin)
-    if not ranked:
-        return Decision(example, replies, ranked, [], gate, None, "abstain", 0.0)
-    share = ranked[0].votes / len(replies)
-    return Decision(example, replies, ranked, cut(ranked, plan.options), gate, ranked[0].name, "vote", share)
+    votes = tally(replies, names, scope)
+    gate = gate_of(votes, plan.margin)
+    if not votes.ranked:
+        return Decision(example, replies, votes, [], gate, None, "abstain", 0.0)
+    first, options = votes.ranked[0], cut(votes.ranked, plan.options)
+    return Decision(example, replies, votes, options, gate, first.name, "vote", first.votes / votes.replies)
 
 
 def _choose(
@@ -299,8 +287,3 @@ def _probabilities(policy: Policy, photo: _Photo, choice: ClosedWorld, text: str
     sums = torch.zeros(len(shown), dtype=torch.float64, device=logprobs.device)
     sums.index_add_(0, rows.target_sequence.to(sums.device), logprobs.double())
     return tuple(sums.softmax(0).tolist())
-
-
-def answer_of(decision: Decision) -> Answer | None:
-    """What the decision says, as a judge takes it."""
-    return None if decision.answer is None else Answer(decision.answer)

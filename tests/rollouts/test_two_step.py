@@ -18,8 +18,8 @@ from fgvr.models import PixelBudget, Policy, PolicyConfig
 from fgvr.models.decoder import Decoder
 from fgvr.models.sampling import Sampling
 from fgvr.models.writing import Written
-from fgvr.options.votes import Ranked, Reply
-from fgvr.rollouts.two_step import Decision, Question, TwoStep, decide, gate_of, lead, two_step
+from fgvr.options.votes import Ranked, Reply, Tally
+from fgvr.rollouts.two_step import Decision, Question, TwoStep, decide, gate_of, two_step
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import EncodedPrompt, Example, ImageFeatures, ImageInputs, PromptBatch, ReadRecord
 
@@ -101,7 +101,7 @@ def letter_of(name: str) -> Any:
 def test_a_torn_vote_becomes_a_question_in_every_order_of_its_options():
     policy = says([TORN], letter_of("Amber Finch"))
     (decision,) = two_step(policy, batch_of(policy, ["Amber Finch"]), ASK, CHOOSE, TwoStep(8, options=3))
-    assert [(one.name, one.votes) for one in decision.ranked[:2]] == [("Azure Finch", 3), ("Amber Finch", 2)]
+    assert [(one.name, one.votes) for one in decision.votes.ranked[:2]] == [("Azure Finch", 3), ("Amber Finch", 2)]
     assert decision.gate == "asked"
     assert decision.vote == "Azure Finch"
     assert len(decision.questions) == 3
@@ -119,9 +119,9 @@ def test_votes_off_scope_and_unread_replies_add_up_to_all_of_them():
     scope = {"Azure Finch", "Jade Owl"}
     (decision,) = two_step(policy, batch_of(policy, ["Jade Owl"]), ASK, CHOOSE, TwoStep(8), scope=scope)
     assert set(decision.options) == scope
-    votes, unread = sum(one.votes for one in decision.ranked), sum(reply.answer is None for reply in decision.replies)
-    assert (votes, decision.off_scope, unread) == (4, 3, 1)
-    assert votes + decision.off_scope + unread == len(decision.replies) == 8
+    assert decision.votes.dropped == {"unparsed": 1, "unnamed": 0, "out of scope": 3}
+    assert decision.votes.votes == 4
+    assert decision.votes.replies == 8
 
 
 def test_the_label_is_never_looked_at():
@@ -151,7 +151,7 @@ def test_a_question_is_asked_only_where_there_is_something_to_choose(replies, ma
     if gate != "asked":
         assert decision.answer == answer
         assert decision.choosing_tokens == 0
-        assert decision.confidence == (decision.ranked[0].votes / 8 if decision.ranked else 0.0)
+        assert decision.confidence == (decision.votes.ranked[0].votes / 8 if decision.votes.ranked else 0.0)
 
 
 def test_an_unreadable_choice_falls_back_to_the_vote():
@@ -193,12 +193,21 @@ def test_a_policy_that_says_nothing_abstains_and_is_counted():
 
 
 RANKED = [Ranked("Azure Finch", 3, -1.0), Ranked("Amber Finch", 2, -2.0), Ranked("Jade Owl", 1, -3.0)]
-REPLIES = [Reply("", "x", -1.0, 2)] * 8
+VOTES = Tally(tuple(RANKED), {"unparsed": 2, "unnamed": 0, "out of scope": 0}, 8)
 
 
 def before(**changes: Any) -> Decision:
     example = Example("u", (b"",), "Jade Owl", PATHS["Jade Owl"], "val", "seen", "birds")
-    own = Decision(example, REPLIES, RANKED, [one.name for one in RANKED], "asked", "Azure Finch", "vote", 3 / 8)
+    own = Decision(
+        example,
+        [Reply("", "x", -1.0, 2)] * 8,
+        VOTES,
+        [one.name for one in RANKED],
+        "asked",
+        "Azure Finch",
+        "vote",
+        3 / 8,
+    )
     return replace(own, **changes)
 
 
@@ -227,12 +236,10 @@ def test_equal_probabilities_leave_the_better_ranked():
     assert decide(before(), even).answer == "Azure Finch"
 
 
-def test_the_lead_is_of_all_replies():
-    assert lead(RANKED, 8) == 1 / 8
-    assert lead(RANKED[:1], 8) == 3 / 8
-    assert lead([], 8) == 0
-    assert gate_of(RANKED, 8, 1 / 8) == "margin"
-    assert gate_of(RANKED, 8, 0.2) == "asked"
+def test_the_margin_is_of_all_replies():
+    assert gate_of(VOTES, 1 / 8) == "margin"
+    assert gate_of(VOTES, 0.2) == "asked"
+    assert gate_of(replace(VOTES, ranked=VOTES.ranked[:1]), None) == "one name"
 
 
 @pytest.mark.parametrize(
