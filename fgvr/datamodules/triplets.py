@@ -82,7 +82,7 @@ class TripletData(PromptData):
         return Pools.of(self.train_sets)
 
     def train_encode(self) -> Encode[Any]:
-        encode = TripletEncode(self.processor, self.task, self.max_prompt_tokens)
+        encode = TripletEncode(self.processor, self.train_task, self.max_prompt_tokens)
         if self.rivals is None:
             return PartneredEncode(frozen_partners, encode)
         drawn = DrawnPartners(tuple(self.train_sets), self.pools, self.rivals.rankings, self.weighted)
