@@ -1,101 +1,22 @@
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 from conftest import tiny_backbone
-from PIL import Image
+from says import ASK, CHOOSE, PATHS, batch_of, letter_of, says
 
 from fgvr.data.closed_world import ClosedWorld
-from fgvr.data.collate import PromptCollate, PromptEncode
-from fgvr.data.tasks import OpenWorld
+from fgvr.data.collate import PromptCollate
 from fgvr.errors import UserError
 from fgvr.models import PixelBudget, Policy, PolicyConfig
-from fgvr.models.decoder import Decoder
-from fgvr.models.sampling import Sampling
-from fgvr.models.writing import Written
 from fgvr.options.votes import Ranked, Reply, Tally
 from fgvr.rollouts.two_step import Decision, Question, TwoStep, decide, gate_of, two_step
-from fgvr.taxonomy.tree import Taxonomy
-from fgvr.types import EncodedPrompt, Example, ImageFeatures, ImageInputs, PromptBatch, ReadRecord
+from fgvr.types import Example, ReadRecord
 
-PATHS = {
-    "Azure Finch": ("Finches", "Azure Finch"),
-    "Amber Finch": ("Finches", "Amber Finch"),
-    "Jade Owl": ("Owls", "Jade Owl"),
-}
-BIRDS = Taxonomy(PATHS, ("family", "species"), "bird")
-ASK, CHOOSE = OpenWorld("Which?").bind(BIRDS), ClosedWorld(letters=True, question="Which?").bind(BIRDS)
 TORN = ["Azure Finch"] * 3 + ["Amber Finch"] * 2 + ["Jade Owl", None, "heron"]
-
-
-class Says(Policy):
-    """A tiny policy that writes what it is told: K replies a photo, then whatever `choice` says of the prompt."""
-
-    def say(self, replies: Sequence[Sequence[str | None]], choice: Any) -> Says:
-        self.replies, self.choice = replies, choice
-        self.towers, self.asked = 0, list[str]()
-        return self
-
-    def image_features(self, images: ImageInputs) -> ImageFeatures:
-        self.towers += len(images.grid_thw)
-        return super().image_features(images)
-
-    def write(
-        self, decoder: Decoder, prompts: Sequence[EncodedPrompt], features: ImageFeatures, sampling: Sampling,
-        seeds: Sequence[int] | None = None,
-    ) -> Iterator[tuple[int, list[Written]]]:  # fmt: skip
-        for number, prompt in enumerate(prompts):
-            text = self.processor.decode(prompt.input_ids.tolist())
-            if seeds is not None:
-                said = [f"<answer>{name}</answer>" if name else "hm" for name in self.replies[number]]
-            else:
-                self.asked.append(text)
-                said = [self.choice(text)]
-            yield number, [self._written(one) for one in said]
-
-    def _written(self, text: str) -> Written:
-        ids = torch.tensor(self.processor.encode_target(text))
-        return Written(ids, torch.full(ids.shape, -0.5), True)
-
-
-def says(replies: Sequence[Sequence[str | None]], choice: Any = lambda text: "<answer>A</answer>") -> Says:
-    torch.manual_seed(0)
-    backbone = tiny_backbone()
-    config = PolicyConfig(backbone, PixelBudget(28 * 28, 84 * 84))
-    return Says(config, backbone.processor(config.pixels)).say(replies, choice)
-
-
-def batch_of(policy: Policy, labels: Sequence[str]) -> PromptBatch:
-    collate = PromptCollate(policy.processor.padding_token, policy.processor.image_token)
-    examples = [
-        Example(f"u{n}", (_photo(n),), label, PATHS[label], "val", "seen", "birds") for n, label in enumerate(labels)
-    ]
-    items = [PromptEncode(policy.processor, ASK)(example, random.Random(0)) for example in examples]
-    places = tuple(range(len(labels)))
-    return collate(items, ReadRecord(0, 0, places, tuple(example.uid for example in examples)))
-
-
-def _photo(seed: int) -> bytes:
-    import io
-
-    data = io.BytesIO()
-    Image.frombytes("RGB", (84, 56), random.Random(seed).randbytes(3 * 84 * 56)).save(data, "PNG")
-    return data.getvalue()
-
-
-def letter_of(name: str) -> Any:
-    """Answers with the letter under which the prompt shows this name."""
-
-    def choice(text: str) -> str:
-        (line,) = [line for line in text.splitlines() if line.endswith(name)]
-        return f"<answer>{line[0]}</answer>"
-
-    return choice
 
 
 def test_a_torn_vote_becomes_a_question_in_every_order_of_its_options():
