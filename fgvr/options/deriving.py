@@ -179,7 +179,9 @@ def _refuse_leaks(made: Made, choices: Sequence[Choice]) -> None:
         if leaked := sorted(made.held_out & {*choice.options}):
             raise RuntimeError(f"{choice.uid}: the held-out name {leaked[0]!r} must not enter training")
         if choice.options.count(choice.label) != 1:
-            raise RuntimeError(f"{choice.uid}: its label must be an option exactly once, but options are {choice.options}")
+            raise RuntimeError(
+                f"{choice.uid}: its label must be an option exactly once, but options are {choice.options}"
+            )
 
 
 def write_options(path: Path, made: Made, rules: Rules, derived: Derived) -> None:

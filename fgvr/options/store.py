@@ -116,7 +116,9 @@ class ReplyStore:
         except BaseException as error:
             self._file.close()
             if isinstance(error, BlockingIOError):
-                raise UserError(f"{self.path} must be written by one process, but another one does: wait for it") from error
+                raise UserError(
+                    f"{self.path} must be written by one process, but another one does: wait for it"
+                ) from error
             raise
 
     def __enter__(self) -> ReplyStore:
@@ -151,7 +153,9 @@ def read_store(path: Path) -> tuple[Made, list[Sampled]]:
     """What a finished store was made with, and its photos. Raises UserError for one that is none, or not finished."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path} must be a store of replies, but there is no such file: make it with `python -m fgvr mine`")
+        raise UserError(
+            f"{path} must be a store of replies, but there is no such file: make it with `python -m fgvr mine`"
+        )
     with path.open("rb") as file:
         made, photos = _parsed(path, file.readlines(), torn=True)
     if len(photos) < made.photos:
