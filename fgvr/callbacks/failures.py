@@ -7,14 +7,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fgvr.errors import SampleError, UserError
+from fgvr.models.memory import is_out_of_memory
 from fgvr.ranks import LEAVING, Failure, Watch, first_failure
 
-NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory", "not enough memory")
 REMEDIES = {  # what to do, by where it happened
     "in validation": "lower data.init_args.eval_batch_size",
     "while sampling": "lower the engine's max_rows (of RolloutGeneration) or model.init_args.sampling.max_new_tokens",
@@ -88,13 +87,6 @@ def sentence_of(error: Exception) -> str:
     if isinstance(error, UserError | SampleError):
         return str(error)
     return f"{type(error).__name__}: {said}"
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether it says that a device, or the machine, has no memory left: torch has several ways to do so."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(part in str(error) for part in NO_MEMORY)
 
 
 def _where(error: Exception) -> str:

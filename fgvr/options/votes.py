@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,9 +93,13 @@ def tally(replies: Sequence[Reply], names: Names, scope: Collection[str] | None 
             dropped["out of scope"] += 1
         else:
             found[name].append(reply.logprob)
-    ranked = [Ranked(name, len(own), math.fsum(own) / len(own)) for name, own in found.items()]
-    ranked.sort(key=lambda one: (-one.votes, -one.logprob, one.name))
-    return Tally(tuple(ranked), {reason: dropped[reason] for reason in DROPS}, len(replies))
+    return Tally(tuple(by_votes(found)), {reason: dropped[reason] for reason in DROPS}, len(replies))
+
+
+def by_votes(found: Mapping[str, Sequence[float]]) -> list[Ranked]:
+    """Names with the log-probs of their replies, by votes, then mean log-prob, then name."""
+    names = [Ranked(name, len(own), math.fsum(own) / len(own)) for name, own in found.items()]
+    return sorted(names, key=lambda one: (-one.votes, -one.logprob, one.name))
 
 
 def rank(replies: Sequence[Reply], names: Names, scope: Collection[str] | None = None) -> list[Ranked]:
