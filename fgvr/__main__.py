@@ -31,6 +31,7 @@ TOOLS = {
     "shards": Tool("fgvr.tools.shards", "shards", "pack labelled photos into shards"),
     "export": Tool("fgvr.tools.export", "export", "write a run's model as a folder that transformers opens"),
     "judgements": Tool("fgvr.tools.judgements", "judgements", "carry a judge's verdicts from one machine to another"),
+    "ladder": Tool("fgvr.tools.ladder", "ladder", "tell what two-step inference and its training add, rung by rung"),
 }
 
 

@@ -35,7 +35,8 @@ Shown = tuple[Row, Image.Image]
 class TwoStepInference(Callback):
     """Names each photo in two steps, by the weights as they are: `plan` says how, `choice` asks among the options.
 
-    The data's task asks for the names. `scope` says which may be options: "classes", those of the taxonomy, of all
+    The data's task asks for the names. Without a `choice` it is what training asks, the data's train_task, else letters
+    and that task's question. `scope` says which may be options: "classes", those of the taxonomy, of all
     cohorts together, or "open", whatever was said. Labels are never looked at. Only every `every`-th validation of a
     training is done so, its first and those of the start always; tests and predictions are.
 
@@ -59,8 +60,8 @@ class TwoStepInference(Callback):
             raise UserError(f"scope is classes or open, got {scope!r}")
         refuse_below(1, "two steps", every=every)
         refuse_below(0, "two steps", pictures=pictures)
-        self.choice = ClosedWorld(plan.options, letters=True, think=True) if choice is None else choice
-        self.plan, self.scope, self.every, self.pictures = plan, scope, every, pictures
+        self.choice, self.plan, self.scope = choice, plan, scope
+        self.every, self.pictures = every, pictures
         self._rows: list[Row] = []
         self._shown: list[Shown] = []
         self._bound: ClosedWorld | None = None
@@ -126,7 +127,12 @@ class TwoStepInference(Callback):
                 "the first of two steps asks for names without options, but data.init_args.task is ClosedWorld: put "
                 "what training asks into data.init_args.train_task, and fgvr.data.OpenWorld into task"
             )
-        return self.choice.bind(data.taxonomy).opened(module.processor.opening)
+        practised = getattr(data, "train_task", None)
+        choice = self.choice or (practised if isinstance(practised, ClosedWorld) else self._usual(data.task))
+        return choice.bind(data.taxonomy).opened(module.processor.opening)
+
+    def _usual(self, task: Task) -> ClosedWorld:
+        return ClosedWorld(self.plan.options, letters=True, question=task.question, think=task.think)
 
     def _take(self, trainer: Trainer, module: LightningModule, cohort: str, batch: PromptBatch, outputs: Any) -> None:
         assert self._bound is not None

@@ -49,12 +49,16 @@ class Named(GRPO):
     test_step = validation_step
 
 
-def run(folder: Path, verb: str = "validate", task: Any = None, **options: Any) -> dict[str, float]:
+def run(
+    folder: Path, verb: str = "validate", task: Any = None, practised: Any = None, **options: Any
+) -> dict[str, float]:
     policy = says(REPLIES, letter_of("Amber Finch"))
     module = Named(PolicyConfig(tiny_backbone(), PixelBudget(28 * 28, 84 * 84)), Exact())
     module.policy = policy
     data = Asked(policy)
     data.task = task or data.task
+    if practised is not None:
+        data.train_task = practised  # pyright: ignore[reportAttributeAccessIssue]
     callback = TwoStepInference(**({"choice": CHOOSE, "plan": TwoStep(8)} | options))
     trainer = Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -138,4 +142,19 @@ def test_what_cannot_be_done_is_said(tmp_path: Path):
         TwoStepInference(scope="all")  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match="every"):
         TwoStepInference(every=0)
-    assert isinstance(TwoStepInference().choice, ClosedWorld)
+
+
+def test_without_a_choice_it_asks_what_training_asks(tmp_path: Path):
+    practised = ClosedWorld(2, letters=True, question="Which of these birds?")
+    run(tmp_path / "own", choice=None, practised=practised)
+    run(tmp_path / "usual", choice=None)
+    asked = [
+        [
+            question["shown"]
+            for row in rows_of(tmp_path / name / "two_step/step-00000000.jsonl")
+            for question in row["questions"]
+        ]
+        for name in ("own", "usual")
+    ]
+    assert asked[0] == asked[1], "which options, and in which order, is the plan's"
+    assert sum(map(len, asked)) == 2 * 4
