@@ -1,4 +1,4 @@
-"""`python -m fgvr ladder`: what two-step inference and its training add, rung by rung, from the rows that runs wrote."""
+"""`python -m fgvr ladder`: what two-step inference and its training add, rung by rung, from the rows of runs."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def ladder(untrained: Path, trained: Path | None = None, out: Path | None = None
     if trained is not None and after is not None and before.keys() != after.keys():
         strange = sorted(before.keys() ^ after.keys())
         raise UserError(
-            f"{untrained} and {trained} must tell of the same photos, but {len(strange)} are in one of them alone, such "
-            f"as {strange[0][2]!r}: evaluate both on the same split, with the same eval_examples"
+            f"{untrained} and {trained} must tell of the same photos, but {len(strange)} are in one of them alone, "
+            f"such as {strange[0][2]!r}: evaluate both on the same split, with the same eval_examples"
         )
     tables = ladder_tables(by_cohort(before), None if after is None else by_cohort(after))
     text = "\n\n".join(table.markdown() for table in tables) + "\n"
@@ -40,7 +40,7 @@ def ladder(untrained: Path, trained: Path | None = None, out: Path | None = None
 
 
 def read_rows(file: Path) -> dict[Place, Asked]:
-    """The photos of a file of rows, in order. Raises UserError for what is no such file, and for photos without labels."""
+    """The photos of a file of rows, in order. Raises UserError for what is no such file, and without labels."""
     try:
         rows: list[Row] = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         if not rows:
