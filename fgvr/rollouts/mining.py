@@ -60,7 +60,7 @@ class Miner:
         store: ReplyStore,
         tell: Callable[[int, int], None] = lambda done, planned: None,
     ) -> None:
-        """Goes on where the store ends, through the photos with these numbers; tells how many are done, and of how many.
+        """Goes on where the store ends, through the photos with these numbers; tells how many are done of how many.
 
         `numbers` are as many as the store was made for.
         """
