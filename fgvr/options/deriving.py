@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,8 +36,9 @@ class Rules:
     """How options are made of votes: at most `m` of them, of names within `scope`.
 
     Within are the names of classes to train on ("base"), of all classes ("all"), or any name ("open"); None is "base"
-    for photos to train on and "all" for others. A held-out class is no option in training, whatever the scope. A photo is easy when all its replies name its label; such are left out of training unless `keep_easy`. Raises
-    UserError for an m without as many letters.
+    for photos to train on and "all" for others. A held-out class is no option in training, whatever the scope. A photo
+    is easy when all its replies name its label; such are left out of training unless `keep_easy`. Raises UserError for
+    an m without as many letters.
     """
 
     m: int = 5
@@ -96,7 +97,8 @@ def derive(
 
     Of photos to train on the label is made an option where it is none, names of held-out classes and of what the label
     belongs to are no options, and a lone option gets another one from `padding`. At test nothing of the label is looked
-    at. Raises UserError for a source that needs the label at test.
+    at. Which photos are left out depends on their replies, not on the `source`: sources are compared on the same ones.
+    Raises UserError for a source that needs the label at test.
     """
     if not made.trains and source.needs_label:
         raise UserError(
@@ -104,7 +106,8 @@ def derive(
             "Mined or RandomNames, or the train split"
         )
     scope = rules.names(made)
-    known = Classes(tuple(sorted(set(classes.names) & (scope or set(classes.names)))), classes.taxonomy, classes.photos)
+    within = sorted(set(classes.names) if scope is None else scope.intersection(classes.names))
+    known = replace(classes, names=tuple(within))
     counts = confusions(made, photos) if made.trains else {}
     deriving = _Deriving(made, rules, scope, source.bind(known, counts), padding.bind(known, counts), known)
     choices: list[Choice] = []

@@ -13,9 +13,9 @@ Figures = dict[str, float]
 
 
 def by_cohort(photos: Sequence[Sampled]) -> dict[str, list[Sampled]]:
-    """Photos by the cohort of their class; "unread" holds those that could not be read."""
+    """Photos by the cohort of their class."""
     cohorts = sorted({photo.cohort for photo in photos})
-    return {cohort or "unread": [photo for photo in photos if photo.cohort == cohort] for cohort in cohorts}
+    return {cohort: [photo for photo in photos if photo.cohort == cohort] for cohort in cohorts}
 
 
 def cohort_figures(made: Made, photos: Sequence[Sampled], scope: Collection[str] | None) -> dict[str, Figures]:

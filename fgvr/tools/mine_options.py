@@ -1,12 +1,11 @@
-"""`python -m fgvr mine`: replies of a model to every photo of a set, and the options, figures and plots made of them."""
+"""`python -m fgvr mine`: replies of a model to every photo of a set, and what is made of them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -108,7 +107,7 @@ class _Asking:
         origin = self.policy.backbone.origin()
         if not origin.get("digest"):
             raise UserError(
-                f"{type(self.policy.backbone).__name__} has no weights of its own to be asked: mine from Pretrained or Trained"
+                f"{type(self.policy.backbone).__name__} holds nothing that was learned: take Pretrained or Trained"
             )
         pixels = self.policy.pixels and asdict(self.policy.pixels)
         return Made(

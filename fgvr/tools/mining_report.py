@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -37,7 +38,9 @@ def report(console: Console, out: Path, made: Made, sampled: Sequence[Sampled], 
     }
     write_whole(out / REPORT, sealed(content, indent=1))
     write_whole(out / SWEEP, _csv(cells).encode())
-    recall_curves(cells).save(out / PLOT)
+    plot = io.BytesIO()
+    recall_curves(cells).save(plot, "PNG")
+    write_whole(out / PLOT, plot.getvalue())
     _print(console, figures, cells)
     for sentence in derived.sentences():
         console.print(shown(sentence), markup=False, highlight=False, soft_wrap=True)
