@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,19 +33,26 @@ SAID: dict[Reason, str] = {
 
 @dataclass(frozen=True)
 class Rules:
-    """How options are made of votes: at most `m`, of names within `scope`.
+    """How options are made of votes: at most `m` of them, of names within `scope`.
 
-    A photo is easy when all its replies name its label; such are left out of training unless `keep_easy`. Raises
-    UserError for an m without as many letters.
+    Within are the names of classes to train on ("base"), of all classes ("all"), or any name ("open"); None is "base"
+    for photos to train on and "all" for others. A held-out class is no option in training, whatever the scope. A photo
+    is easy when all its replies name its label; such are left out of training unless `keep_easy`. Raises UserError for
+    an m without as many letters.
     """
 
     m: int = 5
-    scope: Scope = "base"
+    scope: Scope | None = None
     keep_easy: bool = False
 
     def __post_init__(self) -> None:
         if not 2 <= self.m <= MOST:
             raise UserError(f"m must be from 2 to {MOST}, as many options as there are letters, got {self.m}")
+
+    def names(self, made: Made) -> frozenset[str] | None:
+        """The names within scope, None for any."""
+        names = made.scope(self.scope or ("base" if made.trains else "all"))
+        return names - made.held_out if names is not None and made.trains else names
 
 
 @dataclass(frozen=True)
@@ -90,15 +97,17 @@ def derive(
 
     Of photos to train on the label is made an option where it is none, names of held-out classes and of what the label
     belongs to are no options, and a lone option gets another one from `padding`. At test nothing of the label is looked
-    at. Raises UserError for a source that needs the label at test.
+    at. Which photos are left out depends on their replies, not on the `source`: sources are compared on the same ones.
+    Raises UserError for a source that needs the label at test.
     """
     if not made.trains and source.needs_label:
         raise UserError(
             f"options of {made.split} photos must not be found by their labels, as {type(source).__name__} does: take "
             "Mined or RandomNames, or the train split"
         )
-    scope = _scope(made, rules)
-    known = Classes(tuple(sorted(set(classes.names) & (scope or set(classes.names)))), classes.taxonomy, classes.photos)
+    scope = rules.names(made)
+    within = sorted(set(classes.names) if scope is None else scope.intersection(classes.names))
+    known = replace(classes, names=tuple(within))
     counts = confusions(made, photos) if made.trains else {}
     deriving = _Deriving(made, rules, scope, source.bind(known, counts), padding.bind(known, counts), known)
     choices: list[Choice] = []
@@ -161,11 +170,6 @@ class _Deriving:
         if name in self.made.held_out:
             return False
         return name not in self.classes.taxonomy.lineage or self.classes.differ(label, name)
-
-
-def _scope(made: Made, rules: Rules) -> frozenset[str] | None:
-    scope = made.scope(rules.scope)
-    return scope - made.held_out if scope is not None and made.trains else scope
 
 
 def _easy(votes: Tally, label: str) -> bool:

@@ -6,20 +6,21 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
-from fgvr.options.store import Made, Sampled, Scope
+from fgvr.options.store import Made, Sampled
 from fgvr.options.votes import DROPS, Tally, tally
 
 Figures = dict[str, float]
 
 
-def cohort_figures(made: Made, photos: Sequence[Sampled], scope: Scope) -> dict[str, Figures]:
-    """`figures` of each cohort's photos; a photo that could not be read belongs to the cohort of none ("unread")."""
-    names = made.scope(scope)
+def by_cohort(photos: Sequence[Sampled]) -> dict[str, list[Sampled]]:
+    """Photos by the cohort of their class."""
     cohorts = sorted({photo.cohort for photo in photos})
-    return {
-        cohort or "unread": figures(made, [photo for photo in photos if photo.cohort == cohort], names)
-        for cohort in cohorts
-    }
+    return {cohort: [photo for photo in photos if photo.cohort == cohort] for cohort in cohorts}
+
+
+def cohort_figures(made: Made, photos: Sequence[Sampled], scope: Collection[str] | None) -> dict[str, Figures]:
+    """`figures` of each cohort's photos."""
+    return {cohort: figures(made, own, scope) for cohort, own in by_cohort(photos).items()}
 
 
 def figures(made: Made, photos: Sequence[Sampled], scope: Collection[str] | None) -> Figures:

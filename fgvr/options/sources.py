@@ -41,7 +41,8 @@ class OptionSource(ABC):
         return bound
 
     def know(self, classes: Classes, confusions: Confusions) -> None:
-        """Keeps what `offered` needs of them."""
+        """Keeps what `offered` needs of them; nothing, unless a source says otherwise."""
+        return
 
     @abstractmethod
     def offered(self, asked: Asked, most: int) -> list[str]:

@@ -111,14 +111,10 @@ class ReplyStore:
             write_whole(self.path, sealed_line({"format": FORMAT, "made": asdict(made)}))
         self._file: IO[bytes] = self.path.open("r+b")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._hold()
             self.done = self._go_on()
-        except BaseException as error:
+        except BaseException:
             self._file.close()
-            if isinstance(error, BlockingIOError):
-                raise UserError(
-                    f"{self.path} must be written by one process, but another one does: wait for it"
-                ) from error
             raise
 
     def __enter__(self) -> ReplyStore:
@@ -132,6 +128,14 @@ class ReplyStore:
         self._file.write(b"".join(sealed_line(_row(photo)) for photo in photos))
         self._file.flush()
         self.done += len(photos)
+
+    def _hold(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{self.path} must be written by one process at a time, but another one writes it: wait for it to end"
+            ) from error
 
     def _go_on(self) -> int:
         """Cuts the file behind its last whole batch; how many photos it holds then."""
@@ -153,15 +157,13 @@ def read_store(path: Path) -> tuple[Made, list[Sampled]]:
     """What a finished store was made with, and its photos. Raises UserError for one that is none, or not finished."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(
-            f"{path} must be a store of replies, but there is no such file: make it with `python -m fgvr mine`"
-        )
+        raise UserError(f"{path} must be a store of replies, but there is no such file: say which policy is asked")
     with path.open("rb") as file:
         made, photos = _parsed(path, file.readlines(), torn=True)
     if len(photos) < made.photos:
         raise UserError(
-            f"{path} must hold the replies to all {made.photos:,} photos, but it holds those to {len(photos):,}: run the "
-            "same `python -m fgvr mine` line again, which goes on where it stopped"
+            f"{path} must hold the replies to all {made.photos:,} photos, but it holds those to {len(photos):,}: run "
+            "the same `python -m fgvr mine` line again, which goes on where it stopped"
         )
     return made, photos
 

@@ -48,7 +48,7 @@ class _Cast:
     replies: tuple[tuple[str | None, float, int], ...]
 
     def place(self, k: int, draw: int, seed: int) -> tuple[int, int, int]:
-        """Where the label stands among the names that k of the replies give (-1: nowhere), how many, and their tokens."""
+        """The label's place among the names that k replies give (-1: nowhere), how many, at what tokens."""
         chosen = self.replies
         if k < len(chosen):
             chosen = random.Random(f"{seed} {k} of {self.uid} {draw}").sample(chosen, k)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,11 +16,11 @@ from fgvr.errors import SampleError
 from fgvr.models import Policy
 from fgvr.models.memory import is_out_of_memory
 from fgvr.models.sampling import Sampling
-from fgvr.options.store import ReplyStore, Sampled
+from fgvr.options.store import Made, ReplyStore, Sampled
 from fgvr.options.votes import Reply
 from fgvr.rollouts.engine import RolloutEngine
-from fgvr.shards.loading import SampleSet
 from fgvr.shards.order import key_of
+from fgvr.shards.reading import ShardSet
 from fgvr.types import Completion, EncodedPrompt, Example, ReadRecord
 
 DIGITS = 4  # of a log-prob that is kept, in nats: what is below differs from one batch shape to the next
@@ -55,27 +55,29 @@ class Miner:
 
     def mine(
         self,
-        photos: SampleSet,
+        photos: ShardSet,
         numbers: Sequence[int],
         store: ReplyStore,
         tell: Callable[[int, int], None] = lambda done, planned: None,
     ) -> None:
-        """Goes on where the store ends, through the photos with these numbers; tells how many are done, and of how many.
+        """Goes on where the store ends, through the photos with these numbers; tells how many are done of how many.
 
         `numbers` are as many as the store was made for.
         """
         self.engine.sync(self.policy)
+        labels = photos.labels()
         tell(store.done, len(numbers))
         while store.done < len(numbers):
             places = range(store.done, min(store.done + store.made.at_once, len(numbers)))
-            store.append(self.sampled(photos, [numbers[place] for place in places], places))
+            rows = self.sampled(photos, {place: numbers[place] for place in places})
+            store.append([_with_class(row, labels[numbers[n]], store.made) for n, row in rows.items()])
             tell(store.done, len(numbers))
 
-    def sampled(self, photos: SampleSet, numbers: Sequence[int], places: Sequence[int]) -> list[Sampled]:
-        """One batch of photos with their replies, in order."""
+    def sampled(self, photos: ShardSet, numbers: Mapping[int, int]) -> dict[int, Sampled]:
+        """One batch of photos with their replies; numbers and replies are by place in the order."""
         found: dict[int, Sampled] = {}
         questions: list[_Question] = []
-        for number, place in zip(numbers, places, strict=True):
+        for place, number in numbers.items():
             try:
                 questions.append(self._asked(photos.read(number), place))
             except SampleError as error:
@@ -85,7 +87,7 @@ class Miner:
         for photo in found.values():
             if photo.refused:
                 log.warning("left out of mining: %s: %s", photo.uid, photo.refused)
-        return [found[place] for place in places]
+        return {place: found[place] for place in numbers}
 
     def _asked(self, example: Example, place: int) -> _Question:
         rng = random.Random(key_of(self.seed, "encode", 0, place))
@@ -141,3 +143,8 @@ class Miner:
         answer = self.task.parse(completion.text, example)
         logprob = round(float(completion.logprobs.double().sum()), DIGITS)
         return Reply(completion.text, None if answer is None else answer.text, logprob, len(completion.ids))
+
+
+def _with_class(photo: Sampled, label: str, made: Made) -> Sampled:
+    """What the index says of a photo that could not be read, so that it counts where it belongs."""
+    return replace(photo, label=label, cohort=made.classes[label])

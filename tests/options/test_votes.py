@@ -47,7 +47,8 @@ def test_what_is_out_of_scope_takes_no_place_among_the_first():
 
 def test_an_unknown_name_keeps_its_own_normalised_spelling():
     assert canonical("  The   GULL's nest ", NAMES) == "the gulls nest"
-    assert canonical("!?", NAMES) is None and canonical("x" * (LONGEST + 1), NAMES) is None
+    assert canonical("!?", NAMES) is None
+    assert canonical("x" * (LONGEST + 1), NAMES) is None
 
 
 def test_equal_votes_stand_by_log_prob_and_equal_log_probs_by_name():
@@ -71,7 +72,8 @@ def test_as_many_options_as_letters_are_allowed(m: int):
 def test_figures_of_the_votes():
     whole, split = tally(said("B-2", "b 2"), NAMES), tally(said("B-2", "B-2", "Arctic Tern", None), NAMES)
     assert (whole.unanimous, whole.margin, whole.entropy) == (True, 1.0, 0.0)
-    assert (split.unanimous, split.margin) == (False, 0.25) and 0.63 < split.entropy < 0.64
+    assert (split.unanimous, split.margin) == (False, 0.25)
+    assert 0.63 < split.entropy < 0.64
     none = tally(said(None, "???"), NAMES)
     assert (none.unanimous, none.margin, none.entropy, none.votes) == (False, 0.0, 0.0, 0)
     assert none.dropped == {"unparsed": 1, "unnamed": 1, "out of scope": 0}
@@ -100,7 +102,8 @@ def test_options_are_distinct_in_scope_and_hold_the_truth_once(
 ):
     found = rank(replies, NAMES, scope)
     trained, tested = cut(found, m, truth), cut(found, m)
-    assert trained.count(truth) == 1 and len(trained) <= m
+    assert trained.count(truth) == 1
+    assert len(trained) <= m
     assert len({canonical(name, NAMES) for name in trained}) == len(trained)
     assert tested == [one.name for one in found[:m]]
     assert scope is None or set(tested) <= scope
