@@ -67,6 +67,12 @@ class TwoStepInference(Callback):
         self._bound: ClosedWorld | None = None
         self._passes = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"passes": self._passes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._passes = state_dict["passes"]
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Removes what an earlier process wrote after the step that this training goes on from."""
         if trainer.is_global_zero:

@@ -14,7 +14,19 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from rl_run import BIRDS, ROOT, Kill, ends, grpo_config, json_rows, kill_after, sft_config, start, tapo_config
+from rl_run import (
+    BIRDS,
+    ROOT,
+    Kill,
+    divek_config,
+    ends,
+    grpo_config,
+    json_rows,
+    kill_after,
+    sft_config,
+    start,
+    tapo_config,
+)
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_run import same_weights
 
@@ -24,6 +36,7 @@ from fgvr.shards.manifest import load_manifest
 from fgvr.shards.reading import ShardSet
 
 KILLS = [("sampled", 2), ("refilling", 4), ("updating", 7)]
+CHOICE_KILLS = [("sampled", 2), ("validating", 5), ("updating", 7), ("validating", 10)]
 FILTERED = {"group_filter": {"score": "format", "low": 0.0, "high": 0.6}, "updates": 2}
 VARIANTS: dict[str, dict[str, Any]] = {
     "filtered": FILTERED,
@@ -123,6 +136,34 @@ def test_killed_at_any_moment_the_run_ends_as_if_it_had_not_been(folder: Path, w
     assert_same_end(folder / "chosen", whole)
     assert_same_end(folder / "random", whole)
     assert curves(folder / "chosen") == curves(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_of_choices_killed_in_training_and_in_two_steps_ends_as_if_it_had_not_been(folder: Path) -> None:
+    kills = [
+        {"class_path": "rl_run.Kill", "init_args": {"step": step, "moment": moment}} for moment, step in CHOICE_KILLS
+    ]
+    config = divek_config(folder, "choices", *kills)
+    whole, killed = folder / "choices-whole", folder / "choices-killed"
+    whole.mkdir()
+    for moment, step in CHOICE_KILLS:
+        (whole / Kill(step, moment).mark).touch()  # pyright: ignore[reportArgumentType]
+    ends(start(config, whole))
+    for _ in CHOICE_KILLS:
+        ends(start(config, killed), -signal.SIGKILL)
+    ends(start(config, killed))
+    assert_same_end(killed, whole)
+    assert curves(killed) == curves(whole)
+    rows = [{file.name: file.read_bytes() for file in (run / "two_step").iterdir()} for run in (whole, killed)]
+    assert {"step-00000000.jsonl", "step-00000010.jsonl", "step-00000010.html"} <= set(rows[0])
+    assert rows[0] == rows[1]
+    told = curves(whole)
+    assert {"choice/guess_floor", "choice/above_guess", "options/3", "rewards/choice/mean"} <= set(told)
+    assert set(told["choice/guess_floor"].values()) == {pytest.approx(1 / 3)}
+    assert {"seen/two_step/accuracy", "novel/two_step/options"} <= set(told)
+    before, after = (str(whole / f"two_step/step-{step:08}.jsonl") for step in (0, 10))
+    assert main(["ladder", "--untrained", before, "--trained", after]) == 0
 
 
 @pytest.mark.slow

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from conftest import tiny_backbone
 
@@ -32,16 +30,3 @@ def test_the_guess_floor_is_the_mean_of_one_over_m():
     assert found["choice/guess_floor"] == pytest.approx(floor)
     assert found["choice/above_guess"] == pytest.approx((0.8 - floor) / (1 - floor))
     assert guess_figures({"reward": 1.0}) == {}
-
-
-def test_it_says_what_guessing_would_earn(monkeypatch: pytest.MonkeyPatch):
-    from fgvr.types import RolloutBatch
-
-    logged: dict[str, Any] = {}
-    module = DiVEk(POLICY)
-    module._sums, module._widest = dict.fromkeys(module.counted, 0.0), 0.0
-    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
-    monkeypatch.setattr(type(module), "trainer", property(lambda self: type("T", (), {"world_size": 1})()))
-    module.log_rollouts(RolloutBatch([], [], {"options/4": 1.0, "rewards/choice/mean": 0.25}, {}))
-    assert logged["choice/guess_floor"] == 0.25
-    assert logged["choice/above_guess"] == 0
