@@ -126,12 +126,13 @@ class ClosedWorld(Task):
         if self.options == "all":
             classes = sorted(self._bound().taxonomy.paths)
             return tuple(rng.sample(classes, len(classes)))
-        most = int(self.options)
+        missing = bool(self.none_of_these) and example.split == "train" and rng.random() < self.none_of_these
+        right = [] if missing else [example.label]
+        most = int(self.options) - len(right)
         distractors = self._given(example) if "options" in example.extra else self._relatives(example.label, rng, most)
         if not distractors:
             raise SampleError(f"{example.uid}: a choice needs a second class beside {example.label!r}, there is none")
-        missing = bool(self.none_of_these) and example.split == "train" and rng.random() < self.none_of_these
-        drawn = distractors[:most] if missing else [example.label, *distractors[: most - 1]]
+        drawn = [*right, *distractors[:most]]
         rng.shuffle(drawn)
         return (*drawn, NONE) if self.none_of_these else tuple(drawn)
 

@@ -16,7 +16,7 @@ NAMES = ("choice", "format")  # of the rewards, in logs and group filters
 
 
 class DiVEk(GRPO):
-    """GRPO on the choice among options (arXiv 2511.18305, section 3.2): no class name is compared, a letter is.
+    """GRPO on the choice among options (arXiv 2511.18305): no spelling of a class is compared, an option is right or wrong.
 
     It is GRPO whose reward is `choice_weight` times a right choice plus `format_weight` times a well-formed reply, and
     has the same losses. `none_of_these` is what passing over a label that was shown earns. The data's task must be

@@ -1,4 +1,4 @@
-"""Two-step inference: sample names, then choose among the likeliest of them (DiVE-k, arXiv 2511.18305, section 3.3).
+"""Two-step inference: sample names, then choose among the likeliest of them (DiVE-k, arXiv 2511.18305).
 
 Shape legend: B photos, K replies of each, m options of one question, r questions about one photo.
 """
@@ -261,7 +261,8 @@ def _orders(decision: Decision, choice: ClosedWorld, plan: TwoStep) -> list[tupl
 def _asked(policy: Policy, photo: _Photo, order: tuple[str, ...], choice: ClosedWorld, plan: TwoStep) -> _Photo:
     example = replace(photo.example, extra=photo.example.extra | {"shown": list(order)})
     messages = choice.messages(example, random.Random(plan.seed))
-    return replace(photo, example=example, prompt=policy.processor.ask_again(messages, photo.prompt.images))
+    prompt = policy.processor.ask_again(messages, photo.prompt.images).to(photo.prompt.input_ids.device)
+    return replace(photo, example=example, prompt=prompt)
 
 
 def _read(policy: Policy, photo: _Photo, choice: ClosedWorld, written: Written) -> Question:
@@ -281,9 +282,10 @@ def _probabilities(policy: Policy, photo: _Photo, choice: ClosedWorld, text: str
         targets = [policy.processor.encode_target(format_answer(mark, thought)) for mark in choice.marks(shown)]
     except SampleError:  # a thought that spells a control token, or breaks off
         return ()
-    completions = [torch.tensor(target, device=photo.prompt.input_ids.device) for target in targets]
-    rows = pack_groups([photo.prompt], [completions], [photo.features], policy.processor.padding_token)
-    logprobs, _ = policy.completion_logprobs(rows.to(photo.prompt.input_ids.device))
+    prompt, completions = photo.prompt, [torch.tensor(target) for target in targets]
+    rows = pack_groups([prompt], [completions], [photo.features], policy.processor.padding_token)
+    rows = rows.to(prompt.input_ids.device)
+    logprobs, _ = policy.completion_logprobs(rows)
     sums = torch.zeros(len(shown), dtype=torch.float64, device=logprobs.device)
-    sums.index_add_(0, rows.target_sequence.to(sums.device), logprobs.double())
+    sums.index_add_(0, rows.target_sequence, logprobs.double())
     return tuple(sums.softmax(0).tolist())
