@@ -16,11 +16,12 @@ NAMES = ("choice", "format")  # of the rewards, in logs and group filters
 
 
 class DiVEk(GRPO):
-    """GRPO on the choice among options (arXiv 2511.18305): no spelling of a class is compared, an option is right or wrong.
+    """GRPO on the choice among options (arXiv 2511.18305): no name is compared, an option is right or wrong.
 
     It is GRPO whose reward is `choice_weight` times a right choice plus `format_weight` times a well-formed reply, and
-    has the same losses. `none_of_these` is what passing over a label that was shown earns. The data's task must be
-    `ClosedWorld`, whose options come from mining. `terms` are further rewards beside these, `options` those of GRPO.
+    has the same losses. `none_of_these` is what passing over a label that was shown earns. What the data asks in
+    training must be `ClosedWorld`, whose options come from mining. `terms` are further rewards beside these, `options`
+    those of GRPO.
 
     Questions differ in how many options they show, and with them what guessing earns: logged as `choice/guess_floor`,
     the mean of 1/m, and `choice/above_guess`, how far the choices are from it on the way to all right (1). Raises

@@ -48,7 +48,7 @@ class Choice(Reward):
         if not shown:
             raise UserError(
                 f"a choice is scored by the options shown, and {group.example.uid} was shown none: let "
-                "data.init_args.task be fgvr.data.ClosedWorld"
+                "data.init_args.train_task be fgvr.data.ClosedWorld"
             )
         right = right_option(shown, group.example.label)
         said = [None if answer is None else answer.text for answer in group.answers]

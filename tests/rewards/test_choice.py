@@ -42,5 +42,5 @@ def test_what_was_shown_and_chosen_is_counted():
 
 def test_another_task_is_refused():
     asked = example()
-    with pytest.raises(UserError, match=r"let data\.init_args\.task be fgvr\.data\.ClosedWorld"):
+    with pytest.raises(UserError, match=r"let data\.init_args\.train_task be fgvr\.data\.ClosedWorld"):
         Choice().score([AnsweredGroup(asked, ["<answer>B</answer>"], [None], [1], [False])])
