@@ -6,8 +6,8 @@ import torch
 from conftest import NAMES, QUESTION, photo, tiny_backbone
 from templates import NEVER_THINKS, THINKS, processor_that_opens
 
-from fgvr.data.images import open_image
 from fgvr.data.closed_world import ClosedWorld
+from fgvr.data.images import open_image
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules import PromptData, ShardSource
 from fgvr.errors import UserError
