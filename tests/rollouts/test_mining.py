@@ -1,4 +1,4 @@
-"""Mining: the engine's own completions, the same whatever batch or interruption; memory that runs out, photos that fail."""
+"""Mining: the same replies whatever batch or interruption; memory that runs out, photos that fail."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SAMPLING = Sampling(group_size=4, max_new_tokens=6)
 
 
 class Scarce(RolloutEngine):
-    """As `InProcess`, on a device that holds so many completions at a time; it keeps the sizes that it was asked for."""
+    """As `InProcess` on a device that holds so many completions at a time; remembers what it was asked for."""
 
     def __init__(self, holds: int) -> None:
         self.holds, self.engine, self.asked = holds, InProcess(), list[tuple[int, int]]()
