@@ -40,12 +40,12 @@ class WithOptions(Generic[T]):
 
 
 class OptionData(PromptData):
-    """Prompts to train on whose options are those of `options`, a file for each set of `train` that has one.
+    """Prompts to train on whose options are those of `options`: for each set of `train` a file, or null.
 
     The files are as `python -m fgvr mine` writes them. A photo that its set's file leaves out is not trained on; a set
-    without a file (null) keeps the options that its samples bring. The other options are `PromptData`'s. Raises
-    UserError unless there are as many files as sets, for one that belongs to test, and for one of another set: some of its photos
-    are not there, or have another label.
+    without a file keeps the options that its samples bring. The other options are `PromptData`'s. Raises UserError
+    unless there are as many files as sets, for one that belongs to test, and for one of another set: none of its photos
+    is there, or one has another label.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class OptionData(PromptData):
         super().__init__(train, task, **others)
         if len(options) != len(train):
             raise UserError(
-                f"data.options must name a file, or null, for each of {len(train)} sets in data.train, got {len(options)}"
+                f"data.options must name a file, or null, for each of {len(train)} sets in train, got {len(options)}"
             )
         self.options = list(options)
 

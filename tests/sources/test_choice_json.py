@@ -16,8 +16,8 @@ from fgvr.shards.reading import ShardSet
 from fgvr.sources import ChoiceJSON, Record, Refusal, SourceGone
 
 PROBLEM = (
-    "This is an image containing a bird. Please identify the most likely species name of the bird among the options.\n"
-    "{options}\nPlease output the letter corresponding to the correct bird name. Output <answer> option letter </answer>"
+    "This is an image containing a bird. Please identify the most likely species name of the bird.\n"
+    "{options}\nPlease output the letter of the correct bird name, as in <answer> option letter </answer>"
 )
 
 
