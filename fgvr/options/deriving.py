@@ -190,8 +190,9 @@ def _refuse_leaks(made: Made, choices: Sequence[Choice]) -> None:
 
 def write_options(path: Path, made: Made, rules: Rules, derived: Derived) -> None:
     """A line that says what they are made of, then one for each choice, in the order of the store."""
-    head = {"format": FORMAT, "data": made.data, "model": made.model, "prompt": made.prompt, "split": made.split}
-    lines = [head | {"rules": asdict(rules), "dropped": dict(derived.dropped)}, *map(asdict, derived.choices)]
+    of = {name: getattr(made, name) for name in ("dataset", "data", "model", "prompt", "split")}
+    head = {"format": FORMAT, **of, "rules": asdict(rules), "dropped": dict(derived.dropped)}
+    lines = [head, *map(asdict, derived.choices)]
     write_whole(path, b"".join(map(sealed_line, lines)))
 
 
