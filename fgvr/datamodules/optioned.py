@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from fgvr.shards.reading import ShardSet
 from fgvr.types import Example
 
 NAMED = 3
+log = logging.getLogger(__name__)
 
 
 class Optioned(PartOfSet):
@@ -38,10 +40,14 @@ class Optioned(PartOfSet):
 def with_options(part: ShardSet | PartOfSet, file: Path) -> Optioned:
     """The samples of a set, or of a part of it, that have options in a file of `python -m fgvr mine`.
 
-    Raises UserError for options of another set, where no sample has any, and where a name is among them whose class is
-    held out of training.
+    How many these are is logged. Raises UserError for options of test photos or of another set, where no sample has any,
+    and where a name is among them whose class is held out of training.
     """
-    _, choices = read_options(file)
+    head, choices = read_options(file)
+    if head["split"] != "train":
+        raise UserError(
+            f"{file} must hold options to train on, but they are of {head['split']} photos: mine train ones"
+        )
     whole, numbers = (part.whole, part.numbers) if isinstance(part, PartOfSet) else (part, range(len(part)))
     labels = whole.labels()
     of_set = {whole.uid(number): labels[number] for number in range(len(whole))}
@@ -54,6 +60,7 @@ def with_options(part: ShardSet | PartOfSet, file: Path) -> Optioned:
     chosen = [number for number in numbers if whole.uid(number) in choices]
     if not chosen:
         raise UserError(f"{file} must have options for photos to train on, but it has none for these of {whole.folder}")
+    log.info("%s: %d of %d photos to train on have options in %s.", whole.folder, len(chosen), len(numbers), file)
     return Optioned(whole, chosen, choices)
 
 

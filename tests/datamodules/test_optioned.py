@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from toy_stream import LABELS, write_set
+from toy_stream import LABELS, ToyStream, write_set
 
+from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.base import ShardSource
 from fgvr.datamodules.optioned import Optioned, with_options
 from fgvr.errors import UserError
@@ -15,6 +17,9 @@ from fgvr.options.deriving import Choice
 from fgvr.shards.manifest import load_manifest, save_manifest
 from fgvr.shards.part import part_of
 from fgvr.shards.reading import ShardSet
+from fgvr.whole_files import sealed_line, write_whole
+
+Write = Callable[..., Path]
 
 
 @pytest.fixture
@@ -29,23 +34,19 @@ def choice(number: int, *others: str, label: str | None = None) -> Choice:
 
 
 @pytest.fixture
-def mined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A file of options whose reading is that of `fgvr.options`, written line by line as there."""
+def mined(tmp_path: Path) -> Write:
+    """Writes a file of options, line by line as mining does."""
 
-    def write(*choices: Choice) -> Path:
-        from dataclasses import asdict
-
-        from fgvr.whole_files import sealed_line, write_whole
-
+    def write(*choices: Choice, split: str = "train") -> Path:
         file = tmp_path / "options.jsonl"
-        lines = [{"format": deriving.FORMAT}, *map(asdict, choices)]
+        lines = [{"format": deriving.FORMAT, "split": split}, *map(asdict, choices)]
         write_whole(file, b"".join(map(sealed_line, lines)))
         return file
 
     return write
 
 
-def test_only_photos_with_options_are_there_each_with_its_own(folder: Path, mined):
+def test_only_photos_with_options_are_there_each_with_its_own(folder: Path, mined: Write):
     whole = ShardSet(folder, "train", ("seen",))
     file = mined(choice(7, "Jade Owl", "Amber Finch"), choice(2, "Amber Finch"))
     part = with_options(whole, file)
@@ -58,7 +59,7 @@ def test_only_photos_with_options_are_there_each_with_its_own(folder: Path, mine
     assert pickle.loads(pickle.dumps(part)).read(1).extra == part.read(1).extra
 
 
-def test_other_options_are_another_stream(folder: Path, mined):
+def test_other_options_are_another_stream(folder: Path, mined: Write):
     whole = ShardSet(folder, "train", ("seen",))
     first = with_options(whole, mined(choice(2, "Amber Finch")))
     again = with_options(whole, mined(choice(2, "Amber Finch")))
@@ -67,7 +68,7 @@ def test_other_options_are_another_stream(folder: Path, mined):
     assert isinstance(first, Optioned)
 
 
-def test_a_part_keeps_those_of_its_own_that_have_options(folder: Path, mined):
+def test_a_part_keeps_those_of_its_own_that_have_options(folder: Path, mined: Write):
     whole = ShardSet(folder, "train", ("seen",))
     part = part_of(whole, 4, seed=0)
     every = mined(*(choice(n, "Amber Finch", "Jade Owl") for n in range(9)))
@@ -77,17 +78,19 @@ def test_a_part_keeps_those_of_its_own_that_have_options(folder: Path, mined):
         with_options(part, mined(choice(lacking, "Amber Finch", "Jade Owl")))
 
 
-def test_options_of_another_set_or_label_are_refused(folder: Path, mined):
+def test_options_of_another_set_or_label_are_refused(folder: Path, mined: Write):
     whole = ShardSet(folder, "train", ("seen",))
     for strange in (choice(70, "Jade Owl"), choice(2, "Amber Finch", label="Grey Owl")):
         with pytest.raises(UserError, match="1 of 1 photos are not in it under their label"):
             with_options(whole, mined(strange))
+    with pytest.raises(UserError, match="are of test photos"):
+        with_options(whole, mined(choice(2, "Grey Owl"), split="test"))
     (folder / "no.jsonl").write_text("{}\n")
     with pytest.raises(UserError, match="run that line again"):
         with_options(whole, folder / "no.jsonl")
 
 
-def test_a_held_out_name_never_enters_training(folder: Path, mined):
+def test_a_held_out_name_never_enters_training(folder: Path, mined: Write):
     manifest = load_manifest(folder)
     save_manifest(replace(manifest, cohorts=dict(manifest.cohorts) | {"Grey Owl": "novel"}), folder)
     whole = ShardSet(folder, "train", ("seen",))
@@ -95,11 +98,7 @@ def test_a_held_out_name_never_enters_training(folder: Path, mined):
         with_options(whole, mined(choice(2, "Grey Owl")))
 
 
-def test_a_data_module_trains_on_them(folder: Path, mined):
-    from toy_stream import ToyStream
-
-    from fgvr.data.tasks import OpenWorld
-
+def test_a_data_module_trains_on_them(folder: Path, mined: Write):
     file = mined(choice(2, "Amber Finch"), choice(3, "Amber Finch"))
     data = ToyStream([ShardSource(folder, options=file)], OpenWorld(), batch_size=2)
     assert len(data.order) == 2
