@@ -40,8 +40,8 @@ class Optioned(PartOfSet):
 def with_options(part: ShardSet | PartOfSet, file: Path) -> Optioned:
     """The samples of a set, or of a part of it, that have options in a file of `python -m fgvr mine`.
 
-    How many these are is logged. Raises UserError for options of test photos or of another set, where no sample has any,
-    and where a name is among them whose class is held out of training.
+    Says in the log how many these are. Raises UserError for options of test photos or of another set, where no sample
+    has any, and where a name is among them whose class is held out of training.
     """
     head, choices = read_options(file)
     if head["split"] != "train":
