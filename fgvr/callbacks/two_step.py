@@ -40,8 +40,8 @@ class TwoStepInference(Callback):
     cohorts together, or "open", whatever was said. Labels are never looked at. Only every `every`-th validation of a
     training is done so, its first and those of the start always; tests and predictions are.
 
-    Logs `{cohort}/two_step/{figure}`: the accuracies greedy, vote, accuracy and options (recall), right_of_reached,
-    the share asked, tokens a photo, and what the best margin would save. Writes a row per photo into
+    Logs `{cohort}/two_step/{figure}`: the accuracies greedy, vote, accuracy and options (recall), right_of_reached, the
+    shares asked and nothing_read, tokens a photo, and what the best margin would save. Writes a row per photo into
     two_step/step-00000100.jsonl in the Trainer's root folder (test.jsonl, predict.jsonl), and `pictures` photos of each
     cohort as a page beside it. Raises UserError for a task that is not open, and without a datamodule.
     """
@@ -194,7 +194,7 @@ def figures_of(rows: Sequence[Row]) -> dict[str, float]:
             "accuracy": steps.accuracy, "accuracy_low": steps.low, "accuracy_high": steps.high,
             "right_of_reached": split_of(asked).right_of_reached, "tokens": steps.tokens,
             "asked": sum(one.gate == "asked" for one in asked) / len(asked),
-            "unread": sum(one.gate == "nothing read" for one in asked) / len(asked),
+            "nothing_read": sum(one.gate == "nothing read" for one in asked) / len(asked),
         }  # fmt: skip
         if not any(one.gate == "margin" for one in asked):
             best = best_gate(asked)

@@ -94,7 +94,7 @@ def test_every_photo_has_its_row_and_counts(tmp_path: Path):
     assert figures["seen/two_step/options"] == pytest.approx(2 / 3)
     assert figures["seen/two_step/greedy"] == pytest.approx(1 / 3)
     assert figures["seen/two_step/right_of_reached"] == 1
-    assert figures["seen/two_step/unread"] == pytest.approx(1 / 3)
+    assert figures["seen/two_step/nothing_read"] == pytest.approx(1 / 3)
     assert figures["novel/two_step/accuracy"] == 1
     assert figures["novel/two_step/asked"] == 1
 
