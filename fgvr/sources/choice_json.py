@@ -41,8 +41,9 @@ class ChoiceJSON(Source):
     label, and the other names become the sample's `options`, which `ClosedWorld` asks in an order of its own. Any other
     solution is the label itself. `root` is what `image_path` is relative to (default: the file's folder), once the
     leading `prefix` is taken away. `split` is that of all items. `taxonomy` is a yaml file as for ImageFolder; without
-    one the labels are a list, in which spellings of one name are one. `dataset` is what the set is called (default: as the file). An item that cannot be used
-    is refused by its number, and so is one whose option is another name of its label.
+    one the labels are a list, in which spellings of one name are one. `dataset` is what the set is called (default: as
+    the file). An item that cannot be used is refused by its number, and so is one whose option is another name of its
+    label.
     """
 
     def __init__(

@@ -215,7 +215,8 @@ def _asked(model: Backbone, task: Task | None) -> Task:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    text = json.dumps(value, sort_keys=True, default=lambda other: type(other).__name__)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _refuse_other_photos(made: Made, photos: _Photos, out: Path) -> None:
