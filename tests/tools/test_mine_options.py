@@ -64,6 +64,7 @@ def kill_at(process: subprocess.Popen[str], store: Path, photos: int) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_mining_killed_three_times_writes_the_bytes_of_one_that_was_not(folder: Path, tmp_path: Path):
     said = ends(begin(line(folder, tmp_path / "whole")))
     for photos in (8, 60, 120):
