@@ -31,7 +31,7 @@ from fgvr.rollouts.mining import Miner
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.order import key_of, spread_over_classes
 from fgvr.shards.reading import ShardSet
-from fgvr.similarity import Classes, FolderCentroids, Siblings, TowerCentroids  # noqa: F401
+from fgvr.similarity import Classes, FolderCentroids, FolderNames, Siblings, TowerCentroids  # noqa: F401
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.mining_report import report
 
