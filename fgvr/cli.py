@@ -145,8 +145,8 @@ class FGVRCLI(LightningCLI):
         self.fingerprint = {"config": config_fingerprint(self.plain_config), "code": code_fingerprint()}
         for line in replaced_lists([Path(file) for file in config.get("config") or []]):
             log.info(line)
+        refuse_settings(self.plain_config, trains=self.verb == "fit")
         if self.verb == "fit":
-            refuse_settings(self.plain_config)
             self.stack.push(partial(_note_how_to_go_on, self.run))
             say_if_ctrl_c_is_ignored()
             if _leads():

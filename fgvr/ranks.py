@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, cast
@@ -15,8 +16,9 @@ import torch.distributed as dist
 from fgvr.errors import UserError, shown
 
 T = TypeVar("T")
-FAILURE = "fgvr/failure"  # in the store that the processes share
+FAILURE, TOLD, AT_END = "fgvr/failure", "fgvr/told", "fgvr/at-end"  # in the store that the processes share
 EVERY = 0.5  # seconds between two looks at it
+SOON = 0.05  # the same where nothing else is left to do
 GRACE = 3.0  # seconds for a process to fail by itself, as all do of what all have met
 LEAVING = 60.0  # seconds for one that has failed to end, before it is ended
 
@@ -79,9 +81,38 @@ def first_failure(own: Failure | None = None) -> Failure | None:
     try:
         if own is not None:
             store.compare_set(FAILURE, "", json.dumps(asdict(own)))
-        return Failure(**json.loads(store.get(FAILURE))) if store.check([FAILURE]) else None
+        return _told(store) if store.check([FAILURE]) else None
     except RuntimeError:  # the process that held the store is gone already
         return own
+
+
+def stay_until_told() -> None:
+    """For a process that has failed: the one that holds the store stays, `GRACE` at most, until the others know why."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_rank() != 0:
+        return
+    store, late = _shared_store(), time.monotonic() + GRACE
+    all_told = [f"{TOLD}/{rank}" for rank in range(dist.get_world_size())]
+    while not store.check(all_told) and time.monotonic() < late:
+        time.sleep(SOON)
+
+
+def end_together() -> None:
+    """For a process that has come to its good end: waits for the others, and ends with one that fails meanwhile.
+
+    It waits no longer than for one that has failed.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    store, late = _shared_store(), time.monotonic() + LEAVING
+    try:
+        here = store.add(AT_END, 1)
+        while here < dist.get_world_size() and time.monotonic() < late:
+            if (failure := first_failure()) is not None:
+                failure.end()
+            time.sleep(SOON)
+            here = store.add(AT_END, 0)
+    except RuntimeError:  # the process that held the store, which waited too, has ended
+        return
 
 
 class Watch:
@@ -103,12 +134,19 @@ class Watch:
             try:
                 if not self._store.check([FAILURE]):
                     continue
-                failure = Failure(**json.loads(self._store.get(FAILURE)))
+                failure = _told(self._store)
             except RuntimeError:  # the process that held the store has ended: so will this one
                 return
             if failure.rank != self._rank and not self._over.wait(GRACE):
                 failure.end()
             return
+
+
+def _told(store: Any) -> Failure:
+    """The failure that was told of; the others can see that this process has read it."""
+    failure = Failure(**json.loads(store.get(FAILURE)))
+    store.set(f"{TOLD}/{dist.get_rank()}", "1")
+    return failure
 
 
 def _shared_store() -> Any:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as fgvr.__main__ does, before torch is loaded
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the runs that tests start, of which two are under way at a time
 
 import pytest
 import torch

@@ -48,13 +48,14 @@ def noisy(policy: Policy) -> Policy:
     return policy.eval()
 
 
-def write_run(policy: Policy, shards: Path, run: Path) -> Path:
+def write_run(policy: Policy, shards: Path, run: Path, max_new_tokens: int = 64) -> Path:
     """A run's folder with its settings, figures and a checkpoint of step 3."""
     state = {f"policy.{name}": value for name, value in policy.state_dict().items()}
     if policy.config.backbone.reloadable:
         kept = {f"policy.{name}" for name, _ in policy.trainable()}
         state = {name: value for name, value in state.items() if name in kept}
-    checkpoint = {"state_dict": state, "fgvr_policy": policy_card(policy), "global_step": 3, "epoch": 0}
+    checkpoint = {"state_dict": state, "fgvr_policy": policy_card(policy, max_new_tokens), "global_step": 3}
+    checkpoint["epoch"] = 0
     write_checkpoint(checkpoint, run / "checkpoints" / "step=3.ckpt")
     data = {
         "train": [{"path": str(shards)}],

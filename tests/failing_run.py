@@ -20,17 +20,21 @@ ERRORS = {
 }
 
 
-def fail(kind: str) -> None:
-    if dist.get_rank() == 1:
+def fail(kind: str, rank: int = 1) -> None:
+    if dist.get_rank() == rank:
         raise ERRORS[kind]
 
 
 class FailingModel(ToyModel):
-    """Fails in training or in validation."""
+    """Fails in training, in validation or while it is made."""
 
     def __init__(self, place: str = "", kind: str = "bug", **options: Any) -> None:
         super().__init__(**options)
         self.place, self.kind = place, kind
+
+    def configure_model(self) -> None:
+        if self.place == "loading":
+            fail(self.kind)
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
         if self.place == "training" and batch_idx == 2:
@@ -63,14 +67,22 @@ class FailingData(ToyData):
 
 
 class FailingCallback(Callback):
-    """Fails before a batch is trained on, where rollouts are sampled."""
+    """Fails before a batch is trained on, where rollouts are sampled, when a checkpoint is saved or at the end."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, place: str = "batch", rank: int = 1) -> None:
+        self.kind, self.place, self.rank = kind, place, rank
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if batch_idx == 2:
-            fail(self.kind)
+        if self.place == "batch" and batch_idx == 2:
+            fail(self.kind, self.rank)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self.place == "saving":
+            fail(self.kind, self.rank)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.place == "end":
+            fail(self.kind, self.rank)
 
 
 class Stuck(Callback):

@@ -64,6 +64,7 @@ def draw_photos(folder: Path) -> None:
             picture.save(place / f"{number}-{index}.{suffixes[index % 3]}")
 
 
+@pytest.mark.slow
 def test_a_folder_of_photos_packs_trains_and_exports_with_the_three_commands(tmp_path: Path):
     draw_photos(tmp_path)
     packed, fitted, exported = next(block for block in BLOCKS if "--source ImageFolder" in block).strip().splitlines()

@@ -188,7 +188,7 @@ def measure(figures: Path, shape: Literal["3b", "tiny"] = "3b", tuning: Tuning =
     trained = sum(weight.numel() for _, weight in module.trained_policy.trainable())
     backends: list[Backend] = ["split", "varlen"] if on_gpu else ["split"]
     steps = len(backends) * (WARM_UP + ROUNDS)
-    pages = Pages(setting, module.processor, steps)
+    pages = Pages(setting, module.processor, steps, triplets=False)
     found.add(
         "setting",
         f"{shape} shapes, B={setting.B}, P={pages[0].input_ids.shape[1]}, G={setting.G}, C={setting.C}; "

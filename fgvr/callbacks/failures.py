@@ -6,20 +6,62 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fgvr.errors import SampleError, UserError
 from fgvr.models.memory import is_out_of_memory
-from fgvr.ranks import LEAVING, Failure, Watch, first_failure
+from fgvr.ranks import LEAVING, Failure, Watch, end_together, first_failure, stay_until_told
 
-REMEDIES = {  # what to do, by where it happened
-    "in validation": "lower data.init_args.eval_batch_size",
-    "while sampling": "lower the engine's max_rows (of RolloutGeneration) or model.init_args.sampling.max_new_tokens",
-    "in training": "lower micro_batch_tokens (of the model in RL, of the data in SFT), or set "
-    "model.init_args.policy.gradient_checkpointing to true",
-}
+
+class Place(NamedTuple):
+    """Where memory can run out, what to lower then, and the functions by which it is known in a traceback.
+
+    `within` is a part of these functions' file names; without functions any of such a file will do.
+    """
+
+    where: str
+    remedy: str
+    functions: tuple[str, ...] = ()
+    within: str = ""
+
+
+PIXELS = "or lower model.init_args.policy.pixels.max"
+MORE_ROOM = "take a device or a machine with more memory, or a smaller model"
+PLACES = (  # the first that a traceback goes through
+    Place(
+        " while drawing the best of several",
+        "lower n or max_new_tokens (of JudgeValidation's samples), the max_rows of their engine or "
+        f"data.init_args.eval_batch_size, {PIXELS}",
+        ("draw",),
+        "/callbacks/judge_validation.py",
+    ),
+    Place(
+        " in validation",
+        f"lower data.init_args.eval_batch_size, {PIXELS}",
+        ("validation_step", "test_step", "predict_step"),
+    ),
+    Place(
+        " while sampling",
+        "lower the engine's max_rows (of RolloutGeneration; one whole group is the least), "
+        f"model.init_args.sampling.group_size or max_new_tokens beside it, {PIXELS}",
+        within="/rollouts/",
+    ),
+    Place(
+        " in training",
+        "lower micro_batch_tokens (of the model in RL, of the data in SFT), or set "
+        f"model.init_args.policy.gradient_checkpointing to true, {PIXELS}",
+        ("training_step",),
+    ),
+    Place(
+        " while loading the model",
+        MORE_ROOM,
+        ("configure_model", "load_checkpoint", "model_to_device", "configure_ddp", "on_fit_start"),
+    ),
+)
+ELSEWHERE = Place("", MORE_ROOM)
 
 
 class EndTogether(Callback):
@@ -65,11 +107,16 @@ def tell_others(error: Exception) -> None:
 
 @contextmanager
 def failing_together() -> Iterator[None]:
-    """Within it an error of this process ends the others too, and memory that ran out is a UserError."""
+    """Within it an error of this process ends the others too, and memory that ran out is a UserError.
+
+    One without an error ends when all have: another may still fail.
+    """
     try:
         yield
+        end_together()
     except Exception as error:
         tell_others(error)
+        stay_until_told()
         if is_out_of_memory(error):
             raise UserError(sentence_of(error)) from error
         raise
@@ -79,18 +126,17 @@ def sentence_of(error: Exception) -> str:
     """What a user is told of an error."""
     said = next(iter(str(error).splitlines()), "")
     if is_out_of_memory(error):
-        where = _where(error)
-        return (
-            f"Memory must suffice, but it ran out {where} ({said or type(error).__name__}): {REMEDIES[where]}, "
-            "or lower model.init_args.policy.pixels.max."
-        )
+        place = _place(error)
+        return f"Memory must suffice, but it ran out{place.where} ({said or type(error).__name__}): {place.remedy}."
     if isinstance(error, UserError | SampleError):
         return str(error)
     return f"{type(error).__name__}: {said}"
 
 
-def _where(error: Exception) -> str:
+def _place(error: Exception) -> Place:
     frames = traceback.extract_tb(error.__traceback__)
-    if any(frame.name in ("validation_step", "test_step", "predict_step") for frame in frames):
-        return "in validation"
-    return "while sampling" if any("/rollouts/" in frame.filename for frame in frames) else "in training"
+    return next((place for place in PLACES if any(_is_at(frame, place) for frame in frames)), ELSEWHERE)
+
+
+def _is_at(frame: traceback.FrameSummary, place: Place) -> bool:
+    return place.within in frame.filename and (not place.functions or frame.name in place.functions)

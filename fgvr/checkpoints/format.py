@@ -218,7 +218,7 @@ def remove_checkpoint(path: Path) -> None:
 
 def sweep(folder: Path) -> list[Path]:
     """Removes what killed processes left half-written or half-removed in `folder`; only for the folder's one writer."""
-    swept = [path for kind in ("new", "gone") for path in folder.glob(f".*{SUFFIX}.{kind}-*")]
+    swept = [path for kind in ("new", "gone") for path in folder.glob(f".*.{kind}-*")]
     for path in folder.glob(f"*{REPLACED}{SUFFIX}"):
         original = path.with_name(path.name.replace(REPLACED, ""))
         if original.exists():

@@ -1,6 +1,7 @@
 """What a run began with and cannot do without: kept in its own folder, found by its digest wherever it is now.
 
-runs/NAME/base/0123456789abcdef.ckpt/ is a checkpoint of another run, under the first digits of its state's sha256.
+runs/NAME/base/0123456789abcdef.ckpt/ is a checkpoint of another run, under the first digits of its state's sha256;
+runs/NAME/base/MODEL-01234567/ a folder with a pretrained model.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from fgvr.checkpoints.format import (
 from fgvr.errors import UserError
 from fgvr.whole_files import flush
 
+CHECKPOINTS = "checkpoints"  # the folder of a run that holds its own
+ASIDE = "set-aside"  # what a folder in it begins with, whose checkpoints a run went back behind
 BASE = "base"  # the folder of a run that holds what it began with
 OF_BASE = "base"  # the part of a checkpoint's fingerprint that says what its run began with: digest and path
 
@@ -61,7 +64,7 @@ def keep_checkpoint(path: Path, run: Path) -> Path:
     building = hidden_name(target, "new")
     try:
         building.mkdir(parents=True)
-        linked = _link(path / STATE, building / STATE)
+        linked = link(path / STATE, building / STATE)
         if not linked:
             _copy(path, building / STATE, record)
         with open_confined(path, MANIFEST) as file:
@@ -82,34 +85,50 @@ def keep_checkpoint(path: Path, run: Path) -> Path:
 def find_checkpoint(digest: str, was: Path, near: Path) -> Path | None:
     """The checkpoint of that digest: in the folder of the run that `near` is of, where it was, or beside that folder.
 
-    `near` is a checkpoint itself, in a run's checkpoints or its base. The hash of the state is not compared here.
+    `near` is a checkpoint itself; of one that lies in no run's folder only where it was. The hash of the state is not
+    compared here.
     """
-    for path in _candidates(was, near):
+    run = run_of(near)
+    for path in _candidates(was, run):
         try:
             if digest_of(path) == digest:
                 return path
         except UserError as damage:
-            if path.parent == run_of(near) / BASE:
+            if run is not None and path.parent == run / BASE:
                 log.warning("%s It is passed over.", damage)
     return None
 
 
-def run_of(checkpoint: Path) -> Path:
-    """The folder of the run that a checkpoint is of."""
-    return checkpoint.absolute().parent.parent
+def run_of(checkpoint: Path) -> Path | None:
+    """The folder of the run that a checkpoint lies in; None for one that was copied out of it."""
+    folder = checkpoint.absolute().parent
+    if folder.name.startswith(ASIDE):
+        folder = folder.parent
+    return folder.parent if folder.name in (CHECKPOINTS, BASE) else None
 
 
-def _candidates(was: Path, near: Path) -> Iterator[Path]:
-    run = run_of(near)
+def how_to_put_back(checkpoint: Path, what: str) -> str:
+    """What to do for what the checkpoint's run began with, when it is in none of the places that are looked at."""
+    run = run_of(checkpoint)
+    if run is None:
+        return f"put it back there, or put the checkpoint back into its run, whose {BASE}/ is looked at"
+    return f"put it back there or, {what}, into {run / BASE}"
+
+
+def _candidates(was: Path, run: Path | None) -> Iterator[Path]:
+    if run is None:
+        yield was
+        return
     yield from sorted((run / BASE).glob(f"[!.]*{SUFFIX}"))
     yield was
-    # a folder of runs that was moved as a whole, or to another machine
-    yield run.parent / run_of(was).name / was.parent.name / was.name
-    for folder in ("checkpoints", BASE):
+    if (other := run_of(was)) is not None:  # a folder of runs that was moved as a whole, or to another machine
+        yield run.parent / other.name / was.absolute().relative_to(other)
+    for folder in (CHECKPOINTS, BASE):
         yield from sorted(run.parent.glob(f"*/{folder}/[!.]*{SUFFIX}"))
 
 
-def _link(source: Path, target: Path) -> bool:
+def link(source: Path, target: Path) -> bool:
+    """Whether the file could be given a second name."""
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:  # another file system, one without links, or one that refuses them for another's files

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from typing import Any, Protocol, get_args
 
 import torch
@@ -19,7 +20,7 @@ from fgvr.data.augment import Augment
 from fgvr.data.images import open_image
 from fgvr.data.tasks import Task
 from fgvr.errors import SampleError, UserError
-from fgvr.kernels.packing import balanced_rows, packed_tokens, token_budget_batches
+from fgvr.kernels.packing import balanced_rows, packed_so_far, token_budget_batches
 from fgvr.types import (
     EncodedPrompt,
     Example,
@@ -98,12 +99,14 @@ def encode_prompt(
 class SFTCollate:
     """Sequences into micro-batches of at most `micro_batch_tokens`, each of rows of about `row_tokens` tokens.
 
-    Padding counts, for it is computed too. Raises UserError unless both are positive.
+    Padding counts, for it is computed too. Where the attention needs none (`padded` False) there is none, and a
+    micro-batch is one row. Raises UserError unless both numbers are positive.
     """
 
     padding_token: int
     micro_batch_tokens: int
     row_tokens: int
+    padded: bool = True
 
     def __post_init__(self) -> None:
         if self.micro_batch_tokens < 1 or self.row_tokens < 1:
@@ -115,9 +118,9 @@ class SFTCollate:
     def __call__(self, items: list[Sequenced], record: ReadRecord) -> SFTBatch:
         lengths = [len(item.input_ids) for item in items]
         micro_batches: list[PackedRows] = []
-        computed = partial(packed_tokens, row_tokens=self.row_tokens)
+        computed = partial(packed_so_far, row_tokens=self.row_tokens) if self.padded else accumulate
         for chosen in token_budget_batches(lengths, self.micro_batch_tokens, computed):
-            rows = balanced_rows([lengths[i] for i in chosen], self.row_tokens)
+            rows = balanced_rows([lengths[i] for i in chosen], self.row_tokens) if self.padded else [range(len(chosen))]
             micro_batches.append(pack([items[i] for i in chosen], rows, self.padding_token))
         return SFTBatch(micro_batches, sum(item.targets for item in items), len(items), record)
 

@@ -12,6 +12,7 @@ from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardSource
 from fgvr.datamodules.prompts import AskingData
 from fgvr.errors import refuse_below
+from fgvr.models.attention_choice import VARLEN
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.texts import RESPONSES
 
@@ -22,8 +23,8 @@ class SFTData(AskingData):
     """Packs each global batch into micro-batches of at most `micro_batch_tokens`, in rows of about `row_tokens`.
 
     The tokens of a micro-batch are those computed, padding included. A sequence longer than `micro_batch_tokens` is
-    quarantined, never cut. Short rows keep dense attention cheap; varlen and flash attention compute a micro-batch as
-    one row without padding, whatever its rows are. `augment` is off unless asked for. The other options are
+    quarantined, never cut. Short rows keep dense attention cheap; with varlen and flash attention a micro-batch is one
+    row without padding, whatever `row_tokens` is. `augment` is off unless asked for. The other options are
     `ShardDataModule`'s. A warning tells of stored responses that the task does not teach. Raises UserError for a number
     of tokens below 1.
     """
@@ -61,4 +62,6 @@ class SFTData(AskingData):
         return SFTEncode(self.processor, self.task, self.micro_batch_tokens, self.augment)
 
     def train_collate(self) -> SFTCollate:
-        return SFTCollate(self.processor.padding_token, self.micro_batch_tokens, self.row_tokens)
+        module: Any = None if self.trainer is None else self.trainer.lightning_module
+        padded = module is None or module.policy_config.attention not in VARLEN
+        return SFTCollate(self.processor.padding_token, self.micro_batch_tokens, self.row_tokens, padded)

@@ -14,9 +14,9 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
-from fgvr.checkpoints.kept import BASE, began_with, run_of
+from fgvr.checkpoints.kept import began_with, how_to_put_back, run_of
 from fgvr.errors import UserError
-from fgvr.models.folders import find_folder, folder_digest
+from fgvr.models.folders import find_folder, folder_digest, keep_folder
 from fgvr.models.hub import Place, place_of
 from fgvr.models.processor import PixelBudget, Processor
 
@@ -99,6 +99,10 @@ class Pretrained(Backbone):
         if checkpoint is not None and then is not None:
             self.find_again(then["digest"], Path(then["path"]), checkpoint)
 
+    def keep(self, run: Path) -> None:
+        if Path(self.path).is_dir():  # the hub, and its cache on this machine, stay
+            keep_folder(Path(self.path), run)
+
     def find_again(self, digest: str, was: Path, near: Path) -> None:
         """Of a folder that holds other weights or is gone: takes the one that holds those of the digest, near a run.
 
@@ -113,8 +117,8 @@ class Pretrained(Backbone):
             self.path = str(found)
         elif not folder.is_dir():
             raise UserError(
-                f"{run_of(near)} began with the model in {was}, which is not there: put it back, or put it or a link "
-                f"to it into {run_of(near) / BASE}, under any name."
+                f"{run_of(near) or near} began with the model in {was}, which is not there: "
+                f"{how_to_put_back(near, 'under any name or as a link')}."
             )
 
     def config(self) -> PretrainedConfig:
@@ -128,6 +132,7 @@ class Pretrained(Backbone):
 
     def build(self, attention: Attention) -> PreTrainedModel:
         self.config()
+        self.origin()  # remembered from now on: others may remove or replace the folder while a run goes on
         with self._readable("weights"):
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 self._place.source,
@@ -151,6 +156,10 @@ class Pretrained(Backbone):
             return Processor.from_folder(self._place.source, budget, revision=self._place.revision)
 
     def origin(self) -> dict[str, str]:
+        return dict(self._origin)
+
+    @cached_property
+    def _origin(self) -> dict[str, str]:
         folder = Path(self.path)
         if folder.is_dir():
             found = {

@@ -17,6 +17,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from fgvr.kernels.group_decoding import GroupCache, of_length_one, turn_
+from fgvr.kernels.token_logprobs import head_dtype, product_in
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,12 @@ class Layer:
 class Decoder:
     """What a transformers language model computes for the next token, from weights as they were when this was made.
 
-    Adapters are merged in, and `suppressed` tokens have no probability. Under autocast the layers' products are made in
-    its precision, from weights that are cast once, here; what is added up from layer to layer, norms, rotary embeddings
-    and attention scores are float32, as in training. So are the scores of tokens, which a GPU makes of a head in half
-    precision: its products of float32 are several times as slow, and read twice the bytes.
+    Adapters are merged in, and `suppression` is added to the scores of tokens. Under autocast the layers' products are
+    made in its precision, from weights that are cast once, here; what is added up from layer to layer, norms, rotary
+    embeddings and attention scores are float32, as in training. So are the scores of tokens, of a head in `head_dtype`.
     """
 
-    def __init__(self, model: Any, suppressed: Int[Tensor, " _"]) -> None:
+    def __init__(self, model: Any, suppression: Float[Tensor, " V"]) -> None:
         language, first = model.model.language_model, model.model.language_model.layers[0]
         self.embeddings: Tensor = language.embed_tokens.weight.detach()
         self.device, whole = self.embeddings.device, self.embeddings.dtype
@@ -62,12 +62,12 @@ class Decoder:
             torch.tensor(math.sqrt(size * eps), dtype=whole, device=self.device)
             for size in (self.embeddings.shape[1], self.width)
         )
+        multiplied_in = head_dtype(self.embeddings)
         with torch.no_grad(), torch.autocast(kind, enabled=False):
             self.layers = [self._laid_out(layer) for layer in language.layers]
             self.gain = _gain(language.norm)
-            self.head = model.lm_head.weight.detach().to(self.dtype if kind == "cuda" else whole).t()  # [D V]
-            self.bias = torch.zeros(self.head.shape[1], dtype=whole, device=self.device)
-            self.bias.index_fill_(0, suppressed, -torch.inf)
+            self.head = model.lm_head.weight.detach().to(multiplied_in).t()  # [D V]
+            self.bias = suppression.to(torch.promote_types(whole, torch.float32))
 
     def turns(self, after: Int[Tensor, " B"], longest: int) -> Complex[Tensor, "L B 1 1 F"]:
         """The rotary embeddings of completions whose prompts end at these positions, the same on all three axes."""
@@ -102,7 +102,7 @@ class Decoder:
         hidden = hidden.to(self.head.dtype)
         if self.head.dtype == self.bias.dtype:
             return torch.addmm(self.bias, hidden, self.head, alpha=1 / temperature)
-        return torch.mm(hidden, self.head, out_dtype=self.bias.dtype).mul_(1 / temperature).add_(self.bias)
+        return product_in(self.bias.dtype, hidden, self.head).mul_(1 / temperature).add_(self.bias)
 
     def _asked(self, layer: Layer, hidden: Tensor, turns: Tensor) -> Tensor:
         product = _product(of_length_one(hidden, self.floor, self.dtype), layer.asking, layer.asking_bias)

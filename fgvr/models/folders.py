@@ -1,13 +1,19 @@
-"""Folders with a pretrained model: told apart by their weights, and found again by them."""
+"""Folders with a pretrained model: told apart by their weights, found again by them, and kept by who needs them."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from fgvr.checkpoints.kept import BASE, run_of
+from fgvr.checkpoints.format import hidden_name, no_room, remove_checkpoint
+from fgvr.checkpoints.kept import BASE, link, run_of
+from fgvr.whole_files import flush
+
+log = logging.getLogger(__name__)
 
 
 def folder_digest(folder: Path) -> str:
@@ -25,14 +31,55 @@ def folder_digest(folder: Path) -> str:
 
 def find_folder(digest: str, was: Path, near: Path) -> Path | None:
     """The folder of that digest: where it was, in the base of the run that `near` is a checkpoint of, or beside it."""
-    for folder in _candidates(was, run_of(near)):
-        with suppress(OSError):  # one without a config.json holds no model
-            if folder_digest(folder) == digest:
-                return folder
-    return None
+    return next((folder for folder in _candidates(was, run_of(near)) if _holds(folder, digest)), None)
 
 
-def _candidates(was: Path, run: Path) -> Iterator[Path]:
+def keep_folder(folder: Path, run: Path) -> None:
+    """Has the folder's files in that of `run` as well, as hard links: they take no room while the others stay.
+
+    Where there can be none, between two file systems say, nothing is copied, since a model is large, and the log says
+    what must stay. For the folder's one writer. Raises UserError when the disk refuses.
+    """
+    digest = folder_digest(folder)
+    if any(_holds(kept, digest) for kept in _kept(run)):
+        return
+    target = run / BASE / f"{folder.resolve().name.lstrip('.')}-{digest[:8]}"  # hidden ones are half-made
+    building = hidden_name(target, "new")
+    try:
+        building.mkdir(parents=True)
+        linked = all(link(file.resolve(), building / file.name) for file in folder.iterdir() if file.is_file())
+        if linked:
+            flush(building)
+            remove_checkpoint(target)
+            building.rename(target)
+            flush(target.parent)
+    except OSError as error:
+        raise no_room(
+            f"{folder}, which the run needs to go on, could not be kept in {target.parent}", run, error
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    if linked:
+        log.info("%s is kept as %s (linked): the run needs it to go on.", folder, target)
+    else:
+        log.info("%s cannot be linked into %s: leave it where it is, the run needs it to go on.", folder, target.parent)
+        with suppress(OSError):  # others are kept there
+            target.parent.rmdir()
+
+
+def _holds(folder: Path, digest: str) -> bool:
+    try:
+        return folder_digest(folder) == digest
+    except OSError:  # without a config.json it holds no model
+        return False
+
+
+def _kept(run: Path) -> list[Path]:
+    return sorted((run / BASE).glob("[!.]*/"))
+
+
+def _candidates(was: Path, run: Path | None) -> Iterator[Path]:
     yield was
-    yield from sorted((run / BASE).glob("*/"))
-    yield from sorted(run.parent.glob("*/"))
+    if run is not None:
+        yield from _kept(run)
+        yield from sorted(run.parent.glob("*/"))

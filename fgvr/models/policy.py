@@ -21,7 +21,7 @@ from fgvr.kernels.group_decoding import PromptCache
 from fgvr.kernels.group_packing import groups_in_one_row, join_images
 from fgvr.kernels.packing import block_causal_mask, in_one_row
 from fgvr.kernels.prefix_attention import Backend, prefix_attention
-from fgvr.kernels.token_logprobs import token_logprobs, token_logprobs_and_entropy
+from fgvr.kernels.token_logprobs import suppression, token_logprobs, token_logprobs_and_entropy
 from fgvr.models.adapters import LoRA, what_is_trained, with_adapters
 from fgvr.models.attention import plan_attention
 from fgvr.models.attention_choice import VARLEN, AttentionSetting, usual_groups
@@ -75,7 +75,7 @@ class Policy(nn.Module):
     always passed explicitly.
     """
 
-    suppressed: Tensor
+    suppression: Tensor
 
     def __init__(self, config: PolicyConfig, processor: Processor) -> None:
         super().__init__()
@@ -86,7 +86,8 @@ class Policy(nn.Module):
         self.prefix_backend: Backend = config.prefix_attention or usual_groups(config.attention)
         self.packs_by: Literal["mask", "varlen"] = "varlen" if config.attention in VARLEN else "mask"
         self.varlen: Varlen = VARLEN.get(config.attention) or fastest_varlen()
-        self.register_buffer("suppressed", torch.tensor(processor.vision_token_ids), persistent=False)
+        barred = suppression(processor.vision_token_ids, len(model.lm_head.weight))
+        self.register_buffer("suppression", barred, persistent=False)
         for part in config.freeze:
             for module in _parts(model)[part]:
                 module.requires_grad_(False)
@@ -137,7 +138,7 @@ class Policy(nn.Module):
         # not hidden[...]: its backward adds up repeated rows in an order that threads decide
         hidden = hidden.index_select(0, rows.target_index)
         head = self.base.lm_head.weight
-        return token_logprobs_and_entropy(hidden, head, rows.target_ids, self.suppressed, temperature)
+        return token_logprobs_and_entropy(hidden, head, rows.target_ids, self.suppression, temperature)
 
     def image_features(self, images: ImageInputs) -> ImageFeatures:
         """What tower and projector make of the images, in their order."""
@@ -160,11 +161,11 @@ class Policy(nn.Module):
     def decoder(self) -> Decoder:
         """The language model as it is now, laid out for `write`; under autocast in its precision."""
         if self._decoders is None:
-            return Decoder(self.base, self.suppressed)
-        kind = self.suppressed.device.type
+            return Decoder(self.base, self.suppression)
+        kind = self.suppression.device.type
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         if precision not in self._decoders:
-            self._decoders[precision] = Decoder(self.base, self.suppressed)
+            self._decoders[precision] = Decoder(self.base, self.suppression)
         return self._decoders[precision]
 
     def weights_stay(self, stay: bool) -> None:

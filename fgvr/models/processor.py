@@ -25,12 +25,14 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 from transformers.image_utils import SizeDict
+from transformers.utils.hub import cached_file
 
 from fgvr.errors import SampleError, UserError
 from fgvr.kernels.positions import mrope_positions
 from fgvr.types import EncodedPrompt, ImageInputs
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+GENERATION = "generation_config.json"
 IMAGE_TOKEN, END_OF_TURN, END_OF_TEXT = "<|image_pad|>", "<|im_end|>", "<|endoftext|>"
 # of a reply's grammar (fgvr.data.tasks): text to be written and read, even where a tokenizer calls them special
 TAGS = frozenset({"<think>", "</think>", "<answer>", "</answer>"})
@@ -115,23 +117,26 @@ class Processor:
         images = AutoImageProcessor.from_pretrained(str(folder), backend="pil", **options)
         return cls(tokenizer, images, pixels, _ends_in(folder, options))
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, max_new_tokens: int | None = None) -> None:
         """Writes tokenizer, chat template, image processor (with the pixel budget) and `generation_config`.
 
         All are in the Hub's layout.
         """
         self.tokenizer.save_pretrained(str(folder))
         self.image_processor.save_pretrained(str(folder))
-        self.generation_config().save_pretrained(str(folder))
+        self.generation_config(max_new_tokens).save_pretrained(str(folder))
 
-    def generation_config(self) -> GenerationConfig:
-        """What is evaluated, in transformers' terms: greedy, without penalties, vision tokens never, all the ends."""
+    def generation_config(self, max_new_tokens: int | None = None) -> GenerationConfig:
+        """What is evaluated, in transformers' terms: greedy, without penalties, vision tokens never, all the ends.
+
+        `max_new_tokens` is where answers are cut off; None leaves that to whoever asks for some.
+        """
         return GenerationConfig(
             eos_token_id=self.eos_token_ids,
             pad_token_id=self.padding_token,
             suppress_tokens=self.vision_token_ids,  # an image token in an answer would ask for an image
             do_sample=False,
-            max_new_tokens=512,
+            max_new_tokens=max_new_tokens,
         )
 
     @property
@@ -154,8 +159,8 @@ class Processor:
     def encode_prompt(self, messages: Sequence[Mapping[str, Any]], images: Sequence[Image.Image]) -> EncodedPrompt:
         """A chat and its images (upright RGB) as ids, positions and patches, the assistant's turn opened.
 
-        Raises SampleError when a text spells a control token, when there is another number of image places than of
-        images, or when an image's shape cannot be resized into the budget. Nothing is ever truncated: cap the pixels
+        Raises SampleError when a text spells a control token, when there is no image or another number of places for
+        them, or when an image's shape cannot be resized into the budget. Nothing is ever truncated: cap the pixels
         instead.
         """
         ids = self._ids_about(messages, len(images))
@@ -174,6 +179,8 @@ class Processor:
                 f"a prompt must hold one place per image, got {ids.count(self.image_token)} for {images} images: "
                 "mend the task's messages, or the chat template if it writes no place for an image"
             )
+        if not images:
+            raise SampleError("a prompt must show at least one image, got none: mend the task's messages")
         return ids
 
     def _expand(self, ids: tuple[int, ...], grids: tuple[tuple[int, int, int], ...]) -> tuple[Tensor, Tensor]:
@@ -305,12 +312,29 @@ class Processor:
 
 
 def _ends_in(folder: Path | str, options: Mapping[str, Any]) -> list[int]:
-    """The end tokens of a model's generation config; that of many a model names more than its tokenizer does."""
-    try:
-        ends = GenerationConfig.from_pretrained(str(folder), **options).eos_token_id
-    except OSError:  # it has none
+    """The end tokens of a model's generation config; that of many a model names more than its tokenizer does.
+
+    None where there is no such file. Raises UserError for one that does not say which.
+    """
+    file = cached_file(str(folder), GENERATION, **options, _raise_exceptions_for_missing_entries=False)
+    if file is None:
         return []
-    return [ends] if isinstance(ends, int) else list(ends or [])
+    try:
+        ends = json.loads(Path(file).read_text(encoding="utf-8")).get("eos_token_id")
+    except (ValueError, AttributeError) as error:
+        raise UserError(_no_ends(folder, f"cannot be read as one ({error})")) from error
+    listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if not all(type(end) is int for end in listed):
+        raise UserError(_no_ends(folder, f"says {json.dumps(ends)}"))
+    return listed
+
+
+def _no_ends(folder: Path | str, found: str) -> str:
+    return (
+        f"{GENERATION} must be a JSON object whose eos_token_id is a token's id, a list of ids or null, but that of "
+        f"{str(folder)!r} {found}: put a whole copy in its place, or remove it, and completions end where the "
+        "tokenizer says"
+    )
 
 
 def _with_text(chat: Sequence[Mapping[str, Any]], text: str) -> list[dict[str, Any]]:

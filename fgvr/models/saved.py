@@ -24,9 +24,15 @@ from fgvr.models.processor import Processor
 from fgvr.models.trained import KIND
 from fgvr.types import EncodedPrompt
 
+COMPARED = 64  # tokens of an answer whose logits are compared
+FORMER_LIMIT = 512  # what exports said of checkpoints that did not say it themselves
 
-def policy_card(policy: Policy) -> dict[str, Any]:
-    """Architecture, processor files, adapters and origin as plain values: enough to rebuild the policy anywhere."""
+
+def policy_card(policy: Policy, max_new_tokens: int) -> dict[str, Any]:
+    """Architecture, processor files, adapters and origin as plain values: enough to rebuild the policy anywhere.
+
+    `max_new_tokens` is where the run cuts off the answers that it evaluates.
+    """
     config = policy.config
     with tempfile.TemporaryDirectory() as folder:
         policy.processor.save(Path(folder))
@@ -37,6 +43,7 @@ def policy_card(policy: Policy) -> dict[str, Any]:
         "pixels": asdict(policy.processor.pixels),
         "lora": None if config.lora is None else config.lora.plain(),
         "attention": config.attention,
+        "max_new_tokens": max_new_tokens,
         "trained": [name for name, _ in policy.trainable()],
         "whole": all(parameter.requires_grad for parameter in policy.parameters()),
         "reloadable": config.backbone.reloadable,
@@ -60,11 +67,19 @@ def card_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[st
     return {name: (old[name], new[name]) for name in old if old[name] != new[name]}
 
 
-def write_hf_folder(policy: Policy, folder: Path, adapter: Literal["merge", "keep"], dtype: torch.dtype) -> None:
+def tokens_evaluated(card: Mapping[str, Any]) -> int:
+    """Where the run of a policy card cuts off the answers that it evaluates; earlier versions do not say."""
+    return card.get("max_new_tokens", FORMER_LIMIT)
+
+
+def write_hf_folder(
+    policy: Policy, folder: Path, adapter: Literal["merge", "keep"], dtype: torch.dtype, max_new_tokens: int
+) -> None:
     """Weights, configuration, tokenizer, chat template, image processor and generation defaults in the Hub's layout.
 
     "merge" folds adapters into the weights; "keep" writes only the adapter, for use on its base. What is written is
-    rounded to `dtype`. The policy must not be used afterwards: it has been merged and rounded too.
+    rounded to `dtype`; answers are cut off at `max_new_tokens` by default. The policy must not be used afterwards: it
+    has been merged and rounded too.
     """
     family, origin = policy.base.config.model_type, policy.config.backbone.origin()
     if adapter == "keep":
@@ -83,11 +98,11 @@ def write_hf_folder(policy: Policy, folder: Path, adapter: Literal["merge", "kee
         model = model.to(dtype)
         model.config.dtype = dtype
         setattr(model.config, PIXELS, asdict(policy.processor.pixels))
-        model.generation_config = policy.processor.generation_config()
+        model.generation_config = policy.processor.generation_config(max_new_tokens)
         model.save_pretrained(str(folder))
     for file in folder.glob("*.safetensors"):
         file.chmod((folder / "config.json" if adapter == "merge" else folder / "adapter_config.json").stat().st_mode)
-    policy.processor.save(folder)
+    policy.processor.save(folder, max_new_tokens)
     finish_layout(folder, family, Path(origin["path"] or "nowhere"))
 
 
@@ -100,7 +115,7 @@ class Agreement:
 
     `reopened` is the largest logit difference between the folder as transformers opens it and the weights as they were
     written; `written` the one between those and the run's model as it was trained, before adapters were merged and
-    weights rounded. `same_answers` counts greedy answers of the folder that are the run's own.
+    weights rounded. `same_answers` counts greedy answers of the folder that are the run's own, to their last token.
     """
 
     reopened: float
@@ -115,11 +130,12 @@ def compare(
     adapter: Literal["merge", "keep"],
     dtype: torch.dtype,
     questions: Sequence[Question],
-    max_new_tokens: int = 64,
+    max_new_tokens: int,
 ) -> Agreement:
-    """Asks the run's model and the folder the same questions; logits over prompt and answer, computed in float32.
+    """Asks the run's model and the folder the same questions, in float32; logits over prompt and the answer's begin.
 
-    The folder is asked through its own tokenizer, image processor and pixel budget. `run` is merged on the way.
+    The run's answers are cut off at `max_new_tokens`. The folder is asked through its own tokenizer, image processor,
+    pixel budget and generation config. `run` is merged on the way.
     """
     trained = [_own_answer(run, question, max_new_tokens) for question in questions]
     if adapter == "keep":
@@ -135,7 +151,7 @@ def compare(
         theirs = _logits(reopened, processor, question, ids)
         differs["reopened"] = max(differs["reopened"], float((theirs - own).abs().max()))
         differs["written"] = max(differs["written"], float((own - logits).abs().max()))
-        same += ids == _strangers_answer(reopened, processor, question, max_new_tokens)
+        same += ids == _strangers_answer(reopened, processor, question)
     return Agreement(**differs, same_answers=same, samples=len(questions))
 
 
@@ -154,23 +170,24 @@ def _reopen(run: Policy, folder: Path, adapter: Literal["merge", "keep"]) -> Any
 
 
 def _own_answer(run: Policy, question: Question, tokens: int) -> tuple[list[int], Tensor]:
-    """The run's greedy ids, and the logits of every place up to the end of the answer."""
+    """The run's greedy ids, and its logits."""
     (answer,) = run.answers([run.processor.encode_prompt(*question)], tokens)
     return answer, _logits(run.base, run.processor, question, answer)
 
 
 @torch.no_grad()
-def _strangers_answer(model: Any, processor: Processor, question: Question, tokens: int) -> list[int]:
+def _strangers_answer(model: Any, processor: Processor, question: Question) -> list[int]:
     """The ids that whoever opens the folder is given: its generation config has the say."""
     prompt = processor.encode_prompt(*question)
-    ids = model.generate(**_inputs(processor, prompt, prompt.input_ids), max_new_tokens=tokens)
+    ids = model.generate(**_inputs(processor, prompt, prompt.input_ids))
     return ids[0, len(prompt.input_ids) :].tolist()
 
 
 @torch.no_grad()
 def _logits(model: Any, processor: Processor, question: Question, answer: list[int]) -> Tensor:
+    """Of every place of the prompt and of the answer's first ones: those of a long answer would not fit in memory."""
     prompt = processor.encode_prompt(*question)
-    ids = torch.cat([prompt.input_ids, torch.tensor(answer, dtype=torch.long)])
+    ids = torch.cat([prompt.input_ids, torch.tensor(answer[:COMPARED], dtype=torch.long)])
     return model(**_inputs(processor, prompt, ids)).logits[0].float()
 
 

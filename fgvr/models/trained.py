@@ -15,7 +15,16 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from fgvr.checkpoints.format import SUFFIX, DamagedCheckpoint, best_checkpoint, newest_checkpoint, read_checkpoint
-from fgvr.checkpoints.kept import BASE, began_with, digest_of, find_checkpoint, keep_checkpoint, run_of
+from fgvr.checkpoints.kept import (
+    BASE,
+    CHECKPOINTS,
+    began_with,
+    digest_of,
+    find_checkpoint,
+    how_to_put_back,
+    keep_checkpoint,
+    run_of,
+)
 from fgvr.errors import UserError
 from fgvr.models.adapters import LoRA
 from fgvr.models.backbone import FAMILIES, Attention, Backbone, Pretrained, refuse_other_pixels
@@ -118,8 +127,8 @@ def _found(then: Mapping[str, str], near: Path) -> Path:
     found = find_checkpoint(then["digest"], Path(then["path"]), near)
     if found is None:
         raise UserError(
-            f"{run_of(near)} began with the weights of {then['path']}, which is not there or holds others now: put it "
-            f"back there or, under any name that ends in {SUFFIX}, into {run_of(near) / BASE}."
+            f"{run_of(near) or near} began with the weights of {then['path']}, which is not there or holds others now: "
+            f"{how_to_put_back(near, f'under any name that ends in {SUFFIX}')}."
         )
     return found
 
@@ -200,13 +209,13 @@ class Trained(Backbone):
                     "another."
                 )
             return folder
-        if next(folder.glob(f"checkpoints/[!.]*{SUFFIX}"), None) is None:
+        if next(folder.glob(f"{CHECKPOINTS}/[!.]*{SUFFIX}"), None) is None:
             raise UserError(
                 f"The run starts from the checkpoint of {self.run}, which is not there: {how_to_make(folder.name)}."
             )
         if self.checkpoint == "best":
-            return best_checkpoint(folder / "checkpoints", f"start from the last checkpoint of {self.run} instead")
-        newest = newest_checkpoint(folder / "checkpoints")
+            return best_checkpoint(folder / CHECKPOINTS, f"start from the last checkpoint of {self.run} instead")
+        newest = newest_checkpoint(folder / CHECKPOINTS)
         if newest is None:
             raise UserError(
                 f"The run starts from the checkpoint of {self.run}, but none that it holds is whole: restore one from "

@@ -26,10 +26,13 @@ SHRINK_AT = 0.75  # rows still needed, as a share of those computed, under which
 
 @dataclass(frozen=True)
 class Written:
-    """One completion: ids, the end token included where one was reached, and their log-probs in nats."""
+    """One completion: ids, the end token included where one was reached, and the log-probs in nats they were drawn at.
+
+    There are none of the likeliest tokens, which were not drawn.
+    """
 
     ids: Int[Tensor, " C"]
-    logprobs: Float[Tensor, " C"]
+    logprobs: Float[Tensor, " C"] | None
     ended: bool
 
 
@@ -37,8 +40,8 @@ class Page:
     """What is being written, all of it on the device: each step appends a token to every completion.
 
     `chances` [B G L] are the random numbers, in [0, 1), that choose the tokens; None takes the likeliest ones, for
-    which no log-probs are worked out. A step's operations depend on no value; what it computes after an end token is
-    not read.
+    which no log-probs are worked out. `values` [L M] are the log-probs of drawn tokens, the scores of likeliest ones.
+    A step's operations depend on no value; what it computes after an end token is not read.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Page:
         self.turns = decoder.turns(after, self.longest)
         self.chances = None if chances is None else chances.permute(2, 0, 1).flatten(1).contiguous()  # [L M]
         self.ids = torch.zeros(self.longest, shape[0] * shape[1], dtype=torch.long, device=device)
-        self.logprobs = torch.zeros(self.ids.shape, dtype=decoder.bias.dtype, device=device)
+        self.values = torch.zeros(self.ids.shape, dtype=decoder.bias.dtype, device=device)
         self.last = torch.zeros(1, dtype=torch.long, device=device)  # the step of the token written last
         with torch.autocast(device.type, enabled=False):
             self._append(decoder.scores(hidden, self.temperature))
@@ -73,7 +76,7 @@ class Page:
         """Goes on with these prompts and, of each, these completions only."""
         rows = (prompts[:, None] * self.shape[1] + slots).flatten()
         self.shape = (slots.shape[0], slots.shape[1])
-        self.ids, self.logprobs = self.ids[:, rows], self.logprobs[:, rows]
+        self.ids, self.values = self.ids[:, rows], self.values[:, rows]
         self.chances = None if self.chances is None else self.chances[:, rows]
         self.turns = self.turns[:, prompts]
         self.cache.keep(prompts, slots)
@@ -87,7 +90,7 @@ class Page:
             tokens, values = draw_tokens(scores.softmax(-1), chance)
             values = values.log_()
         self.ids.index_copy_(0, self.last, tokens.view(1, -1))
-        self.logprobs.index_copy_(0, self.last, values.view(1, -1))
+        self.values.index_copy_(0, self.last, values.view(1, -1))
 
 
 def write_completions(page: Page, ends: Int[Tensor, " _"]) -> Iterator[tuple[int, list[Written]]]:
@@ -99,8 +102,9 @@ def write_completions(page: Page, ends: Int[Tensor, " _"]) -> Iterator[tuple[int
     is_end = torch.zeros(len(page.decoder.bias), dtype=torch.bool, device=device).index_fill_(0, ends, True)
     done = _Done(
         torch.zeros(batch, group, longest, dtype=torch.long, device=device),
-        torch.zeros(batch, group, longest, dtype=page.logprobs.dtype, device=device),
+        torch.zeros(batch, group, longest, dtype=page.values.dtype, device=device),
         torch.zeros(batch, group, longest, dtype=torch.bool, device=device),
+        drawn=page.chances is not None,
     )
     left = torch.arange(batch, device=device)  # [b]
     slots = torch.arange(group, device=device).expand(batch, group)  # [b s]
@@ -117,7 +121,7 @@ def write_completions(page: Page, ends: Int[Tensor, " _"]) -> Iterator[tuple[int
         writing = ~done.ends[left[:, None], slots, :written].any(-1)  # [b s]
         still = set() if written == longest else set(left[writing.any(1)].tolist())
         if open_ > still:
-            _refuse_broken(page.logprobs[:written])
+            _refuse_broken(page.values[:written])
         for prompt in sorted(open_ - still):
             yield prompt, done.of(prompt, written)
         open_ = still
@@ -129,23 +133,24 @@ def write_completions(page: Page, ends: Int[Tensor, " _"]) -> Iterator[tuple[int
 
 @dataclass
 class _Done:
-    """Everything written so far, also of completions that have left the page: ids, log-probs, where an end token is."""
+    """Everything written so far, also of completions that have left the page; `ends` is where an end token is."""
 
     ids: Int[Tensor, "B G L"]
-    logprobs: Float[Tensor, "B G L"]
+    values: Float[Tensor, "B G L"]
     ends: Bool[Tensor, "B G L"]
+    drawn: bool
 
     def take(self, page: Page, left: Tensor, slots: Tensor, is_end: Tensor) -> None:
         at = left[:, None], slots
-        ids, logprobs = (x.unflatten(1, page.shape).permute(1, 2, 0) for x in (page.ids, page.logprobs))
-        self.ids[at], self.logprobs[at], self.ends[at] = ids, logprobs, is_end[ids]
+        ids, values = (x.unflatten(1, page.shape).permute(1, 2, 0) for x in (page.ids, page.values))
+        self.ids[at], self.values[at], self.ends[at] = ids, values, is_end[ids]
 
     def of(self, prompt: int, written: int) -> list[Written]:
-        ids, logprobs, ends = (x[prompt, :, :written].cpu() for x in (self.ids, self.logprobs, self.ends))
+        ids, values, ends = (x[prompt, :, :written].cpu() for x in (self.ids, self.values, self.ends))
         ended = ends.any(-1).tolist()
         lengths = torch.where(ends.any(-1), ends.int().argmax(-1) + 1, written).tolist()
         return [
-            Written(ids[slot, :length].clone(), logprobs[slot, :length].clone(), ended[slot])
+            Written(ids[slot, :length].clone(), values[slot, :length].clone() if self.drawn else None, ended[slot])
             for slot, length in enumerate(lengths)
         ]
 
@@ -155,8 +160,8 @@ def stepping(page: Page) -> Callable[[], None]:
     return Replayed(page.step) if page.fixed else page.step
 
 
-def _refuse_broken(logprobs: Tensor) -> None:
-    if bool(logprobs.isnan().any()):
+def _refuse_broken(values: Tensor) -> None:
+    if bool(values.isnan().any()):
         raise UserError(
             "the policy's log-probs must be numbers, but some were NaN while it wrote: its weights are broken, or the "
             "temperature is too low; go back to an earlier checkpoint, or lower the learning rate"

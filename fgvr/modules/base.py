@@ -236,7 +236,7 @@ class PolicyModule(LightningModule):
             kept = {f"policy.{name}" for name, parameter in named if parameter.requires_grad}
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {k: v for k, v in state.items() if k in kept or not k.startswith("policy.")}
-        checkpoint["fgvr_policy"] = policy_card(policy)
+        checkpoint["fgvr_policy"] = policy_card(policy, self.max_new_tokens)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another model, tokenizer or base, and in evaluation of another pixel budget."""
@@ -248,7 +248,8 @@ class PolicyModule(LightningModule):
                 "a checkpoint must hold the weights that this configuration trains, but it lacks "
                 f"{sorted(lacking)[:3]} and has {unknown[:3]} besides: resume with the configuration it was made with"
             )
-        differing = card_differences(checkpoint["fgvr_policy"], policy_card(self.trained_policy))
+        own_card = policy_card(self.trained_policy, self.max_new_tokens)
+        differing = card_differences(checkpoint["fgvr_policy"], own_card)
         if self.trainer.state.fn == "fit":  # there the run's fingerprint speaks of settings
             differing.pop("pixels", None)
         if differing:

@@ -180,7 +180,9 @@ class GRPO(PolicyModule):
         logp, entropy = self.trained_policy.completion_logprobs(rows, self.sampling.temperature)
         old = logp.detach() if micro_batch.old_logprobs is None else micro_batch.old_logprobs
         surrogate = policy_loss(logp, old, micro_batch.advantages, self.clip, rows.target_sequence)
-        values = surrogate.values - self.entropy_coefficient * entropy
+        values = surrogate.values
+        if self.entropy_coefficient:
+            values = values - self.entropy_coefficient * entropy
         if self.kl is not None and micro_batch.ref_logprobs is not None:
             divergence = kl_penalty(logp, micro_batch.ref_logprobs, self.kl)
             values = values + self.kl.coefficient * divergence

@@ -20,14 +20,14 @@ Origin = Literal["offered", "truth", "padded"]
 Reason = Literal[
     "refused", "no reply parsed", "no name in scope", "label of another class", "label held out", "easy", "one option"
 ]
-SAID: dict[Reason, str] = {
-    "refused": "could not be sampled",
-    "no reply parsed": "have no reply that parses",
-    "no name in scope": "have no reply that names a class in scope",
-    "label of another class": "have a label that is another class's name",
-    "label held out": "are of a class that is held out of training",
-    "easy": "are easy: every reply names the label",
-    "one option": "have fewer than two options",
+WHY: dict[Reason, str] = {
+    "refused": "no reply could be sampled",
+    "no reply parsed": "no reply parses",
+    "no name in scope": "no reply names a class in scope",
+    "label of another class": "the label is another class's name",
+    "label held out": "the label is held out of training",
+    "easy": "every reply names the label",
+    "one option": "there are fewer than two options",
 }
 
 
@@ -77,11 +77,11 @@ class Derived:
         kept = Counter(origin for choice in self.choices for origin in set(choice.origins))
         total = len(self.choices) + sum(self.dropped.values())
         said = [f"{len(self.choices):,} of {total:,} photos have options"]
-        said += [f"{count:,} photos {SAID[reason]}" for reason, count in self.dropped.items() if count]
+        said += [f"left out because {WHY[reason]}: {count:,}" for reason, count in self.dropped.items() if count]
         if kept["truth"]:
-            said.append(f"in {kept['truth']:,} the label took the place of the lowest-ranked name, or a free one")
+            said.append(f"with the label in the place of the lowest-ranked name, or in a free one: {kept['truth']:,}")
         if kept["padded"]:
-            said.append(f"in {kept['padded']:,} a name was added so that there are two")
+            said.append(f"with a name that was added so that there are two: {kept['padded']:,}")
         return said
 
 
@@ -119,7 +119,7 @@ def derive(
         else:
             dropped[found] += 1
     _refuse_leaks(made, choices)
-    return Derived(tuple(choices), {reason: dropped[reason] for reason in SAID})
+    return Derived(tuple(choices), {reason: dropped[reason] for reason in WHY})
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ class _Deriving:
         votes = {one.name: one.votes for one in asked.votes.ranked}
         ranked = [Ranked(name, votes.get(name, 0), 0.0) for name in offered if self._may_stand(name, asked.label)]
         names = cut(ranked, self.rules.m, asked.label or None)
-        origins: list[Origin] = ["truth" if one not in offered else "offered" for one in names]
+        first = {one.name for one in ranked[: self.rules.m]}
+        origins: list[Origin] = ["offered" if name in first else "truth" for name in names]
         if len(names) < 2:
             more = [
                 name

@@ -157,7 +157,7 @@ def read_store(path: Path) -> tuple[Made, list[Sampled]]:
     """What a finished store was made with, and its photos. Raises UserError for one that is none, or not finished."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path} must be a store of replies, but there is no such file: say which policy is asked")
+        raise UserError(f"{path} must be a store of replies, but there is no such file: say which model is asked")
     with path.open("rb") as file:
         made, photos = _parsed(path, file.readlines(), torn=True)
     if len(photos) < made.photos:

@@ -20,9 +20,12 @@ from fgvr.types import Completion, ImageFeatures, PromptBatch, ReadPrompt, Role,
 class InProcess(RolloutEngine):
     """Samples from the very weights that are trained, so there is nothing to sync.
 
-    At most `max_rows` completions are written at a time, which bounds the memory for their keys and values. Finished
-    completions leave the batch. Each completion's random numbers come from its prompt's seed, so that they depend
-    neither on the other prompts nor on how rows are batched. Raises UserError when `max_rows` is below 1.
+    As many prompts are answered at a time as have at most `max_rows` completions together, but one at the least, with
+    its whole group: the memory for keys and values grows with these. Finished completions leave the batch. Each
+    completion's random numbers come from its prompt's seed, whatever the other prompts are and however rows are
+    batched. In float32 it is then a function of weights, prompt and seed. In half precision it need not be: products of
+    another shape are rounded in other places, and where two tokens are all but equal completions part. Raises UserError
+    when `max_rows` is below 1.
     """
 
     def __init__(self, max_rows: int = 512) -> None:
@@ -134,5 +137,6 @@ def _counts(rows: Mapping[Role, int], sampling: Sampling) -> dict[Role, int]:
 
 
 def _completion(policy: Policy, written: Written) -> Completion:
+    assert written.logprobs is not None  # they were drawn
     text = policy.processor.decode(written.ids.tolist())
     return Completion(written.ids, written.logprobs.float(), not written.ended, text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from fgvr.errors import UserError
 from fgvr.kernels.group_packing import pack_groups
-from fgvr.kernels.packing import padded_tokens, token_budget_batches
+from fgvr.kernels.packing import padded_so_far, token_budget_batches
 from fgvr.objectives import Reduction, loss_weights
 from fgvr.ranks import Ranks
 from fgvr.types import GroupRows, ReadPrompt, RolloutRows, ScoredGroup, UpdateBatch
@@ -31,7 +32,7 @@ class UpdatePlan:
     `mask_truncated` a completion that was cut off is neither learned from nor counted. `every_group` says that
     completions of advantage 0 are computed too, because something other than the advantage (a KL term, an entropy term)
     learns from them; else they only count in the mean. A micro-batch holds whole groups, of which at most
-    `micro_batch_tokens` tokens are computed, padding included; a larger group is one of its own.
+    `micro_batch_tokens` tokens are computed, padding included where there is any; a larger group is one of its own.
 
     A completion is packed behind the prompt it was sampled from, or with `conditioning` "anchor" behind its example's
     own. With `negatives` all that are computed, or those whose component `compare` is above 0, are packed behind their
@@ -148,9 +149,10 @@ def _learned(group: ScoredGroup, plan: UpdatePlan) -> _Learned:
 def _cut(sizes: Sequence[Sequence[int]], budget: int, padded: bool) -> list[list[int]]:
     """Micro-batches of groups, given the lengths of each one's rows."""
     if not padded:
-        return token_budget_batches([sum(rows) for rows in sizes], budget, sum)
+        return token_budget_batches([sum(rows) for rows in sizes], budget, accumulate)
     each = max(map(len, sizes), default=1)
-    return token_budget_batches([max(rows) for rows in sizes], budget, lambda widths: each * padded_tokens(widths))
+    widths = [max(rows) for rows in sizes]
+    return token_budget_batches(widths, budget, lambda some: (each * size for size in padded_so_far(some)))
 
 
 def _rows(

@@ -22,7 +22,7 @@ from fgvr.checkpoints.format import (
     read_object,
     verify_checkpoint,
 )
-from fgvr.checkpoints.kept import BASE
+from fgvr.checkpoints.kept import ASIDE, BASE, CHECKPOINTS
 from fgvr.errors import UserError
 from fgvr.runs.fingerprint import Changeable, refuse_changes
 
@@ -65,7 +65,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        return self.dir / "checkpoints"
+        return self.dir / CHECKPOINTS
 
     @property
     def base(self) -> Path:
@@ -146,7 +146,7 @@ def set_later_aside(run: RunFolder, start: Start) -> None:
         return
     later = [path for path in checkpoints_in(run.checkpoints) if read_manifest(path).step > start.manifest.step]
     if later:
-        aside = free_name(run.checkpoints / "set-aside")
+        aside = free_name(run.checkpoints / ASIDE)
         aside.mkdir()
         for path in later:
             path.rename(aside / path.name)

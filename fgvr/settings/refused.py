@@ -88,8 +88,11 @@ def refuse_nulls(settings: Mapping[str, Any], roots: Mapping[str, type]) -> None
             raise UserError(f"{place} must be {_described(hint)}, got null: give one, or leave the setting out.")
 
 
-def refuse_settings(config: Mapping[str, Any]) -> None:
-    """Raises UserError for what the trainer could be told but a training here could not keep to."""
+def refuse_settings(config: Mapping[str, Any], trains: bool) -> None:
+    """Raises UserError for what the trainer could be told but a run here could not keep to.
+
+    What only a training would not keep to is refused where the run `trains`.
+    """
     trainer = config["trainer"]
     if str(trainer.get("precision")) not in PRECISIONS:
         raise UserError(precision_refused(trainer["precision"]))
@@ -101,8 +104,10 @@ def refuse_settings(config: Mapping[str, Any]) -> None:
         )
     data, model = (pydoc.locate(config[section]["class_path"]) for section in ("data", "model"))
     if isinstance(model, type) and issubclass(model, PolicyModule):
-        _refuse_another_loop(trainer, model.__name__)
-    if isinstance(data, type) and issubclass(data, ShardDataModule):
+        _refuse_another_strategy(trainer)
+        if trains:
+            _refuse_another_loop(trainer, model.__name__)
+    if trains and isinstance(data, type) and issubclass(data, ShardDataModule):
         _refuse_cutting(trainer, data.__name__)
 
 
@@ -130,6 +135,9 @@ def _refuse_another_loop(trainer: Mapping[str, Any], module: str) -> None:
     for key, unset, instead in OF_THE_LOOP:
         if str(trainer.get(key)) not in unset:
             raise UserError(f"trainer.{key} must be left out with {module}, got {trainer[key]}: {instead}.")
+
+
+def _refuse_another_strategy(trainer: Mapping[str, Any]) -> None:
     strategy = trainer.get("strategy")
     if isinstance(strategy, str) and strategy not in STRATEGIES:
         raise UserError(

@@ -26,6 +26,7 @@ from fgvr.sources.base import (
 )
 from fgvr.sources.walking import inside, without_links
 from fgvr.taxonomy.reading import read_taxonomy
+from fgvr.taxonomy.spelling import normalise
 from fgvr.taxonomy.tree import Taxonomy
 
 ANSWER = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
@@ -40,8 +41,9 @@ class ChoiceJSON(Source):
     label, and the other names become the sample's `options`, which `ClosedWorld` asks in an order of its own. Any other
     solution is the label itself. `root` is what `image_path` is relative to (default: the file's folder), once the
     leading `prefix` is taken away. `split` is that of all items. `taxonomy` is a yaml file as for ImageFolder; without
-    one the labels are a list. `dataset` is what the set is called (default: as the file). An item that cannot be used
-    is refused by its number, and so is one whose option is another name of its label.
+    one the labels are a list, in which spellings of one name are one. `dataset` is what the set is called (default: as
+    the file). An item that cannot be used is refused by its number, and so is one whose option is another name of its
+    label.
     """
 
     def __init__(
@@ -96,7 +98,8 @@ class ChoiceJSON(Source):
         if self.taxonomy_file is not None:
             return read_taxonomy(self.taxonomy_file)
         labels = {label for item in self._items if (label := _read(item)[0]) is not None and unfit(label) is None}
-        return Taxonomy.flat(sorted(labels))
+        # of spellings that are one name the last stands for all
+        return Taxonomy.flat(sorted({normalise(label): label for label in sorted(labels) if normalise(label)}.values()))
 
     def _record(self, where: str, item: Any, base: Path) -> Record | Refusal:
         label, options, complaint = _read(item)

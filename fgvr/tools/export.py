@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from fgvr.checkpoints.format import newest_checkpoint, read_manifest
+from fgvr.checkpoints.kept import CHECKPOINTS, run_of
 from fgvr.data.images import open_image
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.asked import task_of
 from fgvr.errors import UserError, shown
 from fgvr.models import Processor
-from fgvr.models.saved import Agreement, Question, compare, write_hf_folder
+from fgvr.models.saved import Agreement, Question, compare, tokens_evaluated, write_hf_folder
 from fgvr.models.trained import read_policy, rebuild
 from fgvr.runs.fingerprint import config_fingerprint, differences
 from fgvr.shards.manifest import load_manifest
@@ -62,9 +63,9 @@ def export(
         raise UserError(f"samples must be at least 1, got {samples}: the folder is never written without a comparison")
     console.print(f"Reading {path}")
     card, state = read_policy(path)
-    run, step = path.parent.parent, read_manifest(path).step
-    config = read_config(run)
-    if changed := changed_since(path, config):
+    run, step = run_of(path), read_manifest(path).step
+    config = read_config(run) if run else {}
+    if run and (changed := changed_since(path, config)):
         said = f"{run / 'config.yaml'} is not what {path.name} was trained with: {'; '.join(changed)}"
         console.print(shown(said), markup=False, highlight=False, soft_wrap=True)
     questions, dataset = comparison(data, config, samples)
@@ -76,12 +77,12 @@ def export(
     building.mkdir(parents=True)
     try:
         console.print(f"Writing the weights in {chosen}")
-        write_hf_folder(rebuild(card, state), building, adapter, precision)
+        write_hf_folder(rebuild(card, state), building, adapter, precision, tokens_evaluated(card))
         size = size_of(building)
         console.print(f"Reopening the folder and asking it and the run's model {len(questions)} questions")
-        agreement = compare(rebuild(card, state), building, adapter, precision, questions)
+        agreement = compare(rebuild(card, state), building, adapter, precision, questions, tokens_evaluated(card))
         refuse_disagreement(agreement, chosen)
-        asked, figures = text_of(questions[0]), figures_of(run, step)
+        asked, figures = text_of(questions[0]), figures_of(run, step) if run else {}
         opening = Processor.from_folder(building, None).opening
         write_card(building, Card(card, dataset, step, adapter, chosen, size, figures, agreement, asked, opening))
         put_in_place(building, out)
@@ -131,7 +132,7 @@ def resolve(ckpt: Path) -> Path:
     """The checkpoint that is meant: itself, or the newest whole one of a run. Raises UserError when there is none."""
     if (ckpt / "manifest.json").is_file() or not ckpt.is_dir():
         return ckpt
-    for folder in (ckpt / "checkpoints", ckpt):
+    for folder in (ckpt / CHECKPOINTS, ckpt):
         found = newest_checkpoint(folder) if folder.is_dir() else None
         if found is not None:
             return found

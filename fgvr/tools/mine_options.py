@@ -19,8 +19,8 @@ from fgvr.data.tasks import Task
 from fgvr.datamodules.asked import task_of
 from fgvr.errors import SampleError, UserError, refuse_below
 
-# So that --policy.backbone, --source and --padding accept these by their short names.
-from fgvr.models import Policy, PolicyConfig, Pretrained, TinyQwen, Trained  # noqa: F401
+# So that --model, --source and --padding accept these by their short names.
+from fgvr.models import Backbone, PixelBudget, Policy, PolicyConfig, Pretrained, TinyQwen, Trained  # noqa: F401
 from fgvr.models.attention_choice import choose_attention
 from fgvr.models.sampling import Sampling
 from fgvr.options.deriving import Rules, derive, write_options
@@ -31,7 +31,7 @@ from fgvr.rollouts.mining import Miner
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.order import key_of, spread_over_classes
 from fgvr.shards.reading import ShardSet
-from fgvr.similarity import Classes, FolderCentroids, Siblings, TowerCentroids  # noqa: F401
+from fgvr.similarity import Classes, FolderCentroids, FolderNames, Siblings, TowerCentroids  # noqa: F401
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.mining_report import report
 
@@ -41,7 +41,8 @@ STORE, OPTIONS = "replies.jsonl", "options.jsonl"
 def mine(
     data: Path,
     out: Path,
-    policy: PolicyConfig | None = None,
+    model: Backbone | None = None,
+    pixels: PixelBudget | None = None,
     task: Task | None = None,
     split: Literal["train", "val", "test"] = "train",
     cohorts: list[str] | None = None,
@@ -64,8 +65,9 @@ def mine(
     Args:
         data: the shard set whose photos are asked about
         out: the folder to write
-        policy: the model that is asked; leave it out to make options of replies that are there
-        task: what is asked; by default what the run was asked that the backbone Trained names
+        model: what is asked, Pretrained or Trained; leave it out to make options of replies that are there
+        pixels: budget of each photo, by default that of the model
+        task: what is asked; by default what the run was asked that Trained names
         split: whose photos; only options of train ones hold the label
         cohorts: whose photos, by default those to train on of train, and all of val and test
         examples: how many photos of each cohort, spread over its classes; all by default
@@ -80,8 +82,9 @@ def mine(
     """
     refuse_below(1, "mine", examples=examples, rows=rows)
     console, photos = Console(), _photos(Path(data), split, cohorts, examples, seed)
-    if policy is not None:
-        _sample(_Asking(policy, _asked(policy, task), sampling, seed, engine, rows, device), photos, out, console)
+    if model is not None:
+        config = PolicyConfig(model, pixels)
+        _sample(_Asking(config, _asked(model, task), sampling, seed, engine, rows, device), photos, out, console)
     made, sampled = read_store(out / STORE)
     _refuse_other_photos(made, photos, out)
     classes = Classes(tuple(sorted(made.classes)), Taxonomy.from_dict(made.taxonomy), photos.of_class, seed=seed)
@@ -103,16 +106,15 @@ class _Asking:
     device: str
 
     def made(self, photos: _Photos) -> Made:
-        manifest, whole, asked = load_manifest(photos.whole.folder), photos.whole, self.task
+        manifest, whole = load_manifest(photos.whole.folder), photos.whole
         origin = self.policy.backbone.origin()
         if not origin.get("digest"):
             raise UserError(
                 f"{type(self.policy.backbone).__name__} holds nothing that was learned: take Pretrained or Trained"
             )
-        pixels = self.policy.pixels and asdict(self.policy.pixels)
         return Made(
             model=origin["digest"],
-            prompt=_digest([type(asked).__name__, asked.question, asked.instruction(), pixels]),
+            prompt=self._prompt(),
             sampling={
                 "k": self.sampling.group_size,
                 "temperature": self.sampling.temperature,
@@ -128,6 +130,11 @@ class _Asking:
             taxonomy=manifest.taxonomy,
             classes=manifest.cohorts,
         )
+
+    def _prompt(self) -> str:
+        """What decides what is asked and how large the photo is: the task's settings, its wording, the pixels."""
+        pixels = self.policy.pixels and asdict(self.policy.pixels)
+        return _digest([type(self.task).__name__, vars(self.task), self.task.instruction(), pixels])
 
     def built(self) -> Policy:
         there = torch.cuda.is_available()
@@ -195,20 +202,21 @@ def _photos(data: Path, split: str, cohorts: list[str] | None, examples: int | N
     return _Photos(whole, tuple(sorted(numbers)), seed)
 
 
-def _asked(policy: PolicyConfig, task: Task | None) -> Task:
+def _asked(model: Backbone, task: Task | None) -> Task:
     if task is not None:
         return task
-    found = task_of(policy.backbone.settings) if isinstance(policy.backbone, Trained) else None
+    found = task_of(model.settings) if isinstance(model, Trained) else None
     if found is None:
         raise UserError(
-            "task must say what is asked, such as --task OpenWorld: only with the backbone Trained it may be left out, "
-            "and what that run was asked is asked again"
+            "task must say what is asked, such as --task OpenWorld: only with --model Trained it may be left out, and "
+            "what that run was asked is asked again"
         )
     return found
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    text = json.dumps(value, sort_keys=True, default=lambda other: type(other).__name__)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _refuse_other_photos(made: Made, photos: _Photos, out: Path) -> None:

@@ -14,7 +14,7 @@ from rich.filesize import decimal
 import fgvr
 from fgvr.models import LoRA
 from fgvr.models.hub_layout import OLDEST
-from fgvr.models.saved import Agreement
+from fgvr.models.saved import Agreement, tokens_evaluated
 
 UNKNOWN_LICENCE = "other"
 # tokenizer and image processor by themselves: AutoProcessor, which combines them, needs torchvision
@@ -158,6 +158,7 @@ def _use(card: Card) -> list[str]:
         f"{weights} in {card.dtype}, {decimal(card.size)}; transformers {OLDEST} or later opens them.",
         f"Images are resized to between {pixels['min']} and {pixels['max']} pixels, the budget it was trained with;",
         "the image processor beside this file holds it. Answers stand between `<answer>` and `</answer>`.",
+        f"They were evaluated with at most {tokens_evaluated(card.policy)} tokens, as generation_config.json has it.",
         *(opened if card.opening else []),
         "Ask it what it was taught to be asked:",
         "",

@@ -7,12 +7,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from conftest import prompt_batch, tiny_backbone, tiny_policy
 
 from fgvr.callbacks.failures import sentence_of
+from fgvr.callbacks.judge_validation import Samples
 from fgvr.errors import UserError
+from fgvr.models import PolicyConfig
+from fgvr.models.sampling import Sampling
+from fgvr.modules import SFT
+from fgvr.modules.base import Optimizer
+from fgvr.rollouts import InProcess
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -23,12 +31,15 @@ trainer: {accelerator: cpu, strategy: ddp, devices: 2, max_steps: 12, max_epochs
 run: {save_every: 2, allow_changed: [code]}
 """
 EEL = "the eel must be dry, but it is wet: dry it"
-NO_ROOM = "Memory must suffice, but it ran out {} (CUDA out of memory. Tried to allocate 2.00 GiB.): lower "
+NO_ROOM = "Memory must suffice, but it ran out{} (CUDA out of memory. Tried to allocate 2.00 GiB.): "
+MORE_ROOM = "take a device or a machine with more memory, or a smaller model."
 CALLBACK = '--trainer.callbacks=[{{"class_path": "failing_run.{}", "init_args": {}}}]'
 PLACES = {
     "training": ("--model=failing_run.FailingModel", "--model.init_args.place=training"),
     "validation": ("--model=failing_run.FailingModel", "--model.init_args.place=validation"),
+    "loading": ("--model=failing_run.FailingModel", "--model.init_args.place=loading"),
     "rollout": (CALLBACK.format("FailingCallback", '{"kind": "KIND"}'),),
+    "saving": (CALLBACK.format("FailingCallback", '{"kind": "KIND", "place": "saving"}'),),
     "loader": ("--data=failing_run.FailingData",),
 }
 
@@ -55,15 +66,22 @@ def said(folder: Path) -> list[str]:
     return [(folder / f"said{rank}").read_text() for rank in ("0", "1")]
 
 
+NO_MEMORY = [  # where else than in training
+    ("rollout", "memory", 2, NO_ROOM.format("") + MORE_ROOM),
+    ("validation", "memory", 2, NO_ROOM.format(" in validation") + "lower data.init_args.eval_batch_size"),
+    ("loading", "memory", 2, NO_ROOM.format(" while loading the model") + MORE_ROOM),
+    ("saving", "memory", 2, NO_ROOM.format("") + MORE_ROOM),
+]
+
+
 @pytest.mark.parametrize(
     ("place", "kind", "code", "sentence"),
     [
         ("training", "users", 2, EEL),
-        ("training", "memory", 2, NO_ROOM.format("in training")),
+        ("training", "memory", 2, NO_ROOM.format(" in training") + "lower micro_batch_tokens"),
         ("training", "bug", 1, "KeyError: 'eel'"),
-        ("rollout", "memory", 2, NO_ROOM.format("in training")),
-        ("validation", "memory", 2, NO_ROOM.format("in validation") + "data.init_args.eval_batch_size"),
         ("loader", "bug", 1, "KeyError: 'eel'"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in NO_MEMORY),
     ],
 )
 def test_an_error_of_one_process_ends_both_with_its_sentence(
@@ -81,6 +99,14 @@ def test_an_error_of_one_process_ends_both_with_its_sentence(
     assert f"fgvr: process 1 has failed, which ends them all: {sentence}" in first
     assert ("Traceback" in second) is (kind == "bug")  # of a mistake of ours all is shown, where it was made
     assert "Traceback" not in first
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_that_fails_where_the_others_have_ended_ends_them_too(tmp_path: Path, rank: int) -> None:
+    options = f'{{"kind": "users", "place": "end", "rank": {rank}}}'
+    codes = [process.wait(90) for process in both(tmp_path, CALLBACK.format("FailingCallback", options))]
+    assert codes == [2, 2], said(tmp_path)
+    assert f"fgvr: process {rank} has failed, which ends them all: {EEL}" in said(tmp_path)[1 - rank]
 
 
 def test_a_process_that_has_failed_and_does_not_end_keeps_no_other(tmp_path: Path) -> None:
@@ -103,9 +129,44 @@ def test_what_memory_that_ran_out_is_called() -> None:
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
     ):
-        assert sentence_of(error).startswith("Memory must suffice, but it ran out in training (")
-        assert "micro_batch_tokens" in sentence_of(error)
-        assert "gradient_checkpointing" in sentence_of(error)
-        assert "pixels.max" in sentence_of(error)
+        assert sentence_of(error).startswith("Memory must suffice, but it ran out (")
     assert sentence_of(UserError("out of memory")) == "out of memory"
     assert sentence_of(RuntimeError("size mismatch\nmore")) == "RuntimeError: size mismatch"
+
+
+class NoRoom:
+    """An engine, a module's part or a device that has no memory left."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def answers(policy: Any) -> None:
+    module = SFT(PolicyConfig(tiny_backbone()), Optimizer())
+    module.policy = policy
+    module.validation_step(prompt_batch(tiny_policy()), 0)
+
+
+@pytest.mark.parametrize(
+    ("work", "where", "lowered"),
+    [
+        (
+            lambda broken: Samples(n=2).draw(broken, prompt_batch(tiny_policy()), 4),
+            " while drawing the best of several",
+            ("n or max_new_tokens (of JudgeValidation's samples)", "max_rows of their engine", "eval_batch_size"),
+        ),
+        (
+            lambda broken: InProcess().sample(broken, prompt_batch(tiny_policy()), Sampling(2, 1.0, 4), (1, 2, 3)),
+            " while sampling",
+            ("max_rows (of RolloutGeneration; one whole group", "sampling.group_size", "max_new_tokens"),
+        ),
+        (answers, " in validation", ("data.init_args.eval_batch_size",)),
+    ],
+)
+def test_memory_that_ran_out_is_told_what_is_used_there(work: Any, where: str, lowered: tuple[str, ...]) -> None:
+    with pytest.raises(torch.OutOfMemoryError) as error:
+        work(NoRoom())
+    said = sentence_of(error.value)
+    assert said.startswith(NO_ROOM.format(where))
+    assert all(setting in said for setting in lowered)
+    assert said.endswith(", or lower model.init_args.policy.pixels.max.")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fgvr.checkpoints.format import MANIFEST, STATE, DamagedCheckpoint, read_checkpoint, sweep, write_checkpoint
-from fgvr.checkpoints.kept import BASE, began_with, digest_of, find_checkpoint, keep_checkpoint
+from fgvr.checkpoints.kept import BASE, began_with, digest_of, find_checkpoint, keep_checkpoint, run_of
 from fgvr.errors import UserError
 
 
@@ -104,6 +104,23 @@ def test_the_run_s_own_is_taken_first_then_where_it_was_then_what_lies_beside(tm
     shutil.rmtree(tmp_path / "moved" / "renamed")
     saved(tmp_path / "moved" / "sft", 2)  # another one under its old name
     assert find_checkpoint(digest, was, near) is None
+
+
+def test_a_run_is_known_by_the_folders_it_has(tmp_path: Path):
+    run = tmp_path / "rl"
+    assert run_of(run / "checkpoints" / "step-00000001.ckpt") == run
+    assert run_of(run / "base" / "0123456789abcdef.ckpt") == run
+    assert run_of(run / "checkpoints" / "set-aside-1" / "step-00000001.ckpt") == run
+    assert run_of(run / "step-00000001.ckpt") is None
+    assert run_of(Path("/alone.ckpt")) is None
+
+
+def test_for_a_checkpoint_outside_any_run_nothing_is_looked_at_but_where_it_was(tmp_path: Path):
+    was = saved(tmp_path / "sft")
+    alone = saved(tmp_path / "x" / "rl", 5).rename(tmp_path / "x" / "alone.ckpt")
+    assert find_checkpoint(digest_of(was), was, alone) == was
+    was.parents[1].rename(tmp_path / "other")  # beside the folder that the checkpoint lies in
+    assert find_checkpoint(digest_of(saved(tmp_path / "sft", 2)), was, alone) is None
 
 
 def test_a_damaged_manifest_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture):

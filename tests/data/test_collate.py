@@ -92,6 +92,26 @@ def test_micro_batches_keep_to_the_token_budget():
     assert [int((rows.segments > 0).sum()) for rows in batch.micro_batches] == [2 * length, 2 * length, length]
 
 
+def test_where_no_padding_is_computed_none_is_counted():
+    processor = tiny_policy().processor
+    encode = SFTEncode(processor, task(), 150, Augment())
+    items = [encode(example(NAMES[0], seed, width), random.Random(0)) for seed, width in enumerate((84, 28, 28))]
+    lengths = [len(item.input_ids) for item in items]
+    assert lengths[0] > lengths[1] == lengths[2]
+    # in rows of one sequence each the second row is padded to the first; without padding all three fit
+    budget, row_tokens = sum(lengths), lengths[0]
+    padded, flat = (
+        SFTCollate(processor.padding_token, budget, row_tokens, padded)(items, RECORD) for padded in (True, False)
+    )
+    assert [rows.input_ids.numel() <= budget for rows in padded.micro_batches] == [True, True]
+    (rows,) = flat.micro_batches
+    assert rows.input_ids.shape == (1, budget)
+    assert rows.segments[0].tolist() == [n for n, length in enumerate(lengths, 1) for _ in range(length)]
+    assert torch.equal(rows.input_ids[0], torch.cat([item.input_ids for item in items]))
+    spelt = [rows.target_ids[rows.target_sequence == n].tolist() for n in range(3)]
+    assert spelt == [item.input_ids[-item.targets :].tolist() for item in items]
+
+
 def test_a_sequence_over_the_budget_is_refused_by_name():
     processor = tiny_policy().processor
     with pytest.raises(SampleError, match=r"u0 has \d+ tokens"):

@@ -4,11 +4,14 @@ from typing import Any
 import pytest
 import yaml
 from hostile import jpeg
+from lightning.pytorch import Trainer
 
 from fgvr.aviary.source import Aviary
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules import SFTData, ShardSource
-from fgvr.models import PixelBudget, TinyQwen
+from fgvr.models import PixelBudget, PolicyConfig, TinyQwen
+from fgvr.models.attention_choice import AttentionSetting
+from fgvr.modules import SFT
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import PackOptions
 from fgvr.sources import CSV
@@ -45,6 +48,17 @@ def test_rows_of_the_quickstart_waste_under_three_percent(shards: Path):
             filled += sum(int((rows.segments > 0).sum()) for rows in batch.micro_batches)
     assert room > 0
     assert 1 - filled / room < 0.03
+
+
+@pytest.mark.parametrize(("attention", "padded"), [("sdpa", True), ("varlen", False), ("flash_attention_2", False)])
+def test_padding_counts_where_attention_computes_it(shards: Path, attention: AttentionSetting, padded: bool):
+    data = data_module(shards)
+    assert data.train_collate().padded
+    backbone = TinyQwen(str(shards / "manifest.json"))
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(SFT(PolicyConfig(backbone, attention=attention)))
+    data.trainer = trainer
+    assert data.train_collate().padded == padded
 
 
 def test_workers_give_the_same_batches(shards: Path):

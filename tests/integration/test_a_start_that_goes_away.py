@@ -22,7 +22,6 @@ NEEDY: dict[str, dict[str, Any]] = {
     "frozen": {"policy": {"freeze": ["vision", "projector"]}},
     "reference": {"kl": {"coefficient": 0.1}},
 }
-VARIANTS = ["adapters", *(pytest.param(name, marks=pytest.mark.slow) for name in ("frozen", "reference"))]
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +57,8 @@ def goes_on(config: Path, run: Path, expected: dict[str, Any]) -> None:
     assert same_weights(read_checkpoint(last), expected)
 
 
-@pytest.mark.parametrize(
-    "variant", [name if name == "adapters" else pytest.param(name, marks=pytest.mark.slow) for name in NEEDY]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", NEEDY)
 def test_a_run_goes_on_bit_for_bit_when_the_one_it_began_from_is_gone(folder: Path, variant: str) -> None:
     config, expected = whole_and_killed(folder, NEEDY[variant])
     run = folder / "sft-killed"
@@ -69,6 +67,23 @@ def test_a_run_goes_on_bit_for_bit_when_the_one_it_began_from_is_gone(folder: Pa
     shutil.rmtree(folder / "sft")
     goes_on(config, run, expected)
     assert [*(run / "base").iterdir()] == [base]
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_bit_for_bit_when_the_export_it_began_from_is_another(folder: Path) -> None:
+    out = folder / "exported"
+    export = ["export", "--ckpt", str(folder / "sft"), "--out", str(out), "--samples", "1"]
+    assert main(export) == 0
+    backbone = {"class_path": "fgvr.models.Pretrained", "init_args": {"path": str(out)}}
+    config, expected = whole_and_killed(folder, {"policy": LORA["policy"] | {"backbone": backbone}})
+    run = folder / "sft-killed"
+    (base,) = (run / "base").iterdir()
+    assert (base / "model.safetensors").samefile(out / "model.safetensors")
+    assert main([*export, "--overwrite", "true", "--dtype", "bfloat16"]) == 0
+    goes_on(config, run, expected)
+    assert [*(run / "base").iterdir()] == [base]
+    shutil.rmtree(out)
+    assert main(["validate", "--config", str(config), "--run.dir", str(run)]) == 0
 
 
 @pytest.mark.slow

@@ -36,7 +36,6 @@ def started_and_killed(config: Path, run: Path, workers: int, delay: float) -> s
     ("method", "workers", "times"),
     [
         ("sft", 4, 2),
-        ("rl", 1, 2),
         *(pytest.param(method, workers, 20, marks=MANY) for method in ("sft", "rl") for workers in (1, 4)),
     ],
 )

@@ -191,6 +191,7 @@ def test_a_run_of_triplets_killed_at_any_moment_ends_as_if_it_had_not_been(folde
     assert photos == {"anchor", "positive"}
 
 
+@pytest.mark.slow
 def test_triplets_are_frozen_by_the_tower_of_a_run(folder: Path) -> None:
     source = [f"--source.{name}={value}" for name, value in BIRDS.items()]
     measure = ["--triplets", "TowerCentroids", "--triplets.run", str(folder / "sft"), "--triplets.photos", "2"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from toy_run import same_weights
 
@@ -49,6 +50,7 @@ def finish(processes: list[subprocess.Popen[str]], code: int) -> list[str]:
     return said
 
 
+@pytest.mark.slow
 def test_two_processes_go_back_to_one_checkpoint(tmp_path: Path) -> None:
     finish([start(tmp_path, "run")], 0)
     checkpoints = tmp_path / "run/checkpoints"

@@ -31,7 +31,7 @@ def python() -> str:
 def test_it_gives_the_run_s_logits(tmp_path: Path, python: str, family: str):
     policy, picture = noisy(tiny_policy(family)), photo(120, 64, seed=9)
     ours = own_logits(policy, picture)
-    write_hf_folder(policy, tmp_path, "merge", torch.float32)
+    write_hf_folder(policy, tmp_path, "merge", torch.float32, 64)
     picture.save(tmp_path / "a.png")
     theirs = strangers_logits(tmp_path, tmp_path / "a.png", python)
     torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
@@ -40,8 +40,8 @@ def test_it_gives_the_run_s_logits(tmp_path: Path, python: str, family: str):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_card_s_own_lines_ask_the_model(tmp_path: Path, python: str, dtype: str):
     policy = noisy(tiny_policy())
-    card = policy_card(policy)
-    write_hf_folder(policy, tmp_path, "merge", getattr(torch, dtype))
+    card = policy_card(policy, 64)
+    write_hf_folder(policy, tmp_path, "merge", getattr(torch, dtype), 64)
     write_card(tmp_path, Card(card, "birds", 3, "merge", dtype, 0, {}, Agreement(0.0, 0.0, 8, 8), "What is it?"))
     photo(90, 70).save(tmp_path / "photo.jpg")
     text = (tmp_path / "README.md").read_text()

@@ -213,7 +213,7 @@ def module_of(**settings: Any) -> GRPO:
     module.configure_model()
     module.on_fit_start()
     for policy in (module.trained_policy, *module._frozen):
-        policy.suppressed = policy.suppressed[:0]
+        policy.suppression.zero_()
     drift(module.trained_policy.model, AWAY)
     return module
 

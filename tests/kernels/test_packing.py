@@ -1,17 +1,23 @@
+from collections import Counter
 from functools import partial
+from itertools import accumulate
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fgvr.kernels import packing
 from fgvr.kernels.packing import (
     balanced_rows,
     block_causal_mask,
     in_one_row,
+    packed_so_far,
     packed_tokens,
+    padded_so_far,
     padded_tokens,
     token_budget_batches,
+    token_budget_batches_reference,
 )
 from fgvr.types import PackedRows
 
@@ -25,26 +31,59 @@ def test_rows_hold_every_sequence_once(lengths, row_tokens):
     assert all(rows)
 
 
-ROWS_OF_64 = partial(packed_tokens, row_tokens=64)
+COUNTED = {
+    "padded": (padded_so_far, padded_tokens),
+    "without padding": (accumulate, sum),
+    **{f"rows of {n}": (partial(packed_so_far, row_tokens=n), partial(packed_tokens, row_tokens=n)) for n in (7, 64)},
+}
 
 
-@pytest.mark.parametrize("computed", [padded_tokens, sum, ROWS_OF_64])
+@pytest.mark.parametrize("how", COUNTED)
 @given(lengths=lengths_strategy, budget=st.integers(1, 120))
-def test_no_more_than_the_budget_is_computed_of_a_micro_batch(computed, lengths, budget):
-    batches = token_budget_batches(lengths, budget, computed)
+def test_no_more_than_the_budget_is_computed_of_a_micro_batch(how, lengths, budget):
+    so_far, computed = COUNTED[how]
+    batches = token_budget_batches(lengths, budget, so_far)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         assert batch == sorted(batch)
         assert computed([lengths[i] for i in batch]) <= budget or len(batch) == 1
 
 
+@pytest.mark.parametrize("how", COUNTED)
+@given(
+    lengths=st.lists(st.one_of(st.integers(1, 40), st.integers(1, 9), st.integers(1, 500)), max_size=60),
+    budget=st.integers(1, 3000),
+)
+def test_counting_on_cuts_where_counting_anew_does(how, lengths, budget):
+    so_far, computed = COUNTED[how]
+    assert token_budget_batches(lengths, budget, so_far) == token_budget_batches_reference(lengths, budget, computed)
+    falling = sorted(lengths, reverse=True)
+    assert list(so_far(falling)) == [computed(falling[:n]) for n in range(1, len(falling) + 1)]
+
+
+def test_a_large_batch_is_cut_without_spreading_all_of_it_for_every_sequence(monkeypatch: pytest.MonkeyPatch):
+    calls: Counter[str] = Counter()
+    replace_smallest = packing.heapq.heapreplace
+
+    def counted(heap: list[int], item: int) -> int:
+        calls["heapreplace"] += 1
+        return replace_smallest(heap, item)
+
+    monkeypatch.setattr(packing.heapq, "heapreplace", counted)
+    (batch,) = token_budget_batches([60] * 256, 16_384, partial(packed_so_far, row_tokens=512))
+    # 31 rows at the end: 32 numbers of rows are filled once, with 128 sequences on average, and each sequence goes
+    # into three; counted anew every time it would be 3 x 256 x 128 = 98,304
+    assert len(batch) == 256
+    assert calls["heapreplace"] < 32 * 128 + 3 * 256
+
+
 def test_one_rambling_group_does_not_widen_the_others():
     # 8 groups of 1,072 tokens and one of 8,832: side by side they would be 9 x 8,832 = 79,488 tokens
     lengths = [1072] * 4 + [8832] + [1072] * 4
     # alone 8,832; 15 rows of 1,072 fit into 16,384
-    assert token_budget_batches(lengths, 16_384, padded_tokens) == [[4], [0, 1, 2, 3, 5, 6, 7, 8]]
+    assert token_budget_batches(lengths, 16_384, padded_so_far) == [[4], [0, 1, 2, 3, 5, 6, 7, 8]]
     # without padding 8,832 + 7 x 1,072 = 16,336 fit
-    assert token_budget_batches(lengths, 16_384, sum) == [[0, 1, 2, 3, 4, 5, 6, 7], [8]]
+    assert token_budget_batches(lengths, 16_384, accumulate) == [[0, 1, 2, 3, 4, 5, 6, 7], [8]]
 
 
 def test_what_is_computed_by_hand():
@@ -74,7 +113,7 @@ def test_mask_by_hand():
     assert mask.tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 
 
-@pytest.mark.parametrize("call", [lambda: balanced_rows([1], 0), lambda: token_budget_batches([1], 0, sum)])
+@pytest.mark.parametrize("call", [lambda: balanced_rows([1], 0), lambda: token_budget_batches([1], 0, accumulate)])
 def test_budgets_below_one_are_refused(call):
     with pytest.raises(ValueError, match="at least 1"):
         call()

@@ -128,7 +128,7 @@ def test_every_kind_starts_as_the_base_and_survives_a_checkpoint_and_merging(opt
     assert (learned - logprobs(base)).abs().max() > 1e-3
     with policy.adapters_off():
         torch.testing.assert_close(logprobs(policy), logprobs(base), rtol=1e-5, atol=1e-5)
-    twin = rebuild(policy_card(policy), policy.state_dict())
+    twin = rebuild(policy_card(policy, 64), policy.state_dict())
     assert twin.config.lora == lora
     torch.testing.assert_close(logprobs(twin), learned, rtol=0, atol=0)
     twin.model.merge_adapter()
@@ -179,7 +179,7 @@ def test_tower_and_projector_get_adapters_on_both_families(family: str, vision: 
     attention = tiny_policy(family, lora=LoRA(2, 4.0, ("q_proj", "o_proj"), exclude_vision=False))
     assert ": vision 4 (qkv 2, proj 2); language 4 (q_proj 2, o_proj 2)." in attention.what_is_trained()
     learned = logprobs(policy)
-    twin = rebuild(policy_card(policy), policy.state_dict())
+    twin = rebuild(policy_card(policy, 64), policy.state_dict())
     torch.testing.assert_close(logprobs(twin), learned, rtol=0, atol=0)
     twin.model.merge_adapter()
     torch.testing.assert_close(logprobs(twin), learned, rtol=1e-4, atol=1e-4)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_policy
+from exported import noisy
 
 from fgvr.checkpoints.format import write_checkpoint
 from fgvr.errors import UserError
@@ -19,7 +20,7 @@ PIXELS = PixelBudget(28 * 28, 84 * 84)  # of tiny_policy
 def exported(tmp_path: Path) -> Path:
     folder = tmp_path / "exported"
     folder.mkdir()
-    write_hf_folder(tiny_policy(), folder, "merge", torch.float32)
+    write_hf_folder(tiny_policy(), folder, "merge", torch.float32, 64)
     return folder
 
 
@@ -51,7 +52,7 @@ def test_an_export_of_an_export_states_them_too(exported: Path, tmp_path: Path):
     backbone = Pretrained(str(exported))
     again = tmp_path / "again"
     again.mkdir()
-    write_hf_folder(Policy(PolicyConfig(backbone), backbone.processor(None)), again, "merge", torch.float32)
+    write_hf_folder(Policy(PolicyConfig(backbone), backbone.processor(None)), again, "merge", torch.float32, 64)
     assert Pretrained(str(again)).processor(None).pixels == PIXELS
 
 
@@ -70,7 +71,7 @@ def adapted(folder: Path, run: Path) -> Path:
     base = {"digest": origin["digest"], "path": origin["path"]}
     state = {f"policy.{name}": value.detach() for name, value in policy.trainable()}
     path = run / "checkpoints" / "step-00000003.ckpt"
-    content = {"state_dict": state, "fgvr_policy": policy_card(policy), "global_step": 3}
+    content = {"state_dict": state, "fgvr_policy": policy_card(policy, 64), "global_step": 3}
     write_checkpoint(content | {"fgvr": {"fingerprint": {"base": base}}}, path)
     return path
 
@@ -93,8 +94,55 @@ def test_a_model_that_is_gone_is_named_with_where_to_put_it(tmp_path: Path):
     folder = stock(tmp_path / "models" / "hub")
     path = adapted(folder, tmp_path / "runs" / "rl")
     shutil.rmtree(folder)
-    said = rf"runs/rl began with the model in {folder}, which is not there: put it back, .* into .*runs/rl/base"
+    said = (
+        rf"runs/rl began with the model in {folder}, which is not there: put it back there or, .* into .*runs/rl/base"
+    )
     with pytest.raises(UserError, match=said):
         rebuild(*read_policy(path))
     with pytest.raises(UserError, match=said):
         Pretrained(str(folder)).go_on_from(path)
+
+
+def test_of_a_checkpoint_outside_any_run_no_run_is_named(tmp_path: Path):
+    folder = stock(tmp_path / "models" / "hub")
+    path = adapted(folder, tmp_path / "runs" / "rl").rename(tmp_path / "alone.ckpt")
+    assert rebuild(*read_policy(path)).config.lora is not None
+    folder.rename(tmp_path / "beside")
+    with pytest.raises(UserError) as error:
+        rebuild(*read_policy(path))
+    assert str(error.value) == (
+        f"{path} began with the model in {folder}, which is not there: put it back there, or put the checkpoint back "
+        "into its run, whose base/ is looked at."
+    )
+
+
+@pytest.mark.parametrize("fate", ["removed", "replaced"])
+def test_a_model_that_the_run_kept_outlives_its_folder(tmp_path: Path, exported: Path, fate: str):
+    run = tmp_path / "runs" / "rl"
+    begun = Pretrained(str(exported))
+    begun.keep(run)
+    path = adapted(exported, run)
+    (kept,) = (run / "base").iterdir()
+    assert kept.name.startswith("exported-")
+    shutil.rmtree(exported)
+    if fate == "replaced":
+        exported.mkdir()
+        write_hf_folder(noisy(tiny_policy()), exported, "merge", torch.float32, 64)
+    assert rebuild(*read_policy(path)).config.lora is not None
+    backbone = Pretrained(str(exported))
+    backbone.go_on_from(path)
+    assert backbone.path == str(kept)
+    backbone.keep(run)
+    assert [*(run / "base").iterdir()] == [kept]
+
+
+def test_what_a_model_s_folder_was_is_remembered_while_the_run_goes_on(exported: Path):
+    backbone = Pretrained(str(exported))
+    policy = Policy(PolicyConfig(backbone, lora=LoRA(rank=2)), backbone.processor(None))
+    origin = policy_card(policy, 64)["origin"]
+    shutil.rmtree(exported)
+    assert policy_card(policy, 64)["origin"] == origin
+    exported.mkdir()
+    write_hf_folder(noisy(tiny_policy()), exported, "merge", torch.float32, 64)
+    assert policy_card(policy, 64)["origin"] == origin
+    assert Pretrained(str(exported)).origin()["digest"] != origin["digest"]

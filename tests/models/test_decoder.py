@@ -10,10 +10,11 @@ import torch
 from conftest import prompt, prompt_batch, tiny_backbone
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fgvr.kernels import token_logprobs
 from fgvr.kernels.group_decoding import PromptCache
 from fgvr.kernels.group_packing import join_images, pack_groups
 from fgvr.kernels.token_logprobs import next_token_logprobs
-from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig
+from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, decoder
 from fgvr.models.sampling import Sampling
 from fgvr.models.writing import BLOCK, Page
 from fgvr.rollouts import InProcess
@@ -111,8 +112,37 @@ def test_while_weights_stay_a_decoder_is_shared_by_those_who_ask_in_one_precisio
 def test_scores_are_those_of_the_slow_twin():
     policy = policy_of("qwen3_vl").eval()
     hidden = torch.randn(5, 64)
-    plain = next_token_logprobs(hidden, policy.base.lm_head.weight, policy.suppressed, 0.6)
+    plain = next_token_logprobs(hidden, policy.base.lm_head.weight, policy.suppression, 0.6)
     assert (policy.decoder().scores(hidden, 0.6).log_softmax(-1) - plain).nan_to_num(0).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def drawn_and_trained(policy: Policy) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probs of the same completions, as they are sampled and as they are learned from."""
+    groups = InProcess().sample(policy, prompt_batch(policy), Sampling(8, 0.7, 16), SEEDS)
+    completions = [[c.ids for c in group.completions] for group in groups]
+    rows = pack_groups([group.prompt for group in groups], completions, [None] * len(groups), 0)
+    return torch.cat([c.logprobs for group in groups for c in group.completions]), policy.completion_logprobs(
+        rows, 0.7
+    )[0]
+
+
+def test_sampler_and_trainer_read_one_head_in_bfloat16_too(monkeypatch: pytest.MonkeyPatch):
+    policy, hidden = policy_of("qwen2_5_vl").eval(), 4 * torch.randn(9, 64)
+    with torch.no_grad():
+        policy.base.lm_head.weight *= 8
+    for kernel in (decoder, token_logprobs):
+        monkeypatch.setattr(kernel, "head_dtype", lambda states: torch.bfloat16)
+    weight, targets = policy.base.lm_head.weight, torch.arange(9)
+    logp, _ = token_logprobs.token_logprobs_and_entropy(hidden, weight, targets, policy.suppression, 0.7)
+    scores = policy.decoder().scores(hidden, 0.7)
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores.log_softmax(-1)[targets, targets], logp, rtol=1e-6, atol=1e-5)
+    drawn, trained = drawn_and_trained(policy)
+    together = (drawn - trained).abs().mean()
+    monkeypatch.setattr(token_logprobs, "head_dtype", lambda states: states.dtype)
+    drawn, trained = drawn_and_trained(policy)
+    assert together < 0.1 * (drawn - trained).abs().mean()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

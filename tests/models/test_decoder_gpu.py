@@ -6,6 +6,7 @@ from conftest import prompt_batch, tiny_policy
 
 from fgvr.kernels.group_packing import pack_groups
 from fgvr.kernels.replaying import Replayed
+from fgvr.kernels.token_logprobs import token_logprobs_and_entropy
 from fgvr.models import LoRA
 from fgvr.models.sampling import Sampling
 from fgvr.rollouts import InProcess
@@ -46,3 +47,16 @@ def test_a_recording_runs_no_step_twice():
     for _ in range(10):
         step()
     assert counter.item() == 10
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_sampler_and_trainer_read_one_head(half):
+    policy, hidden = tiny_policy().cuda().eval(), 4 * torch.randn(9, 64, device="cuda")
+    targets = torch.arange(9, device="cuda")
+    with torch.no_grad(), torch.autocast("cuda", torch.bfloat16, enabled=half):
+        policy.base.lm_head.weight *= 8
+        scores = policy.decoder().scores(hidden, 0.7)
+        head = policy.base.lm_head.weight
+        logp, _ = token_logprobs_and_entropy(hidden, head, targets, policy.suppression, 0.7)
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores.log_softmax(-1)[targets, targets], logp, rtol=1e-5, atol=1e-4)

@@ -14,7 +14,7 @@ from fgvr.models.saved import write_hf_folder
 def test_both_releases_find_what_they_look_for(tmp_path: Path, family: str):
     policy = tiny_policy(family)
     config, tokens = policy.base.config, policy.processor.tokenizer
-    write_hf_folder(policy, tmp_path, "merge", torch.float32)
+    write_hf_folder(policy, tmp_path, "merge", torch.float32, 64)
     tokenizer, image, text = (
         json.loads((tmp_path / f"{name}.json").read_text())
         for name in ("tokenizer_config", "preprocessor_config", "config")
@@ -37,7 +37,7 @@ def test_the_base_s_own_video_processor_is_kept(tmp_path: Path):
     out, base = tmp_path / "out", tmp_path / "base"
     base.mkdir()
     (base / "video_preprocessor_config.json").write_text('{"fps": 2}')
-    write_hf_folder(tiny_policy(), out, "merge", torch.float32)
+    write_hf_folder(tiny_policy(), out, "merge", torch.float32, 64)
     assert "Qwen2VLVideoProcessor" in (out / "video_preprocessor_config.json").read_text()
     finish_layout(out, "qwen2_5_vl", base)
     assert (out / "video_preprocessor_config.json").read_text() == '{"fps": 2}'

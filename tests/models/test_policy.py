@@ -145,7 +145,7 @@ def test_tied_weights_survive_a_checkpoint_that_leaves_frozen_ones_out(tmp_path,
             parameter += 0.01
     kept = {name for name, parameter in policy.named_parameters(remove_duplicate=False) if parameter.requires_grad}
     state = {name: value.clone() for name, value in policy.state_dict().items() if name in kept}
-    twin = rebuild(policy_card(policy), state)
+    twin = rebuild(policy_card(policy, 64), state)
     rows = pack([sequenced(policy, TARGETS[0])], [[0]], 0)
     torch.testing.assert_close(twin(rows), policy(rows), rtol=1e-5, atol=1e-5)
 

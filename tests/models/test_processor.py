@@ -70,6 +70,12 @@ def test_another_question_about_the_same_patches_is_what_it_would_have_been():
         processor.ask_again(asked("A or B?", 2), first.images)
 
 
+def test_a_prompt_without_an_image_is_refused():
+    chat = [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]
+    with pytest.raises(SampleError, match="a prompt must show at least one image, got none"):
+        tiny_policy().processor.encode_prompt(chat, [])
+
+
 def test_places_and_images_must_agree():
     processor = tiny_policy().processor
     for places in (0, 2):
@@ -185,6 +191,39 @@ def test_a_folder_without_a_generation_config_ends_where_its_tokenizer_does(tmp_
     first.save(tmp_path)
     (tmp_path / "generation_config.json").unlink()
     assert Processor.from_folder(tmp_path, None).eos_token_ids == first.eos_token_ids
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"eos_token_id": [2, 7', "cannot be read as one"),
+        ("", "cannot be read as one"),
+        ("[2, 7]", "cannot be read as one"),
+        ('{"eos_token_id": "<|im_end|>"}', 'says "<|im_end|>"'),
+        ('{"eos_token_id": [[2, 5]]}', "says [[2, 5]]"),
+        ('{"eos_token_id": [2, 5.0]}', "says [2, 5.0]"),
+        ('{"eos_token_id": true}', "says true"),
+    ],
+)
+def test_a_generation_config_that_does_not_say_its_ends_is_not_taken_for_none(tmp_path, text, found):
+    tiny_policy().base.save_pretrained(tmp_path)
+    tiny_policy().processor.save(tmp_path)
+    (tmp_path / "generation_config.json").write_text(text)
+    with pytest.raises(UserError) as error:
+        Pretrained(str(tmp_path)).processor(None)
+    assert str(error.value).startswith(
+        "generation_config.json must be a JSON object whose eos_token_id is a token's id"
+    )
+    assert f"but that of {str(tmp_path)!r} {found}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"])
+def test_every_damaged_file_of_a_model_is_one_sentence(tmp_path, name):
+    tiny_policy().base.save_pretrained(tmp_path)
+    tiny_policy().processor.save(tmp_path)
+    (tmp_path / name).write_text((tmp_path / name).read_text()[:40])
+    with pytest.raises(UserError, match=r"must be a checkpoint folder .* cannot be read"):
+        Pretrained(str(tmp_path)).processor(None)
 
 
 def test_workers_can_carry_it():

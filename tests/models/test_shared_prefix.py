@@ -151,7 +151,7 @@ def test_vision_tokens_have_no_probability_and_temperature_flattens():
     for temperature in (1.0, 0.5, 2.0):
         drawn = policy.decoder().scores(hidden, temperature).log_softmax(-1)
         assert drawn[:, spoken].isneginf().all()
-        plain = next_token_logprobs(hidden, policy.base.lm_head.weight, policy.suppressed, temperature)
+        plain = next_token_logprobs(hidden, policy.base.lm_head.weight, policy.suppression, temperature)
         torch.testing.assert_close(drawn, plain, rtol=1e-6, atol=1e-6)
 
 

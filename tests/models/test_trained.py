@@ -33,7 +33,7 @@ def save(policy: Policy, run: Path, step: int = 3) -> Path:
         kept = {f"policy.{name}" for name, _ in policy.trainable()}
         state = {name: value for name, value in state.items() if name in kept}
     path = run / "checkpoints" / f"step-{step:08d}.ckpt"
-    write_checkpoint({"state_dict": state, "fgvr_policy": policy_card(policy), "global_step": step}, path)
+    write_checkpoint({"state_dict": state, "fgvr_policy": policy_card(policy, 64), "global_step": step}, path)
     return path
 
 
@@ -123,7 +123,7 @@ def test_what_a_run_came_from_is_remembered_when_it_is_removed(tmp_path: Path):
     policy = policy_on(tmp_path / "first", lora=LoRA(rank=2))
     digest = read_manifest(path).files[STATE].sha256
     shutil.rmtree(tmp_path / "first")
-    assert policy_card(policy)["origin"]["digest"] == digest
+    assert policy_card(policy, 64)["origin"]["digest"] == digest
 
 
 def test_the_newest_the_best_or_the_named_checkpoint_is_taken(tmp_path: Path):
@@ -219,7 +219,7 @@ def test_without_a_pixel_budget_the_checkpoint_s_is_kept_to(tmp_path: Path):
     backbone = Trained(str(tmp_path))
     policy = Policy(PolicyConfig(backbone), backbone.processor(None))
     assert policy.processor.pixels == PIXELS
-    assert PixelBudget(**policy_card(policy)["pixels"]) == PIXELS
+    assert PixelBudget(**policy_card(policy, 64)["pixels"]) == PIXELS
 
 
 def test_the_settings_of_the_run_are_known_where_it_had_any(tmp_path: Path):

@@ -99,7 +99,7 @@ def next_token_shares(policy: Policy, written: list[int], temperature: float) ->
         image_grid_thw=asked.images.grid_thw,
     )
     hidden = output.last_hidden_state[0, -1:]
-    return next_token_logprobs(hidden, policy.base.lm_head.weight, policy.suppressed, temperature)[0].exp()
+    return next_token_logprobs(hidden, policy.base.lm_head.weight, policy.suppression, temperature)[0].exp()
 
 
 def chi_square(tokens: torch.Tensor, shares: torch.Tensor) -> float:
@@ -148,7 +148,7 @@ def test_a_folders_generation_config_has_no_say(tmp_path: Path):
         for group, first in zip(groups, samples[0], strict=True):
             assert [c.text for c in group.completions] == [c.text for c in first.completions]
     trained = Policy(PolicyConfig(opinionated, pixels), opinionated.processor(pixels))
-    write_hf_folder(trained, tmp_path / "out", "merge", torch.float32)
+    write_hf_folder(trained, tmp_path / "out", "merge", torch.float32, LIMIT)
     exported = Pretrained(str(tmp_path / "out"))
     again = Policy(PolicyConfig(exported, pixels), exported.processor(pixels)).eval()
     assert [again.processor.decode(ids) for ids in by_transformers(again, batch)] == answers[0]
@@ -160,12 +160,28 @@ def test_what_is_exported_answers_by_its_own_generation_config_as_was_evaluated(
     policy = noisy(Policy(PolicyConfig(backbone, pixels, lora=LoRA(rank=2)), backbone.processor(pixels)))
     asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
     questions = [(asked, [photo(seed=seed)]) for seed in range(4)]
-    write_hf_folder(copy.deepcopy(policy), tmp_path / "out", "keep", torch.float32)
+    write_hf_folder(copy.deepcopy(policy), tmp_path / "out", "keep", torch.float32, LIMIT)
     said = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     assert said["do_sample"] is False
     assert not {"repetition_penalty", "temperature", "top_k", "top_p", "min_length"} & set(said)
     agreement = compare(policy, tmp_path / "out", "keep", torch.float32, questions, LIMIT)
     assert agreement.same_answers == agreement.samples == 4
+
+
+@torch.no_grad()
+def test_only_what_was_drawn_has_log_probs():
+    policy = noisy(tiny_policy()).eval()
+    asked, sampling = [prompt(policy)], Sampling(1, 1.0, 5)
+    features = policy.image_features(asked[0].images)
+    for seeds in (None, [3]):
+        ((_, completions),) = policy.write(policy.decoder(), asked, features, sampling, seeds)
+        for written in completions:
+            if seeds is None:
+                assert written.logprobs is None
+            else:
+                assert written.logprobs is not None
+                assert written.logprobs.shape == written.ids.shape
+                assert (written.logprobs <= 0).all()
 
 
 def test_a_greedy_answer_of_nan_weights_is_named_as_such():

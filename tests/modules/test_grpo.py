@@ -57,7 +57,7 @@ def test_micro_batches_do_not_change_the_update(variant):
 
 
 @pytest.mark.filterwarnings("ignore:.*You are using.*DDP.*")
-@pytest.mark.parametrize("variant", ["grpo", "dapo"])
+@pytest.mark.parametrize("variant", ["grpo", pytest.param("dapo", marks=pytest.mark.slow)])
 def test_two_ranks_make_the_update_of_one(variant):
     alone = fit(module(**VARIANTS[variant], micro_batch_tokens=120))
     pair = module(**VARIANTS[variant], micro_batch_tokens=120)
@@ -97,7 +97,7 @@ def test_every_cut_gives_the_same_gradient(variant):
 
 
 @pytest.mark.filterwarnings("ignore:.*You are using.*DDP.*")
-@pytest.mark.parametrize("variant", ["dr_grpo", "filtered"])
+@pytest.mark.parametrize("variant", ["dr_grpo", pytest.param("filtered", marks=pytest.mark.slow)])
 def test_two_ranks_have_the_gradient_of_one(variant):
     alone = gradient(variant, 100)
     strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo")

@@ -48,6 +48,13 @@ def test_the_truth_takes_the_place_of_the_lowest_ranked():
     assert choice.votes == (3, 2, 0)
 
 
+def test_a_truth_that_is_ranked_too_low_is_put_in_its_place():
+    photo = sampled("u", "Red Finch", *["Plain Wren"] * 3, *["Ash Finch"] * 2, "Red Finch")
+    choice = only(photo, m=2)
+    assert (choice.options, choice.votes) == (("Plain Wren", "Red Finch"), (3, 1))
+    assert choice.origins == ("offered", "truth")
+
+
 def test_a_held_out_name_is_no_option_to_train_on_in_any_scope():
     photo = sampled("u", "Red Finch", *["Tall Finch"] * 3, "Plain Wren")
     for scope in ("base", "all", "open"):
@@ -86,8 +93,8 @@ def test_photos_without_options_are_counted_by_reason():
     )
     said = " ".join(found.sentences())
     assert "1 of 6 photos have options" in said
-    assert "1 photos are easy: every reply names the label" in said
-    assert "in 1 a name was added so that there are two" in said
+    assert "left out because every reply names the label: 1" in said
+    assert "with a name that was added so that there are two: 1" in said
 
 
 def test_easy_photos_stay_where_they_are_wanted_and_at_test():

@@ -18,10 +18,10 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)  # where no shards lie that a run could begin with
 
 
-def refused(capsys: Any, *options: str) -> str:
+def refused(capsys: Any, *options: str, verb: str = "fit") -> str:
     """What stands on the screen of a run that is refused before anything is built."""
     capsys.readouterr()
-    assert main(["fit", "--config", PHOTOS, *options]) == 2
+    assert main([verb, "--config", PHOTOS, *options]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("fgvr: ")
     return last
@@ -61,6 +61,27 @@ def test_a_null_where_something_must_stand(tmp_path: Path, capsys: Any, yaml: st
 )
 def test_what_the_trainer_cannot_be_told(capsys: Any, options: tuple[str, ...], sentence: str):
     assert sentence in refused(capsys, *options)
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+@pytest.mark.parametrize(
+    ("setting", "value", "sentence"),
+    [
+        ("precision", "bf16-true", "trainer.precision must be 32-true or bf16-mixed, got bf16-true: choose bf16-mixed"),
+        ("precision", "64-true", "trainer.precision must be 32-true or bf16-mixed, got 64-true"),
+        ("precision", "16-mixed", "trainer.precision must be 32-true or bf16-mixed, got 16-mixed"),
+        ("devices", "two", "trainer.devices must be how many devices to use, a list of their numbers or"),
+        ("strategy", "fsdp", "trainer.strategy must be auto or ddp, got fsdp: each device holds the whole model"),
+    ],
+)
+def test_an_evaluation_is_held_to_what_a_training_is(capsys: Any, verb: str, setting: str, value: str, sentence: str):
+    assert sentence in refused(capsys, "--ckpt_path", "none", f"--trainer.{setting}", value, verb=verb)
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_what_concerns_a_training_alone_is_no_mistake_of_an_evaluation(capsys: Any, verb: str):
+    said = refused(capsys, "--ckpt_path", "none", "--trainer.accumulate_grad_batches", "4", verb=verb)
+    assert "accumulate_grad_batches" not in said
 
 
 def test_a_logger_whose_package_is_not_installed(tmp_path: Path, capsys: Any):

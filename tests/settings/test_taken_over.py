@@ -30,7 +30,7 @@ def trained(folder: Path, task: dict[str, Any] | None = TASK) -> Path:
     state = {f"policy.{name}": value for name, value in policy.state_dict().items()}
     config = {"data": {"init_args": {"task": task}}} if task else {}
     ours = {"config": config, "fingerprint": {"config": config_fingerprint(config)}}
-    content = {"state_dict": state, "fgvr_policy": policy_card(policy), "global_step": 3, "fgvr": ours}
+    content = {"state_dict": state, "fgvr_policy": policy_card(policy, 64), "global_step": 3, "fgvr": ours}
     write_checkpoint(content, folder / "checkpoints" / "step-00000003.ckpt")
     return folder
 

@@ -85,6 +85,12 @@ def test_paths_of_another_machine_are_put_under_the_root(tmp_path: Path):
     assert record.load()
 
 
+def test_two_spellings_of_a_label_are_one_class(tmp_path: Path):
+    items = [asked("0.png", "A", "black-footed albatross", "b-2"), asked("1.png", "A", "Black footed albatross", "x")]
+    source = written(tmp_path, items)
+    assert {record.label for record in records(source)} == {*source.taxonomy().paths} == {"black-footed albatross"}
+
+
 def test_an_item_that_cannot_be_used_is_refused_by_its_number(tmp_path: Path):
     source = written(
         tmp_path,

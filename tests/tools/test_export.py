@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from fgvr.checkpoints.format import write_checkpoint
 from fgvr.errors import UserError
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained, Trained
-from fgvr.models.saved import compare, policy_card
+from fgvr.models.saved import compare, policy_card, tokens_evaluated
 from fgvr.models.trained import rebuild
 from fgvr.runs.fingerprint import config_fingerprint
 from fgvr.shards.packing import pack
@@ -141,7 +141,7 @@ def test_the_precision_written_is_the_base_s_or_the_one_asked_for(
 
 
 def test_a_checkpoint_that_does_not_say_its_base_s_precision_is_written_in_float32(tmp_path: Path):
-    card = policy_card(tiny_policy())
+    card = policy_card(tiny_policy(), 64)
     assert precision_of(card | {"origin": {"name": "x"}}, "merge") == "float32"
 
 
@@ -160,10 +160,36 @@ def test_a_folder_that_answers_differently_is_noticed(tmp_path: Path, shards: Pa
     weights = load_file(file)
     weights["lm_head.weight"] = weights["lm_head.weight"] * 1.01
     save_file(weights, file, metadata={"format": "pt"})
-    run = rebuild(policy_card(policy), policy.state_dict())
-    agreement = compare(run, tmp_path / "out", "merge", torch.float32, [(CHAT, [photo()])])
+    run = rebuild(policy_card(policy, 64), policy.state_dict())
+    agreement = compare(run, tmp_path / "out", "merge", torch.float32, [(CHAT, [photo()])], 64)
     assert agreement.reopened > 1e-4
     assert agreement.written == 0
+
+
+@pytest.mark.parametrize("adapter", ["merge", "keep"])
+@pytest.mark.parametrize("limit", [7, 24])
+def test_answers_are_cut_off_where_the_run_cut_off_what_it_evaluated(tmp_path: Path, shards: Path, adapter, limit):
+    torch.manual_seed(0)  # answers longer than the limits
+    policy = adapted(tmp_path)
+    export(write_run(policy, shards, tmp_path / "run", limit), tmp_path / "out", adapter=adapter, samples=2)
+    file = tmp_path / "out" / "generation_config.json"
+    said = json.loads(file.read_text())
+    assert said["max_new_tokens"] == limit
+    assert f"at most {limit} tokens" in (tmp_path / "out" / "README.md").read_text()
+    questions = [(CHAT, [photo(seed=seed)]) for seed in range(2)]
+    for there, same in ((limit, 2), (limit - 3, 0)):  # another limit in the folder is noticed
+        file.write_text(json.dumps(said | {"max_new_tokens": there}))
+        run = rebuild(policy_card(policy, limit), policy.state_dict())
+        assert all(len(run.answers([run.processor.encode_prompt(*one)], limit)[0]) == limit for one in questions)
+        agreement = compare(run, tmp_path / "out", adapter, torch.float32, questions, limit)
+        assert (agreement.same_answers, agreement.samples) == (same, 2)
+
+
+def test_a_checkpoint_that_does_not_say_its_limit_is_exported_as_before(tmp_path: Path):
+    card = policy_card(tiny_policy(), 2048)
+    assert tokens_evaluated(card) == 2048
+    del card["max_new_tokens"]
+    assert tokens_evaluated(card) == 512
 
 
 def test_another_pixel_budget_in_the_folder_is_noticed(tmp_path: Path, shards: Path):
@@ -173,9 +199,9 @@ def test_another_pixel_budget_in_the_folder_is_noticed(tmp_path: Path, shards: P
     values = json.loads(file.read_text())
     values |= {"size": {"shortest_edge": 784, "longest_edge": 784}, "max_pixels": 784}
     file.write_text(json.dumps(values))
-    run = rebuild(policy_card(policy), policy.state_dict())
+    run = rebuild(policy_card(policy, 64), policy.state_dict())
     with pytest.raises(RuntimeError):  # another number of image tokens: the logits are not even of one shape
-        compare(run, tmp_path / "out", "merge", torch.float32, [(CHAT, [photo()])])
+        compare(run, tmp_path / "out", "merge", torch.float32, [(CHAT, [photo()])], 64)
 
 
 def test_settings_that_are_not_those_of_the_checkpoint_are_said(tmp_path: Path):
@@ -225,7 +251,7 @@ def test_weights_that_were_trained_must_be_in_the_checkpoint(tmp_path: Path):
     state = dict(policy.state_dict())
     state.pop("model.lm_head.weight")
     with pytest.raises(UserError, match="are missing"):
-        rebuild(policy_card(policy), state)
+        rebuild(policy_card(policy, 64), state)
 
 
 def test_a_base_that_changed_since_is_refused(tmp_path: Path):
@@ -235,7 +261,7 @@ def test_a_base_that_changed_since_is_refused(tmp_path: Path):
     backbone = Pretrained(str(tmp_path / "base"))
     config = PolicyConfig(backbone, PixelBudget(784, 7056), lora=LoRA(rank=2, alpha=4.0))
     policy = Policy(config, backbone.processor(config.pixels))
-    card, state = policy_card(policy), policy.state_dict()
+    card, state = policy_card(policy, 64), policy.state_dict()
     noisy(base).base.save_pretrained(tmp_path / "base")
     with pytest.raises(UserError, match="holds other weights now"):
         rebuild(card, state)
@@ -254,3 +280,13 @@ def test_refusals_are_sentences_and_leave_nothing_behind(tmp_path: Path, shards:
         export(tmp_path / "nowhere.ckpt", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_checkpoint_copied_out_of_its_run_is_exported_without_what_lies_around_it(tmp_path: Path, shards: Path):
+    run = write_run(noisy(tiny_policy()), shards, tmp_path / "run")
+    (run / "kept").mkdir()
+    alone = (run / "checkpoints" / "step=3.ckpt").rename(run / "kept" / "alone.ckpt")
+    with pytest.raises(UserError, match="name one with --data"):
+        export(alone, tmp_path / "out", samples=1)
+    export(alone, tmp_path / "out", samples=1, data=shards)
+    assert "The run has no final figures of this step." in (tmp_path / "out" / "README.md").read_text()

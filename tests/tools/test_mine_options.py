@@ -37,8 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def line(folder: Path, out: Path, *options: str) -> list[str]:
-    policy = ("--policy.backbone=Trained", f"--policy.backbone.run={folder / 'sft'}")
-    return ["mine", f"--data={folder / 'birds'}", f"--out={out}", *policy, *SMALL, *options]
+    model = ("--model=Trained", f"--model.run={folder / 'sft'}")
+    return ["mine", f"--data={folder / 'birds'}", f"--out={out}", *model, *SMALL, *options]
 
 
 def begin(words: list[str]) -> subprocess.Popen[str]:
@@ -64,6 +64,7 @@ def kill_at(process: subprocess.Popen[str], store: Path, photos: int) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_mining_killed_three_times_writes_the_bytes_of_one_that_was_not(folder: Path, tmp_path: Path):
     said = ends(begin(line(folder, tmp_path / "whole")))
     for photos in (8, 60, 120):
@@ -136,7 +137,7 @@ def test_replies_that_were_made_otherwise_are_kept_and_named(
 
 def test_what_cannot_be_mined_is_a_sentence(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     plain = [f"--data={folder / 'birds'}", f"--out={tmp_path / 'out'}"]
-    tiny = ["--policy.backbone=TinyQwen", "--policy.backbone.vocabulary=[a]", "--task=OpenWorld"]
+    tiny = ["--model=TinyQwen", "--model.vocabulary=[a]", "--task=OpenWorld"]
     for words, said in (
         ([], "no such file"),
         (tiny, "holds nothing that was learned"),

@@ -38,6 +38,7 @@ It names what a photo shows, as finely as it was taught to.
 Weights in float32, 924.5 kB; transformers 4.57 or later opens them.
 Images are resized to between 784 and 7056 pixels, the budget it was trained with;
 the image processor beside this file holds it. Answers stand between `<answer>` and `</answer>`.
+They were evaluated with at most 64 tokens, as generation_config.json has it.
 Ask it what it was taught to be asked:
 
 ```python
@@ -84,7 +85,9 @@ def written(folder: Path, policy: Policy, adapter: str = "merge", **options: Any
     """A card's metadata and text."""
     figures = {"seen/exact": 0.5, "step": 3, "data/seen/read": 40}
     agreement = Agreement(reopened=0.0, written=1e-6, same_answers=8, samples=8)
-    card = Card(policy_card(policy), "birds", 3, adapter, "float32", 924_512, figures, agreement, QUESTION, **options)
+    card = Card(
+        policy_card(policy, 64), "birds", 3, adapter, "float32", 924_512, figures, agreement, QUESTION, **options
+    )
     write_card(folder, card)
     _, head, text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     return yaml.safe_load(head), text.removeprefix("\n")
@@ -167,7 +170,7 @@ def lines_of(text: str, folder: Path) -> str:
 
 def test_the_card_s_lines_see_photos_as_training_does(tmp_path: Path):
     processor = tiny_policy().processor
-    write_hf_folder(tiny_policy(), tmp_path, "merge", torch.float32)
+    write_hf_folder(tiny_policy(), tmp_path, "merge", torch.float32, 64)
     lines = lines_of(written(tmp_path, tiny_policy())[1], tmp_path)
     for name, data in PHOTOS.items():
         (tmp_path / name).write_bytes(data)
@@ -187,9 +190,9 @@ def test_the_card_s_lines_give_the_policy_s_reply(tmp_path: Path, opening: str):
     chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
     prompt = policy.processor.encode_prompt(chat, [open_image(data, "photo")])
     collate = PromptCollate(policy.processor.padding_token, policy.processor.image_token)
-    (ids,) = policy.generate(collate([(example("u"), prompt)], ReadRecord(0, 0, (0,), ("u",))), 512)
+    (ids,) = policy.generate(collate([(example("u"), prompt)], ReadRecord(0, 0, (0,), ("u",))), 64)
     _, text = written(tmp_path, policy, opening=opening)
     assert ("The chat template begins every reply with `'<think>\\n'`, which belongs to it" in text) == bool(opening)
-    write_hf_folder(policy, tmp_path, "merge", torch.float32)
+    write_hf_folder(policy, tmp_path, "merge", torch.float32, 64)
     said = run_alone(lines_of(text, tmp_path) + "\nimport sys; assert 'fgvr' not in sys.modules", cwd=tmp_path)
     assert said == policy.processor.decode(ids) + "\n"
