@@ -26,8 +26,11 @@ def open_tower(folder: Path) -> tuple[Any, torch.device]:
         raise UserError(f"similarity.folder must be a folder with a CLIP or SigLIP, but there is no folder {folder}")
     try:
         kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-        if kind not in FAMILIES:
-            raise UserError(f"similarity.folder must hold one of {', '.join(FAMILIES)}, but {folder} holds {kind!r}")
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(folder, error) from error
+    if kind not in FAMILIES:
+        raise UserError(f"similarity.folder must hold one of {', '.join(FAMILIES)}, but {folder} holds {kind!r}")
+    try:
         model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(folder, error) from error
@@ -57,6 +60,4 @@ class ImageTower:
 
 
 def _unreadable(folder: Path, error: Exception) -> UserError:
-    if isinstance(error, UserError):
-        return error
     return UserError(f"similarity.folder must hold a whole CLIP or SigLIP, but {folder} does not: {error}")

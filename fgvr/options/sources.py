@@ -59,7 +59,7 @@ class Mined(OptionSource):
 
 
 class RandomNames(OptionSource):
-    """Any classes, drawn for each photo by the seed."""
+    """Any classes; `seed` decides which each photo gets."""
 
     needs_label = False
 
@@ -76,7 +76,10 @@ class RandomNames(OptionSource):
 
 
 class Alike(OptionSource):
-    """The classes most like the label's, by a measure of likeness: descent (Siblings) or sight (FolderCentroids)."""
+    """The classes most like the label's.
+
+    `similarity` is the measure: by descent (Siblings), by sight (FolderCentroids) or by name (FolderNames).
+    """
 
     def __init__(self, similarity: Similarity = Siblings()) -> None:  # noqa: B008 - settings only
         self.similarity = similarity
@@ -108,7 +111,7 @@ class Confused(OptionSource):
 
 
 class Mixture(OptionSource):
-    """Several sources by turns: the best name of each that is not there yet, then the next ones.
+    """Several sources by turns: the best name of each of the `sources`, then the next ones, each name once.
 
     Raises UserError without a source.
     """

@@ -61,7 +61,7 @@ def test_names_are_compared_as_the_text_side_reads_them(folder: Path):
 
 def test_the_prompt_is_part_of_the_measure(folder: Path):
     assert FolderNames(folder).describe() != FolderNames(folder, "{}").describe()
-    with pytest.raises(UserError, match="must have one {}"):
+    with pytest.raises(UserError, match=r"must have one \{\}"):
         FolderNames(folder, "a bird")
 
 
