@@ -15,7 +15,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from json import dumps
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,8 +23,7 @@ from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as fgvr.__main__ does: no side suffers from the other's idle threads
 
-from grpo_turns import Setting, write_model
-from jsonargparse import ArgumentParser
+from grpo_turns import Setting, read_options, write_model
 from rich.console import Console
 from rich.table import Table
 
@@ -247,12 +246,7 @@ def run(
 
 
 def read(args: list[str] | None = None) -> tuple[Setting, dict[str, Any]]:
-    """The command line's setting, and the other options of `run`."""
-    parser = ArgumentParser(description=__doc__)
-    parser.add_class_arguments(Setting)
-    parser.add_function_arguments(run, skip={"setting"})
-    options = vars(parser.parse_args(args))
-    return Setting(**{field.name: options.pop(field.name) for field in fields(Setting)}), options
+    return read_options(run, __doc__, args)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from jsonargparse import ArgumentParser
 from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
@@ -187,3 +188,14 @@ def quiet(setting: Setting) -> None:
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+
+
+def read_options(
+    run: Callable[..., None], description: str | None, args: list[str] | None
+) -> tuple[Setting, dict[str, Any]]:
+    """The command line's setting, and the other options of `run`."""
+    parser = ArgumentParser(description=description)
+    parser.add_class_arguments(Setting)
+    parser.add_function_arguments(run, skip={"setting"})
+    options = vars(parser.parse_args(args))
+    return Setting(**{field.name: options.pop(field.name) for field in fields(Setting)}), options

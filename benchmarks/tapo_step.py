@@ -8,14 +8,12 @@ Run: python benchmarks/tapo_step.py
 from __future__ import annotations
 
 import statistics
-from dataclasses import fields
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from grpo_step import PHASES, WARM_UP, machine, sides
-from grpo_turns import Setting
-from jsonargparse import ArgumentParser
+from grpo_turns import Setting, read_options
 
 MOST = 1.15  # times the ratio of tokens that a step may take
 
@@ -74,12 +72,7 @@ def run(setting: Setting, rounds: int = 9) -> None:
 
 
 def read(args: list[str] | None = None) -> tuple[Setting, dict[str, Any]]:
-    """The command line's setting, and the other options of `run`."""
-    parser = ArgumentParser(description=__doc__)
-    parser.add_class_arguments(Setting)
-    parser.add_function_arguments(run, skip={"setting"})
-    options = vars(parser.parse_args(args))
-    return Setting(**{field.name: options.pop(field.name) for field in fields(Setting)}), options
+    return read_options(run, __doc__, args)
 
 
 if __name__ == "__main__":

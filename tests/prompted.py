@@ -54,6 +54,17 @@ class Prompts(LightningDataModule):
         return DataLoader(Batches(self.trainer.global_rank, self.trainer.world_size, self.steps), batch_size=None)
 
 
+class Measured(GRPO):
+    """Puts the gradient of its only update where the weights were, so that it comes back from another process too."""
+
+    def take_step(self) -> None:
+        gradients = [(p, p.grad.clone()) for _, p in self.trained_policy.trainable() if p.grad is not None]
+        super().take_step()
+        with torch.no_grad():
+            for parameter, gradient in gradients:
+                parameter.copy_(gradient)
+
+
 class Watched(GRPO):
     """Keeps what is logged; poisons a gradient where asked to."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import prompt, prompt_batch, tiny_backbone
+from stock import stock_logprobs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fgvr.kernels import token_logprobs
@@ -44,20 +45,6 @@ def policy_of(family: str, adapters: str = "none", tied: bool = False, rope: Any
                 parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
     assert (policy.base.lm_head.weight is policy.base.model.language_model.embed_tokens.weight) == tied
     return policy
-
-
-@torch.no_grad()
-def stock_logprobs(policy: Policy, asked: Any, ids: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Of a completion's tokens, by transformers' own forward over prompt and completion."""
-    row = torch.cat([asked.input_ids, ids])
-    logits = policy.base(
-        input_ids=row[None],
-        mm_token_type_ids=(row[None] == policy.processor.image_token).int(),
-        pixel_values=policy.processor.pixel_values(asked.images),
-        image_grid_thw=asked.images.grid_thw,
-    ).logits[0, len(asked.input_ids) - 1 : -1]
-    logits[:, policy.processor.vision_token_ids] = -torch.inf
-    return (logits / temperature).log_softmax(-1).gather(1, ids[:, None])[:, 0]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import tiny_backbone
 from lightning.pytorch.strategies import DDPStrategy
-from prompted import REPLIES, Batches, Watched, fit
+from prompted import REPLIES, Batches, Measured, Watched, fit
 from scripted import WRONG, Scripted
 
 from fgvr.callbacks import RolloutGeneration
@@ -67,22 +67,15 @@ def test_two_ranks_make_the_update_of_one(variant):
     assert_same(alone, together)
 
 
-class Measured(Watched):
-    """Puts the gradient of its only update where the weights were, so that it comes back from another process too."""
-
-    def take_step(self) -> None:
-        gradients = [(p, p.grad.clone()) for _, p in self.trained_policy.trainable() if p.grad is not None]
-        super().take_step()
-        with torch.no_grad():
-            for parameter, gradient in gradients:
-                parameter.copy_(gradient)
+class MeasuredGRPO(Measured, Watched):
+    pass
 
 
 def gradient(variant: str, micro_batch_tokens: int, **options: Any) -> torch.Tensor:
     """That of one update, before the optimiser: all of what the update is."""
     settings: dict[str, Any] = {"optimizer": Optimizer(max_grad_norm=1e9), "micro_batch_tokens": micro_batch_tokens}
     grpo = module(**VARIANTS[variant] | settings)
-    grpo.__class__ = Measured
+    grpo.__class__ = MeasuredGRPO
     grpo.configure_model()
     trained = {f"policy.{name}" for name, _ in grpo.trained_policy.trainable()}
     state = fit(grpo, max_steps=1, **options)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import tiny_backbone
 from lightning.pytorch.strategies import DDPStrategy
-from prompted import REPLIES, Watched
+from prompted import REPLIES, Measured, Watched
 from scripted import RIGHT, WRONG
 from triplet_rollouts import Triplets, WatchedTAPO, fit_triplets
 
@@ -48,18 +48,11 @@ def module(triplet: Triplet = STRONG, **options: Any) -> WatchedTAPO:
     return WatchedTAPO(triplet=triplet, **settings(**options))
 
 
-class Measured(WatchedTAPO):
-    """Puts the gradient of its only update where the weights were, so that it comes back from another process too."""
-
-    def take_step(self) -> None:
-        gradients = [(p, p.grad.clone()) for _, p in self.trained_policy.trainable() if p.grad is not None]
-        super().take_step()
-        with torch.no_grad():
-            for parameter, gradient in gradients:
-                parameter.copy_(gradient)
+class MeasuredTAPO(Measured, WatchedTAPO):
+    pass
 
 
-class Plain(Measured):
+class Plain(MeasuredTAPO):
     """The slow twin: every completion behind a copy of its prompt, the loss as the paper writes it."""
 
     def _loss(self, micro_batch: RolloutRows) -> torch.Tensor:
@@ -86,7 +79,7 @@ class Plain(Measured):
 
 
 def gradient(
-    of: type[Measured] = Measured, triplet: Triplet = STRONG, fitting: Any = None, **options: Any
+    of: type[MeasuredTAPO] = MeasuredTAPO, triplet: Triplet = STRONG, fitting: Any = None, **options: Any
 ) -> torch.Tensor:
     """That of one update, before the optimiser: all of what the update is."""
     made = of(triplet=triplet, **settings(optimizer=Optimizer(max_grad_norm=1e9), **options))

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from conftest import prompt_batch, tiny_policy
+from stock import stock_logprobs
 from templates import THINKS, processor_that_opens
 from triplet_rollouts import triplet_batch
 
@@ -209,8 +210,8 @@ def test_answers_about_three_photos_have_the_log_probs_of_separate_plain_forward
         assert (group.negative.features is not None) == policy.fixed_features
         for n, completion in enumerate(group.completions):
             moved = conditioning == "own" and group.role_of(n) == "positive"
-            own.append(plain_logprobs(policy, group.positive.prompt if moved else group.prompt, completion.ids))
-            behind.append(plain_logprobs(policy, group.negative.prompt, completion.ids))
+            own.append(stock_logprobs(policy, group.positive.prompt if moved else group.prompt, completion.ids))
+            behind.append(stock_logprobs(policy, group.negative.prompt, completion.ids))
     assert (found[0] - torch.cat(own)).abs().max() < 1e-5
     assert (found[1] - torch.cat(behind)).abs().max() < 1e-5
     sampled = entry.sampled_logprobs
@@ -221,20 +222,6 @@ def test_answers_about_three_photos_have_the_log_probs_of_separate_plain_forward
 def scored_as(group: RolloutGroup) -> ScoredGroup:
     ones = torch.ones(len(group.completions))
     return ScoredGroup(group, [None] * len(ones), {"exact": ones}, ones, ones)
-
-
-@torch.no_grad()
-def plain_logprobs(policy, asked, ids):
-    """By transformers' own forward over one prompt and one completion."""
-    row = torch.cat([asked.input_ids, ids])
-    logits = policy.base(
-        input_ids=row[None],
-        mm_token_type_ids=(row[None] == policy.processor.image_token).int(),
-        pixel_values=policy.processor.pixel_values(asked.images),
-        image_grid_thw=asked.images.grid_thw,
-    ).logits[0, len(asked.input_ids) - 1 : -1]
-    logits[:, policy.processor.vision_token_ids] = -torch.inf
-    return logits.log_softmax(-1).gather(1, ids[:, None])[:, 0]
 
 
 def ids_of(groups):
