@@ -73,7 +73,7 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
 
 
 def test_every_photo_has_its_row_and_counts(tmp_path: Path):
-    figures = run(tmp_path)
+    figures = run(tmp_path, plan=TwoStep(8, rotations=1))
     rows = rows_of(tmp_path / "two_step/step-00000000.jsonl")
     assert [(row["cohort"], row["uid"]) for row in rows] == [
         ("novel", "n0"),
