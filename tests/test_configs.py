@@ -78,6 +78,7 @@ def printed(*configs: Path) -> dict[str, Any]:
     return flat(yaml.safe_load(out.getvalue()))
 
 
+EXACT = ("model.class_path", "init_args.reward", "_weight", "init_args.none_of_these", "terms", "train_task")
 ALLOWED = {  # what the paper changes between runs, and nothing else
     "binary": ("specificity.rule",),
     "correct": ("specificity.rule",),
@@ -106,25 +107,8 @@ ALLOWED = {  # what the paper changes between runs, and nothing else
     "alike_options": ("train.0.options",),
     "m3": ("train_task.init_args.options",),
     "none_of_these": ("train_task.init_args.none_of_these",),
-    "exact": (
-        "model.class_path",
-        "model.init_args.reward",
-        "_weight",
-        "model.init_args.none_of_these",
-        "terms",
-        "train_task",
-    ),
-    "exact_no_think": (
-        *(
-            "model.class_path",
-            "model.init_args.reward",
-            "_weight",
-            "model.init_args.none_of_these",
-            "terms",
-            "train_task",
-        ),
-        "task.init_args.think",
-    ),
+    "exact": EXACT,
+    "exact_no_think": (*EXACT, "task.init_args.think"),
 }
 
 

@@ -1,7 +1,4 @@
-"""Two-step inference: sample names, then choose among the likeliest of them (DiVE-k, arXiv 2511.18305).
-
-Shape legend: B photos, K replies of each, m options of one question, r questions about one photo.
-"""
+"""Two-step inference: sample names, then choose among the likeliest of them (DiVE-k, arXiv 2511.18305)."""
 
 from __future__ import annotations
 
@@ -283,12 +280,22 @@ class _Steps:
         thought = said.thought if said.thought or self.choice.think or self.choice.always_thinks else None
         encode = self.policy.processor.encode_target
         try:
-            targets = [torch.tensor(encode(format_answer(mark, thought))) for mark in self.choice.marks(shown)]
+            targets = [encode(format_answer(mark, thought)) for mark in self.choice.marks(shown)]
         except SampleError:  # a thought that spells a control token, or breaks off
             return ()
-        prompt, padding = photo.prompt, self.policy.processor.padding_token
-        rows = pack_groups([prompt], [targets], [photo.features], padding).to(prompt.input_ids.device)
+        alike = next(n for n, ids in enumerate(zip(*targets, strict=False)) if len({*ids}) > 1)  # the thought, mostly
+        prompt, rest = _behind(photo.prompt, targets[0][:alike]), [torch.tensor(ids[alike:]) for ids in targets]
+        rows = pack_groups([prompt], [rest], [photo.features], self.policy.processor.padding_token)
+        rows = rows.to(prompt.input_ids.device)
         logprobs, _ = self.policy.completion_logprobs(rows)
         sums = torch.zeros(len(shown), dtype=torch.float64, device=logprobs.device)
         sums.index_add_(0, rows.target_sequence, logprobs.double())
         return tuple(sums.softmax(0).tolist())
+
+
+def _behind(prompt: EncodedPrompt, ids: Sequence[int]) -> EncodedPrompt:
+    """The prompt with the beginning of its answer, which is read once for all that go on from there."""
+    after, tokens = int(prompt.positions.max()) + 1, torch.tensor(ids, dtype=torch.long)
+    positions = torch.arange(after, after + len(ids)).expand(3, -1)
+    behind = ((prompt.input_ids, tokens), (prompt.positions, positions))
+    return EncodedPrompt(*(torch.cat([one, more.to(one.device)], -1) for one, more in behind), prompt.images)
