@@ -130,6 +130,9 @@ def test_every_variant_of_the_paper_has_its_aviary_twin():
     splits = [{name for name in of if re.fullmatch(r"n\d+_\d+", name)} for of in names[2:4]]
     assert splits == [{"n10_0", "n8_2", "n2_8", "n0_10"}, {"n8_0", "n6_2", "n2_6", "n0_8"}]  # of ten, and of eight
     assert names[2] - splits[0] == names[3] - splits[1]
+    assert names[4] <= names[5]
+    rivals = [{path.stem.removesuffix("_7b") for path in of.glob("divek_sft_*")} for of in (CONFIGS, CONFIGS / "aviary")]
+    assert rivals[0] <= rivals[1]
 
 
 def test_the_main_run_has_the_papers_values():
