@@ -28,9 +28,10 @@ class Kill(Callback):
 
     "refilling": as further batches are to be sampled, at `step` optimiser steps or later. "sampled": when all rollouts
     are there and nothing has been learned from them. "updating": with the gradient of the step after `step` ready.
+    "validating": when a first batch of a validation has been answered, at `step` or later.
     """
 
-    def __init__(self, step: int, moment: Literal["refilling", "sampled", "updating"]) -> None:
+    def __init__(self, step: int, moment: Literal["refilling", "sampled", "updating", "validating"]) -> None:
         self.step, self.moment = step, moment
 
     @property
@@ -38,7 +39,7 @@ class Kill(Callback):
         return f"killed-{self.moment}-{self.step}"
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if self.moment == "updating":
+        if self.moment in ("updating", "validating"):
             return
         at = "sampled" if pl_module.rollouts.updates else "refilling"
         if self.moment == at and trainer.global_step >= self.step:
@@ -46,6 +47,10 @@ class Kill(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         if self.moment == "updating" and trainer.global_step == self.step:
+            self._die(trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if self.moment == "validating" and trainer.global_step >= self.step:
             self._die(trainer)
 
     def _die(self, trainer: Trainer) -> None:
@@ -124,6 +129,21 @@ def tapo_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: 
     config["model"]["init_args"]["sampling"]["positives"] = 2
     config["data"]["class_path"] = "fgvr.datamodules.TripletData"
     config["data"]["init_args"] |= {"similarity": {"class_path": "fgvr.similarity.OnlineConfusion"}, "k": 2}
+    return _written(config, file)
+
+
+def divek_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: Any) -> Path:
+    """As `grpo_config`, with DiVE-k, whose choices are among the nearest relatives, and photos named in two steps."""
+    plan = {"samples": 4, "options": 3, "temperature": 1.5}
+    steps = {"class_path": "fgvr.callbacks.TwoStepInference", "init_args": {"plan": plan, "pictures": 4}}
+    file = grpo_config(folder, name, steps, *callbacks, **changes)
+    config = yaml.safe_load(file.read_text())
+    config["model"]["class_path"] = "fgvr.modules.DiVEk"
+    del config["model"]["init_args"]["reward"]
+    config["data"]["init_args"]["train_task"] = {
+        "class_path": "fgvr.data.ClosedWorld",
+        "init_args": {"question": "Which bird is this?", "options": 3},
+    }
     return _written(config, file)
 
 

@@ -17,7 +17,7 @@ LAYERS = (  # lowest first; rooms of one layer know nothing of each other
     {"ranks", "taxonomy", "checkpoints"},
     {"sources", "data", "models", "runs"},
     {"similarity"},
-    {"aviary", "shards", "judges"},
+    {"aviary", "shards", "judges", "options"},
     {"rewards"},
     {"datamodules", "rollouts", "modules", "strategies"},
     {"metrics"},

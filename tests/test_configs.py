@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import redirect_stdout
 from functools import cache
 from io import StringIO
@@ -19,6 +20,8 @@ MAIN = {  # what a folder of variants is laid over
     CONFIGS / "aviary" / "speciarl": CONFIGS / "aviary" / "speciarl.yaml",
     CONFIGS / "tapo": CONFIGS / "tapo_qwen2_5_vl_3b.yaml",
     CONFIGS / "aviary" / "tapo": CONFIGS / "aviary" / "tapo.yaml",
+    CONFIGS / "divek": CONFIGS / "divek_qwen2_5_vl_7b.yaml",
+    CONFIGS / "aviary" / "divek": CONFIGS / "aviary" / "divek.yaml",
 }
 VARIANTS = sorted(path for folder in MAIN for path in folder.glob("*.yaml"))
 METHODS = sorted(path for path in CONFIGS.rglob("*.yaml") if "hardware" not in path.parts and path not in VARIANTS)
@@ -75,6 +78,7 @@ def printed(*configs: Path) -> dict[str, Any]:
     return flat(yaml.safe_load(out.getvalue()))
 
 
+EXACT = ("model.class_path", "init_args.reward", "_weight", "init_args.none_of_these", "terms", "train_task")
 ALLOWED = {  # what the paper changes between runs, and nothing else
     "binary": ("specificity.rule",),
     "correct": ("specificity.rule",),
@@ -97,6 +101,14 @@ ALLOWED = {  # what the paper changes between runs, and nothing else
     "annealed": ("triplet.annealed_over",),
     "by": ("data.init_args.similarity", "data.init_args.epoch_length"),
     "n": ("sampling.positives",),
+    "few_shot": ("data.init_args.train.", "max_steps"),
+    "mixed_domain": ("data.init_args.train.", "task.init_args.question"),
+    "random_options": ("train.0.options",),
+    "alike_options": ("train.0.options",),
+    "m3": ("train_task.init_args.options",),
+    "none_of_these": ("train_task.init_args.none_of_these",),
+    "exact": EXACT,
+    "exact_no_think": (*EXACT, "task.init_args.think"),
 }
 
 
@@ -115,9 +127,13 @@ def test_a_variant_differs_in_what_it_says_and_nothing_else(variant: Path):
 def test_every_variant_of_the_paper_has_its_aviary_twin():
     names = [{path.stem for path in folder.glob("*.yaml")} for folder in MAIN]
     assert names[0] - {"test_llama_70b"} == names[1] - {"correct"}
-    splits = [{name for name in of if name.startswith("n")} for of in names[2:]]
+    splits = [{name for name in of if re.fullmatch(r"n\d+_\d+", name)} for of in names[2:4]]
     assert splits == [{"n10_0", "n8_2", "n2_8", "n0_10"}, {"n8_0", "n6_2", "n2_6", "n0_8"}]  # of ten, and of eight
     assert names[2] - splits[0] == names[3] - splits[1]
+    assert names[4] <= names[5]
+    folders = (CONFIGS, CONFIGS / "aviary")
+    rivals = [{path.stem.removesuffix("_7b") for path in folder.glob("divek_sft_*")} for folder in folders]
+    assert rivals[0] <= rivals[1]
 
 
 def test_the_main_run_has_the_papers_values():
@@ -164,6 +180,29 @@ def test_the_second_stage_has_the_values_that_fine_r1s_code_ends_up_with(size: s
         ".trainer.max_steps": steps,
     }  # fmt: skip
     assert {name: values[name] for name in expected} == expected
+
+
+def test_divek_has_the_papers_values():
+    values = printed(CONFIGS / "divek_qwen2_5_vl_7b.yaml")
+    model, data, plan = ".model.init_args", ".data.init_args", ".trainer.callbacks.4.init_args.plan"
+    expected = {
+        f"{model}.choice_weight": 1.0, f"{model}.format_weight": 1.0, f"{model}.policy.lora": None,
+        f"{model}.policy.freeze": [], f"{model}.policy.pixels.max": 401408, f"{model}.policy.pixels.min": 3136,
+        f"{model}.optimizer.lr": 1e-6, f"{model}.optimizer.schedule": "linear", f"{model}.optimizer.warmup": 0,
+        f"{model}.optimizer.weight_decay": 0.0, f"{model}.optimizer.betas.0": 0.9, f"{model}.optimizer.betas.1": 0.999,
+        f"{model}.optimizer.max_grad_norm": 1.0, f"{model}.optimizer.floor": 0.0,
+        f"{model}.sampling.group_size": 4, f"{model}.sampling.temperature": 1.0,
+        f"{model}.sampling.max_new_tokens": 1024,
+        f"{model}.advantage.eps": 1e-4, f"{model}.kl.coefficient": 0.04, f"{model}.kl.value": "k3",
+        f"{model}.reduction": "sequence", f"{model}.updates": 1, f"{model}.group_filter": None,
+        f"{data}.batch_size": 6, f"{data}.max_prompt_tokens": 1024, f"{data}.train_task.init_args.options": 5,
+        f"{data}.train_task.init_args.letters": True, ".trainer.max_steps": 400, ".trainer.precision": "bf16-mixed",
+        f"{plan}.samples": 20, f"{plan}.options": 5, f"{plan}.temperature": 1.0,
+    }  # fmt: skip
+    assert {name: values[name] for name in expected} == expected
+    smaller = printed(CONFIGS / "divek_qwen2_5_vl_3b.yaml")
+    changed = {name for name in {*values, *smaller} if values.get(name) != smaller.get(name)}
+    assert changed == {".run.dir", f"{model}.policy.backbone.init_args.path", f"{data}.train.0.options"}
 
 
 @pytest.mark.parametrize("share", [5, 10, 25])

@@ -7,6 +7,7 @@ from fgvr.callbacks.sample_logging import SampleLogging
 from fgvr.callbacks.throughput import Throughput
 from fgvr.callbacks.trackio_logger import TrackioLogger
 from fgvr.callbacks.triplets import TripletLogging
+from fgvr.callbacks.two_step import TwoStepInference
 
 __all__ = [
     "CollapseWatch",
@@ -16,4 +17,5 @@ __all__ = [
     "Throughput",
     "TrackioLogger",
     "TripletLogging",
+    "TwoStepInference",
 ]

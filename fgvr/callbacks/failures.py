@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fgvr.errors import SampleError, UserError
+from fgvr.models.memory import is_out_of_memory
 from fgvr.ranks import LEAVING, Failure, Watch, end_together, first_failure, stay_until_told
-
-NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory", "not enough memory")
 
 
 class Place(NamedTuple):
@@ -133,13 +131,6 @@ def sentence_of(error: Exception) -> str:
     if isinstance(error, UserError | SampleError):
         return str(error)
     return f"{type(error).__name__}: {said}"
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether it says that a device, or the machine, has no memory left: torch has several ways to do so."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(part in str(error) for part in NO_MEMORY)
 
 
 def _place(error: Exception) -> Place:

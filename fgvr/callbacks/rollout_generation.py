@@ -58,7 +58,7 @@ class RolloutGeneration(Callback):
         ranks.agree(reward.check)
         self._collector = Collector(
             self.engine,
-            data.task,
+            getattr(data, "train_task", data.task),
             reward,
             pl_module.sampling,
             pl_module.advantage,

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import repeat
 from typing import Literal
 
+from fgvr.data.choosing import LETTERS, NONE, chosen_option
 from fgvr.data.control_tokens import refuse_control_tokens
 from fgvr.data.tasks import Task, format_answer, parse_completion
-from fgvr.errors import SampleError, UserError
+from fgvr.errors import SampleError, UserError, refuse_no_share
 from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.spelling import spelling
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Answer, Example
-
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class ClosedWorld(Task):
@@ -27,13 +25,19 @@ class ClosedWorld(Task):
     response does where there is one.
     With `options` "all" every class of the taxonomy is an option, so that a photo without a label can be asked about.
 
-    Distractors are `extra["options"]`, in their order, where the example has them; else classes drawn from the label's
-    nearest relatives outward, so that siblings come first. Fewer are shown where there are no more. No option is an
-    ancestor or a descendant of the label, so exactly one is right. The order shown is what `prepare` drew or, on an
-    example that was not prepared, a function of `seed` and the uid alone.
+    Distractors are `extra["options"]`, best first, where the example has them: the label takes the place of the last
+    one that would be shown, unless it is among them itself. Without any they are classes drawn from the label's nearest
+    relatives outward, so that siblings come first. Fewer are shown where there are no more. No two options mean the
+    same class, and none is an ancestor or a descendant of the label, so exactly one is right. The order shown is what
+    `prepare` drew, anew in each epoch and with the label as often in each place; on an example that was not prepared it
+    is a function of `seed` and the uid alone.
 
-    `parse` turns a letter or a synonym into the option's name. A reply that names no single option ("A, B", "A or B",
-    a name not shown) is returned as it was written, for the judge to find wrong.
+    With `none_of_these` above 0 that is the last option of every question, and right in that share of the questions of
+    split "train", from which the label is left out; `options` does not count it.
+
+    `parse` turns a letter or a synonym into the option's name, by the rules of `chosen_option`. A reply that names no
+    single option ("A, B", "A or B", a name not shown) is returned as it was written, for the judge to find wrong; one
+    whose letter and name contradict each other, though either might be taken for right, is no answer.
     """
 
     def __init__(
@@ -43,11 +47,19 @@ class ClosedWorld(Task):
         question: str = "Which of these is shown in this photo?",
         think: bool = False,
         seed: int = 0,
+        none_of_these: float = 0.0,
     ) -> None:
         if options != "all" and not 2 <= options <= len(LETTERS):
             raise UserError(f"options must lie between 2 and {len(LETTERS)} or be all, got {options}")
+        refuse_no_share("task", none_of_these=none_of_these)
+        if none_of_these and (options == "all" or (letters and options == len(LETTERS))):
+            raise UserError(
+                f"{NONE!r} needs an option that may be left out, and a letter of its own, got options {options}: show "
+                "fewer, or set none_of_these to 0"
+            )
         refuse_control_tokens("the task's question", [question])
         self.options, self.letters, self.question, self.think, self.seed = options, letters, question, think, seed
+        self.none_of_these = none_of_these
         self.needs_label = options != "all"
         self.members: dict[str, list[str]] = {}  # node to the classes at or below it
 
@@ -77,11 +89,16 @@ class ClosedWorld(Task):
         marks = (f"{letter})" for letter in LETTERS) if self.letters else repeat("-")
         return "".join(f"{mark} {option}\n" for mark, option in zip(marks, self.shown(example), strict=False))
 
+    def marks(self, shown: Sequence[str]) -> tuple[str, ...]:
+        """What stands in the answer tag for each of the options."""
+        return tuple(LETTERS[: len(shown)]) if self.letters else tuple(shown)
+
     def what_to_answer(self) -> str:
         return "the letter of one option" if self.letters else "the name of one option"
 
     def target(self, example: Example, rng: random.Random) -> str:
-        answer = LETTERS[self.shown(example).index(example.label)] if self.letters else example.label
+        shown = self.shown(example)
+        answer = self.marks(shown)[shown.index(right_option(shown, example.label))]
         return format_answer(answer, self.thought(example, example.label))
 
     def parse(self, text: str, example: Example | None = None) -> Answer | None:
@@ -90,38 +107,44 @@ class ClosedWorld(Task):
             return None
         if example is None:
             raise ValueError("a closed-world reply can only be read beside the options: pass the example")
-        return Answer(self._chosen(answer.text, self.shown(example)) or answer.text, answer.thought)
+        shown = self.shown(example)
+        place = chosen_option(answer.text, shown, self.letters, self._same)
+        if place is not None:
+            return Answer(shown[place], answer.thought)
+        contradicts = any(self._same(answer.text, option) for option in shown)
+        return None if contradicts else answer
 
-    def _chosen(self, text: str, shown: Sequence[str]) -> str | None:
-        named = self._among(text, shown)
-        if named is not None or not self.letters:
-            return named
-        lettered = re.fullmatch(r"\(?([A-Za-z])[).:]?(?:\s+(.+))?", text, re.DOTALL)
-        if lettered is None or lettered[1].upper() not in LETTERS[: len(shown)]:
-            return None
-        option = shown[LETTERS.index(lettered[1].upper())]
-        return option if lettered[2] is None or self._among(lettered[2], [option]) else None
+    def _same(self, text: str, option: str) -> bool:
+        return self._class_of(text) == self._class_of(option)
+
+    def _class_of(self, text: str) -> str | tuple[str, ...]:
+        """The class that a name means, or its spelling where the taxonomy has no such class."""
+        node = self.names.find(text) if self.names else None
+        return spelling(text) if node is None else node
 
     def _draw(self, example: Example, rng: random.Random) -> tuple[str, ...]:
         if self.options == "all":
             classes = sorted(self._bound().taxonomy.paths)
             return tuple(rng.sample(classes, len(classes)))
-        most = int(self.options) - 1
+        missing = bool(self.none_of_these) and example.split == "train" and rng.random() < self.none_of_these
+        right = [] if missing else [example.label]
+        most = int(self.options) - len(right)
         distractors = self._given(example) if "options" in example.extra else self._relatives(example.label, rng, most)
         if not distractors:
             raise SampleError(f"{example.uid}: a choice needs a second class beside {example.label!r}, there is none")
-        drawn = [example.label, *distractors[:most]]
+        drawn = [*right, *distractors[:most]]
         rng.shuffle(drawn)
-        return tuple(drawn)
+        return (*drawn, NONE) if self.none_of_these else tuple(drawn)
 
     def _given(self, example: Example) -> list[str]:
         options = example.extra["options"]
         if not isinstance(options, (list, tuple)) or not all(isinstance(option, str) for option in options):
             raise SampleError(f"{example.uid}: options must be a list of names, got {options!r}")
-        distinct: dict[tuple[str, ...], str] = {}
+        distinct: dict[str | tuple[str, ...], str] = {}
         for option in options:
-            if self._among(option, example.path) is None and not self._finer(option, example.label):
-                distinct.setdefault(spelling(option), option)
+            named = spelling(option) and spelling(option) != spelling(NONE)
+            if named and self._among(option, example.path) is None and not self._finer(option, example.label):
+                distinct.setdefault(self._class_of(option), option)
         return list(distinct.values())
 
     def _finer(self, option: str, label: str) -> bool:
@@ -150,3 +173,8 @@ class ClosedWorld(Task):
         if self.names is None:
             raise ValueError("a choice draws its options from the taxonomy: call bind(taxonomy), use what it returns")
         return self.names
+
+
+def right_option(shown: tuple[str, ...], label: str) -> str:
+    """The option that is right: the label, or `NONE` where it is not among those shown."""
+    return label if label in shown else NONE

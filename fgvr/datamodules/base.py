@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from fgvr.data.tasks import Task
+from fgvr.datamodules.optioned import with_options
 from fgvr.datamodules.photos import photos_for
 from fgvr.datamodules.shard_source import TRAINED_COHORTS, ShardSource, refuse_leaks
 from fgvr.errors import UserError, refuse_below, refuse_no_share
@@ -156,9 +157,13 @@ class ShardDataModule(LightningDataModule, ABC):
     @cached_property
     def train_sets(self) -> list[ShardSet | PartOfSet]:
         wholes = [ShardSet(Path(entry.path), "train", TRAINED_COHORTS, self.max_bad_share) for entry in self.train]
-        return [
+        parts = [
             whole if entry.examples is None else part_of(whole, entry.examples, self.seed)
             for whole, entry in zip(wholes, self.train, strict=True)
+        ]
+        return [
+            part if entry.options is None else with_options(part, entry.options)
+            for part, entry in zip(parts, self.train, strict=True)
         ]
 
     @cached_property

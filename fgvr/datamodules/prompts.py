@@ -24,13 +24,17 @@ class AskingData(ShardDataModule):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        self.task = self.task.bind(self.taxonomy).opened(self.processor.opening)
+        self.task = self._ready(self.task)
         if self.processor.opening:
             log.info("The chat template begins every reply with %r: it counts as part of it.", self.processor.opening)
         spelt_in = self.processor.control_tokens_in
-        refuse_control_tokens("the task's question", [self.task.question], spelt_in)
         refuse_control_tokens("a rank of the taxonomy", self.taxonomy.ranks, spelt_in)
         refuse_control_tokens("a name of the taxonomy", self.taxonomy.lineage, spelt_in)
+
+    def _ready(self, task: Task) -> Task:
+        """The task, knowing the taxonomy and the chat template."""
+        refuse_control_tokens("the task's question", [task.question], self.processor.control_tokens_in)
+        return task.bind(self.taxonomy).opened(self.processor.opening)
 
     def eval_encode(self) -> PromptEncode:
         return PromptEncode(self.processor, self.task)
@@ -42,6 +46,8 @@ class AskingData(ShardDataModule):
 class PromptData(AskingData):
     """Prompts to be answered, with their examples; `batch_size` counts them per rollout batch over all ranks.
 
+    `train_task` is what is asked in training where that differs from `task`, which validation, test and prediction go
+    on asking: DiVE-k practises choices and is judged by the names it gives.
     A prompt longer than `max_prompt_tokens` is quarantined, never cut. The other options are `ShardDataModule`'s.
     Raises UserError unless `max_prompt_tokens` is positive.
     """
@@ -51,6 +57,7 @@ class PromptData(AskingData):
         train: list[ShardSource],
         task: Task | None = None,
         *,
+        train_task: Task | None = None,
         batch_size: int = 16,
         max_prompt_tokens: int = 4096,
         **options: Any,
@@ -58,9 +65,20 @@ class PromptData(AskingData):
         super().__init__(train, task, batch_size=batch_size, **options)
         refuse_below(1, "data", max_prompt_tokens=max_prompt_tokens)
         self.max_prompt_tokens = max_prompt_tokens
+        self._train_task = train_task
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if self._train_task is not None:
+            self._train_task = self._ready(self._train_task)
+
+    @property
+    def train_task(self) -> Task:
+        """What is asked in training."""
+        return self.task if self._train_task is None else self._train_task
 
     def train_encode(self) -> Encode[Any]:
-        return PromptEncode(self.processor, self.task, self.max_prompt_tokens)
+        return PromptEncode(self.processor, self.train_task, self.max_prompt_tokens)
 
     def train_collate(self) -> PromptCollate:
         return self.eval_collate()

@@ -24,7 +24,8 @@ class ShardSource:
     `path` is the set's folder; `weight` is in proportion to its size, 1 for each sample once an epoch. A set that is
     there must be the one that `source` and `pack` ask for. Without `pack` any options will do for it; a new set is
     packed with the default ones and the data module's seed. `examples` are to be learned from, spread over the classes;
-    None takes all. Raises UserError for a weight or a number of examples that takes none.
+    None takes all. `options` is a file of `python -m fgvr mine`: only photos that have options there are trained on,
+    and a `ClosedWorld` task shows these. Raises UserError for a weight or a number of examples that takes none.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class ShardSource:
     source: Source | None = None
     pack: PackOptions | None = None
     examples: int | None = None
+    options: Path | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight > 0):

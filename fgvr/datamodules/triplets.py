@@ -89,7 +89,7 @@ class TripletData(PromptData):
         return FrozenPartners.of(self.train_sets)
 
     def train_encode(self) -> Encode[Any]:
-        encode = TripletEncode(self.processor, self.task, self.max_prompt_tokens)
+        encode = TripletEncode(self.processor, self.train_task, self.max_prompt_tokens)
         if self.rivals is None:
             return PartneredEncode(self.frozen, encode)
         drawn = DrawnPartners(tuple(self.train_sets), self.pools, self.rivals.rankings, self.weighted)

@@ -17,6 +17,32 @@ from fgvr.errors import UserError
 FAMILIES = ("clip", "siglip", "siglip2")
 
 
+def check_tower(folder: Path) -> None:
+    """Raises UserError for a folder that is not there or holds another kind of model; reads no weights."""
+    if not Path(folder).is_dir():
+        raise UserError(f"similarity.folder must be a folder with a CLIP or SigLIP, but there is no folder {folder}")
+    try:
+        kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(folder, error) from error
+    if kind not in FAMILIES:
+        raise UserError(f"similarity.folder must hold one of {', '.join(FAMILIES)}, but {folder} holds {kind!r}")
+
+
+def open_tower(folder: Path) -> tuple[Any, torch.device]:
+    """The model of both sides in `folder`, in float32 and evaluation mode, and the device that it is on.
+
+    Raises UserError as `check_tower` does, and where the weights cannot be read.
+    """
+    check_tower(folder)
+    try:
+        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(folder, error) from error
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return model.eval().to(device), device
+
+
 class ImageTower:
     """A pretrained encoder of images in `folder`, in float32, on the GPU where there is one.
 
@@ -24,14 +50,11 @@ class ImageTower:
     """
 
     def __init__(self, folder: Path) -> None:
-        check_image_tower(folder)
+        self.model, self.device = open_tower(folder)
         try:
-            model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
             self.processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
         except (OSError, ValueError, KeyError) as error:
-            raise _broken(folder, error) from error
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model: Any = model.eval().to(self.device)
+            raise _unreadable(folder, error) from error
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> Float[Tensor, "I D"]:
@@ -41,17 +64,5 @@ class ImageTower:
         return (features if isinstance(features, Tensor) else features.pooler_output).float().cpu()
 
 
-def check_image_tower(folder: Path) -> None:
-    """Raises UserError for a folder that is not there or holds another kind of model; reads no weights."""
-    if not Path(folder).is_dir():
-        raise UserError(f"similarity.folder must be a folder with a CLIP or SigLIP, but there is no folder {folder}")
-    try:
-        kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-    except (OSError, ValueError, KeyError) as error:
-        raise _broken(folder, error) from error
-    if kind not in FAMILIES:
-        raise UserError(f"similarity.folder must hold one of {', '.join(FAMILIES)}, but {folder} holds {kind!r}")
-
-
-def _broken(folder: Path, error: Exception) -> UserError:
+def _unreadable(folder: Path, error: Exception) -> UserError:
     return UserError(f"similarity.folder must hold a whole CLIP or SigLIP, but {folder} does not: {error}")

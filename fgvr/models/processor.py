@@ -163,16 +163,25 @@ class Processor:
         them, or when an image's shape cannot be resized into the budget. Nothing is ever truncated: cap the pixels
         instead.
         """
+        ids = self._ids_about(messages, len(images))
+        inputs, grids = self.encode_images(images)
+        return EncodedPrompt(*self._expanded(ids, tuple(grids)), inputs)
+
+    def ask_again(self, messages: Sequence[Mapping[str, Any]], images: ImageInputs) -> EncodedPrompt:
+        """Another chat about images that have been cut into patches before; errors as in `encode_prompt`."""
+        grids = tuple((int(t), int(h), int(w)) for t, h, w in images.grid_thw.tolist())
+        return EncodedPrompt(*self._expanded(self._ids_about(messages, len(grids)), grids), images)
+
+    def _ids_about(self, messages: Sequence[Mapping[str, Any]], images: int) -> tuple[int, ...]:
         ids = self._chat_ids(json.dumps(messages))
-        if ids.count(self.image_token) != len(images):
+        if ids.count(self.image_token) != images:
             raise SampleError(
-                f"a prompt must hold one place per image, got {ids.count(self.image_token)} for {len(images)} images: "
+                f"a prompt must hold one place per image, got {ids.count(self.image_token)} for {images} images: "
                 "mend the task's messages, or the chat template if it writes no place for an image"
             )
         if not images:
             raise SampleError("a prompt must show at least one image, got none: mend the task's messages")
-        inputs, grids = self.encode_images(images)
-        return EncodedPrompt(*self._expanded(ids, tuple(grids)), inputs)
+        return ids
 
     def _expand(self, ids: tuple[int, ...], grids: tuple[tuple[int, int, int], ...]) -> tuple[Tensor, Tensor]:
         """Ids with as many placeholders as each image has tokens, and their positions."""

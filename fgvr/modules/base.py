@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW (arXiv 1711.05101) with linear warm-up, then a constant or cosine rate.
+    """AdamW (arXiv 1711.05101) with linear warm-up, then a constant, a linearly falling or a cosine rate.
 
     `lr` is the rate at its highest, `schedule` says what becomes of it then. `betas`, `eps` and `weight_decay` are
-    AdamW's own. `warmup` counts optimiser steps. The cosine ends at `floor` x lr at the last step. `max_grad_norm`
+    AdamW's own. `warmup` counts optimiser steps. What falls ends at `floor` x lr at the last step. `max_grad_norm`
     clips the global norm. A step with a non-finite gradient is skipped and counted; after `max_skipped` in a row the
     run stops. Raises UserError outside the ranges.
     """
@@ -38,7 +38,7 @@ class Optimizer:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup: int = 0
     floor: float = 0.0
     max_grad_norm: float = 1.0
@@ -61,7 +61,8 @@ class Optimizer:
         if self.schedule == "constant":
             return 1.0
         progress = min(1.0, (step - self.warmup) / max(1, total - self.warmup))
-        return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * progress)) / 2
+        left = 1 - progress if self.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
+        return self.floor + (1 - self.floor) * left
 
 
 class PolicyModule(LightningModule):

@@ -124,10 +124,10 @@ class GRPO(PolicyModule):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         unknown_end = self.group_filter is not None and self.trainer.max_steps <= 0
-        if stage == "fit" and unknown_end and self.optimizer_config.schedule == "cosine":
+        if stage == "fit" and unknown_end and self.optimizer_config.schedule != "constant":
             raise UserError(
-                "a cosine must know its last step, but with a group filter an epoch's steps are not known beforehand: "
-                "set trainer.max_steps, or optimizer.schedule to constant"
+                f"a {self.optimizer_config.schedule} rate must know its last step, but with a group filter an epoch's "
+                "steps are not known beforehand: set trainer.max_steps, or optimizer.schedule to constant"
             )
 
     def on_fit_start(self) -> None:

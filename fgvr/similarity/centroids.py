@@ -114,9 +114,9 @@ class FolderCentroids(Centroids):
         self.folder = Path(folder)
 
     def check(self) -> None:
-        from fgvr.models.image_tower import check_image_tower
+        from fgvr.models.image_tower import check_tower
 
-        check_image_tower(self.folder)
+        check_tower(self.folder)
 
     def encoder(self, classes: Classes) -> Encoder:
         from fgvr.models import ImageTower

@@ -25,7 +25,7 @@ from fgvr.sources.base import (
     unfit,
 )
 from fgvr.sources.rank_columns import rank_columns
-from fgvr.sources.walking import without_links
+from fgvr.sources.walking import inside, without_links
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
 
@@ -165,7 +165,7 @@ class CSV(Source):
             return Refusal(where, where, f"it must have {len(self._columns)} fields, but it has {len(row)}")
         cells = {column: clean(row[place]) for column, place in self._columns.items()}
         name, split, cohort = printable(cells["file"]), cells.get("split") or None, cells.get("cohort") or None
-        file, climbs = _inside(self.root, row[self._columns["file"]].strip(), base)
+        file, climbs = inside(self.root, row[self._columns["file"]].strip(), base)
         known = known_label(self._taxonomy, cells["label"])
         complaint = climbs or self._label_complaint(row, known)
         if split is not None and split.casefold() not in SPLITS:
@@ -192,15 +192,3 @@ class CSV(Source):
         if self.taxonomy_file is None and before != path:
             return f"{known!r} stands under {list(path[:-1])} here and under {list(before[:-1])} elsewhere"
         return None
-
-
-def _inside(root: Path, name: str, base: Path) -> tuple[Path, str | None]:
-    """The file that a relative name means, and a complaint when it is none or lies outside `base`, links followed."""
-    if not name or "\0" in name:
-        return root, "file must name a picture, but it is empty or holds a NUL"
-    try:
-        file = root / name
-        outside = not without_links(file).is_relative_to(base)
-    except (OSError, ValueError) as error:
-        return root, f"file must be a usable path, but {error}"
-    return file, f"its file climbs out of {root.name or 'the root'}" if outside else None

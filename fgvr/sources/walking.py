@@ -58,3 +58,15 @@ def _complaint_of_link(path: Path, base: Path) -> str | None:
     except OSError as error:
         return f"it must be a regular file, but its link leads nowhere ({error.strerror})"
     return "linked folders are not followed: link or copy the files" if stat.S_ISDIR(kind) else None
+
+
+def inside(root: Path, name: str, base: Path) -> tuple[Path, str | None]:
+    """The file that a relative name means, and a complaint when it is none or lies outside `base`, links followed."""
+    if not name or "\0" in name:
+        return root, "file must name a picture, but it is empty or holds a NUL"
+    try:
+        file = root / name
+        outside = not without_links(file).is_relative_to(base)
+    except (OSError, ValueError) as error:
+        return root, f"file must be a usable path, but {error}"
+    return file, f"its file climbs out of {root.name or 'the root'}" if outside else None

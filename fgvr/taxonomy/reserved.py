@@ -18,7 +18,7 @@ FIGURES = frozenset(
         *("agreement", "kappa", "agreement_n"),
     )
 )
-BEFORE_FIGURES = ("best_of", "sampled")  # what figures begin with, as they begin with the name of a dataset
+BEFORE_FIGURES = ("best_of", "sampled", "two_step")  # what figures begin with, as they begin with the name of a dataset
 
 
 def refuse_figures_as_ranks(ranks: Iterable[str]) -> None:

@@ -19,8 +19,8 @@ from fgvr.errors import shown
 from fgvr.shards.manifest import MANIFEST, Manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import ClassSplit, PackOptions
-from fgvr.similarity import FolderCentroids, Siblings, Similarity, TowerCentroids  # noqa: F401
-from fgvr.sources import CSV, ImageFolder, TripletParquet  # noqa: F401
+from fgvr.similarity import FolderCentroids, FolderNames, Siblings, Similarity, TowerCentroids  # noqa: F401
+from fgvr.sources import CSV, ChoiceJSON, ImageFolder, TripletParquet  # noqa: F401
 from fgvr.sources.base import Source
 
 NAMED = 10  # refused pictures in the summary
@@ -53,7 +53,7 @@ def shards(
         class_split: hold out `unseen` classes, or (base-novel) the second half of the sorted labels
         k_shot: training pictures to keep of each class, all by default
         triplets: freeze a positive and a negative beside each training picture, the latter of the class that is most
-            similar by Siblings, FolderCentroids, TowerCentroids (of a run) or a class of your own
+            similar by Siblings, FolderCentroids, FolderNames, TowerCentroids (of a run) or a class of your own
         val: share of each class for validation where the source has no validation split
         test: share of each class for testing where the source has no splits
         samples_per_shard: pictures in one tar

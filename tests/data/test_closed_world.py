@@ -123,3 +123,47 @@ def test_letters_for_all_classes_end_with_the_alphabet():
     assert task.parse("<answer>Z</answer>", photo) == Answer(task.shown(photo)[25])
     with pytest.raises(UserError, match="27 classes: leave them out"):
         ClosedWorld("all", letters=True).bind(many)
+
+
+def test_mined_options_are_classes_of_their_own_and_the_last_gives_way_to_the_label():
+    task = ClosedWorld(options=3).bind(BIRDS)
+    ranked = ["Plain Wren", "the plain wren", "Ash Finch", "Barred Wren", "Rubra"]
+    assert set(task.shown(example(options=ranked))) == {"Red Finch", "Plain Wren", "Ash Finch"}
+    assert set(task.shown(example(options=["Rubra", "Plain Wren", "Ash Finch"]))) == {
+        *("Red Finch", "Plain Wren", "Ash Finch")
+    }
+
+
+def test_each_showing_has_an_order_of_its_own_with_the_label_as_often_in_each_place():
+    task, rng = ClosedWorld(options=5, letters=True).bind(BIRDS), random.Random(0)
+    for mined in (
+        ["Plain Wren"],
+        ["Plain Wren", "Ash Finch"],
+        ["Plain Wren", "Ash Finch", "Barred Wren", "Blue Finch"],
+    ):
+        entry, count = example(options=mined), len(mined) + 1
+        shown = [task.shown(task.prepare(entry, rng)) for _ in range(3000)]
+        assert len(set(shown)) > 1
+        places = collections.Counter(order.index("Red Finch") for order in shown)
+        expected = 3000 / count  # binomial: five standard errors
+        assert all(abs(places[place] - expected) < 5 * (expected * (1 - 1 / count)) ** 0.5 for place in range(count))
+
+
+def test_none_of_these_is_right_where_the_label_was_left_out():
+    task, rng = ClosedWorld(options=3, letters=True, none_of_these=0.25).bind(BIRDS), random.Random(0)
+    train = Example("t", (b"",), "Red Finch", ("Finches", "Roundbill", "Red Finch"), "train", "seen", "birds")
+    shown = [task.prepare(train, rng) for _ in range(2000)]
+    assert {len(task.shown(entry)) for entry in shown} == {4}
+    assert {task.shown(entry)[-1] for entry in shown} == {"none of these"}
+    missing = [entry for entry in shown if "Red Finch" not in task.shown(entry)]
+    assert 400 < len(missing) < 600
+    assert task.target(missing[0], rng) == "<answer>D</answer>"
+    assert task.parse("<answer>d)</answer>", missing[0]) == Answer("none of these")
+    assert task.parse("<answer>None of these.</answer>", missing[0]) == Answer("none of these")
+    tested = [task.shown(task.prepare(example(), rng)) for _ in range(200)]  # of split "val"
+    assert all("Red Finch" in order and order[-1] == "none of these" for order in tested)
+    for options, letters in (("all", False), (26, True)):
+        with pytest.raises(UserError, match="a letter of its own"):
+            ClosedWorld(options, letters, none_of_these=0.1)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match="none_of_these"):
+        ClosedWorld(none_of_these=1.5)

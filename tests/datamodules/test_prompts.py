@@ -6,6 +6,7 @@ import torch
 from conftest import NAMES, QUESTION, photo, tiny_backbone
 from templates import NEVER_THINKS, THINKS, processor_that_opens
 
+from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.images import open_image
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules import PromptData, ShardSource
@@ -33,7 +34,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data_module(shards: Path, **options: Any) -> PromptData:
-    data = PromptData([ShardSource(shards)], OpenWorld(QUESTION), **({"batch_size": 6, "workers": 0} | options))
+    options = {"batch_size": 6, "workers": 0} | options
+    data = PromptData([ShardSource(shards)], OpenWorld(QUESTION), **options)
     data.processor = tiny_backbone().processor(PixelBudget(28 * 28, 84 * WIDE))
     data.setup("fit")
     return data
@@ -150,3 +152,24 @@ def test_questions_and_names_that_spell_control_tokens_are_refused_before_the_fi
     name = NAMES[0].split()[0]
     with pytest.raises(UserError, match=rf"a name of the taxonomy must not spell .*, got {name} in '{NAMES[0]}'"):
         asking(shards, OpenWorld(), processor_that_opens("", control=[name])).setup("validate")
+
+
+def test_training_may_ask_otherwise_than_evaluation_with_options_in_a_new_order_each_epoch(shards: Path):
+    def shown(epoch: int) -> dict[str, list[str]]:
+        data = data_module(shards, train_task=ClosedWorld(options=3, letters=True))
+        stream = data.train_dataloader()
+        stream.start_epoch(epoch)
+        return {example.uid: example.extra["shown"] for batch in stream for example in batch.examples}
+
+    first, second = shown(0), shown(1)
+    assert first == shown(0), "the order belongs to seed and epoch"
+    assert first.keys() == second.keys()
+    assert first != second
+    data = data_module(shards, train_task=ClosedWorld(options=3, letters=True))
+    assert isinstance(data.task, OpenWorld)
+    assert isinstance(data.train_task, ClosedWorld)
+    asked = [example for loader in data.val_dataloader() for batch in loader for example in batch.examples]
+    assert asked
+    assert not any("shown" in example.extra for example in asked)
+    plain = data_module(shards)
+    assert plain.train_task is plain.task

@@ -17,6 +17,7 @@ from rl_run import (
     BIRDS,
     ROOT,
     Kill,
+    divek_config,
     ends,
     first_update,
     grpo_config,
@@ -32,10 +33,12 @@ from toy_run import same_weights
 
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
+from fgvr.data import ClosedWorld
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.reading import ShardSet
 
 KILLS = [("sampled", 2), ("refilling", 4), ("updating", 7)]
+CHOICE_KILLS = [("sampled", 2), ("validating", 5), ("updating", 7), ("validating", 10)]
 FILTERED = {"group_filter": {"score": "format", "low": 0.0, "high": 0.6}, "updates": 2}
 VARIANTS: dict[str, dict[str, Any]] = {
     "filtered": FILTERED,
@@ -135,6 +138,59 @@ def test_killed_at_any_moment_the_run_ends_as_if_it_had_not_been(folder: Path, w
     assert_same_end(folder / "chosen", whole)
     assert_same_end(folder / "random", whole)
     assert curves(folder / "chosen") == curves(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_of_choices_killed_in_training_and_in_two_steps_ends_as_if_it_had_not_been(folder: Path) -> None:
+    kills = [
+        {"class_path": "rl_run.Kill", "init_args": {"step": step, "moment": moment}} for moment, step in CHOICE_KILLS
+    ]
+    config = divek_config(folder, "choices", *kills)
+    whole, killed = folder / "choices-whole", folder / "choices-killed"
+    whole.mkdir()
+    for moment, step in CHOICE_KILLS:
+        (whole / Kill(step, moment).mark).touch()  # pyright: ignore[reportArgumentType]
+    ends(start(config, whole))
+    for _ in CHOICE_KILLS:
+        ends(start(config, killed), -signal.SIGKILL)
+    ends(start(config, killed))
+    assert_same_end(killed, whole)
+    assert curves(killed) == curves(whole)
+    rows = [{file.name: file.read_bytes() for file in (run / "two_step").iterdir()} for run in (whole, killed)]
+    assert {"step-00000000.jsonl", "step-00000010.jsonl", "step-00000010.html"} <= set(rows[0])
+    assert rows[0] == rows[1]
+    told = curves(whole)
+    assert {"choice/guess_floor", "choice/above_guess", "options/3", "rewards/choice/mean"} <= set(told)
+    assert set(told["choice/guess_floor"].values()) == {pytest.approx(1 / 3)}
+    assert {"seen/two_step/accuracy", "novel/two_step/options"} <= set(told)
+    before, after = (str(whole / f"two_step/step-{step:08}.jsonl") for step in (0, 10))
+    assert main(["ladder", "--untrained", before, "--trained", after]) == 0
+
+
+@pytest.mark.slow
+def test_questions_in_divek_s_own_layout_are_packed_and_practised(folder: Path) -> None:
+    photos, items = ShardSet(folder / "aviary", "train", ("seen",)), []
+    task, draw = ClosedWorld(options=3).bind(photos.taxonomy), random.Random(0)
+    (folder / "mcq").mkdir()
+    for number in range(24):
+        example = photos.read(number)
+        (folder / f"mcq/{number}.jpg").write_bytes(example.images[0])
+        names = task.shown(task.prepare(example, draw))
+        options = "\n".join(f"{letter}. {name.lower()}" for letter, name in zip("ABC", names, strict=True))
+        solution = f"<answer>{'ABC'[names.index(example.label)]}</answer>"
+        items.append({"image_path": f"/theirs/{number}.jpg", "problem": f"Which?\n{options}", "solution": solution})
+    (folder / "mcq/birds.json").write_text(json.dumps(items))
+    source = ["--source", "ChoiceJSON", f"--source.file={folder / 'mcq/birds.json'}", "--source.prefix=/theirs"]
+    assert main(["shards", *source, "--out", str(folder / "mcq_shards"), "--val=0.2", "--test=0"]) == 0
+    config = yaml.safe_load(divek_config(folder, "mcq_run").read_text())
+    config["data"]["init_args"]["train"] = [{"path": str(folder / "mcq_shards")}]
+    config["trainer"] |= {"max_steps": 2, "val_check_interval": 2}
+    (folder / "mcq_run.yaml").write_text(yaml.safe_dump(config))
+    ends(start(folder / "mcq_run.yaml", folder / "mcq_run"))
+    told = curves(folder / "mcq_run")
+    assert set(told["options/3"].values()) == {1.0}
+    assert {"rewards/choice/mean", "choice/guess_floor", "choice/above_guess"} <= set(told)
 
 
 @pytest.mark.slow

@@ -55,6 +55,21 @@ def test_a_budget_upside_down_is_refused():
         PixelBudget(100, 10)
 
 
+def test_another_question_about_the_same_patches_is_what_it_would_have_been():
+    def asked(text: str, places: int = 1) -> list[dict[str, Any]]:
+        content = [*[{"type": "image"}] * places, {"type": "text", "text": text}]
+        return [{"role": "user", "content": content}]
+
+    processor = tiny_policy().processor
+    first, fresh = (processor.encode_prompt(asked(text), [photo(100, 70)]) for text in ("Which?", "A or B?"))
+    again = processor.ask_again(asked("A or B?"), first.images)
+    assert torch.equal(again.input_ids, fresh.input_ids)
+    assert torch.equal(again.positions, fresh.positions)
+    assert again.images is first.images
+    with pytest.raises(SampleError, match="one place per image, got 2 for 1 images"):
+        processor.ask_again(asked("A or B?", 2), first.images)
+
+
 def test_a_prompt_without_an_image_is_refused():
     chat = [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]
     with pytest.raises(SampleError, match="a prompt must show at least one image, got none"):

@@ -165,6 +165,8 @@ def test_schedule_by_hand():
     assert config.scale(6, 10) == pytest.approx(0.2 + 0.8 * 0.5)
     assert config.scale(10, 10) == pytest.approx(0.2)
     assert Optimizer(lr=1.0, schedule="constant").scale(9, 10) == 1.0
+    straight = Optimizer(lr=1.0, schedule="linear", warmup=2, floor=0.2)
+    assert [straight.scale(step, 10) for step in (0, 2, 6, 10)] == pytest.approx([0.5, 1.0, 0.6, 0.2])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""The photos of a shard set that options were mined for, each with its own."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fgvr.datamodules.shard_source import TRAINED_COHORTS
+from fgvr.errors import UserError
+from fgvr.options.deriving import Choice, read_options
+from fgvr.shards.manifest import load_manifest
+from fgvr.shards.part import PartOfSet
+from fgvr.shards.reading import ShardSet
+from fgvr.types import Example
+
+NAMED = 3
+log = logging.getLogger(__name__)
+
+
+class Optioned(PartOfSet):
+    """The samples with these numbers, whose options, best first, come along as `extra["options"]`."""
+
+    def __init__(self, whole: ShardSet, numbers: Sequence[int], choices: Mapping[str, Choice]) -> None:
+        super().__init__(whole, numbers)
+        self.options = [choices[self.uid(number)].options for number in range(len(self))]
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the part, and of which options each of its samples has."""
+        return hashlib.sha256(f"{super().fingerprint}|{self.options}".encode()).hexdigest()
+
+    def read(self, number: int) -> Example:
+        example = super().read(number)
+        return replace(example, extra=example.extra | {"options": list(self.options[number])})
+
+
+def with_options(part: ShardSet | PartOfSet, file: Path) -> Optioned:
+    """The samples of a set, or of a part of it, that have options in a file of `python -m fgvr mine`.
+
+    Says in the log how many these are. Raises UserError for options of test photos or of another set, where no sample
+    has any, and where a name is among them whose class is held out of training.
+    """
+    head, choices = read_options(file)
+    if head["split"] != "train":
+        raise UserError(
+            f"{file} must hold options to train on, but they are of {head['split']} photos: mine train ones"
+        )
+    whole, numbers = (part.whole, part.numbers) if isinstance(part, PartOfSet) else (part, range(len(part)))
+    labels = whole.labels()
+    of_set = {whole.uid(number): labels[number] for number in range(len(whole))}
+    if strange := [uid for uid, choice in choices.items() if of_set.get(uid) != choice.label]:
+        raise UserError(
+            f"{file} must have options for the train split of {whole.folder}, but {len(strange)} of {len(choices)} "
+            f"photos are not in it under their label, such as {strange[0]!r}: mine the options of this set"
+        )
+    _refuse_held_out(file, whole, choices)
+    chosen = [number for number in numbers if whole.uid(number) in choices]
+    if not chosen:
+        raise UserError(f"{file} must have options for photos to train on, but it has none for these of {whole.folder}")
+    log.info("%s: %d of %d photos to train on have options in %s.", whole.folder, len(chosen), len(numbers), file)
+    return Optioned(whole, chosen, choices)
+
+
+def _refuse_held_out(file: Path, whole: ShardSet, choices: Mapping[str, Choice]) -> None:
+    cohorts = load_manifest(whole.folder).cohorts
+    held_out = {name for name, cohort in cohorts.items() if cohort not in TRAINED_COHORTS}
+    leaked = sorted({name for choice in choices.values() for name in choice.options} & held_out)
+    if leaked:
+        raise UserError(
+            f"no class that is held out of training may be an option there, but {file} has {', '.join(leaked[:NAMED])}"
+            f"{', …' if len(leaked) > NAMED else ''}: derive the options with the scope base"
+        )

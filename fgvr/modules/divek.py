@@ -1,0 +1,56 @@
+"""DiVE-k: GRPO on multiple-choice questions made of the model's own likeliest answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from fgvr.errors import UserError
+from fgvr.models import PolicyConfig
+from fgvr.modules.grpo import GRPO
+from fgvr.rewards import Choice, Format, Term, WeightedSum
+from fgvr.types import RolloutBatch
+
+NAMES = ("choice", "format")  # of the rewards, in logs and group filters
+
+
+class DiVEk(GRPO):
+    """GRPO on the choice among options (arXiv 2511.18305): no name is compared, an option is right or wrong.
+
+    It is GRPO whose reward is `choice_weight` times a right choice plus `format_weight` times a well-formed reply, and
+    has the same losses. `none_of_these` is what passing over a label that was shown earns. What the data asks in
+    training must be `ClosedWorld`, whose options come from mining. `terms` are further rewards beside these, `options`
+    those of GRPO.
+
+    Questions differ in how many options they show, and with them what guessing earns: logged as `choice/guess_floor`,
+    the mean of 1/m, and `choice/above_guess`, how far the choices are from it on the way to all right (1). Raises
+    UserError for a further term of either name.
+    """
+
+    def __init__(
+        self,
+        policy: PolicyConfig,
+        choice_weight: float = 1.0,
+        format_weight: float = 1.0,
+        none_of_these: float = 0.0,
+        terms: dict[str, Term] | None = None,
+        **options: Any,
+    ) -> None:
+        if taken := sorted(set(NAMES) & set(terms or {})):
+            raise UserError(f"the term {taken[0]!r} is the choice's own: give the further reward another name")
+        own = {"choice": Term(Choice(none_of_these), choice_weight), "format": Term(Format(), format_weight)}
+        super().__init__(policy, WeightedSum(own | (terms or {})), **options)
+
+    def log_rollouts(self, rollouts: RolloutBatch) -> None:
+        super().log_rollouts(replace(rollouts, figures=rollouts.figures | guess_figures(rollouts.figures)))
+
+
+def guess_figures(figures: Mapping[str, float]) -> dict[str, float]:
+    """The guess floor of a rollout batch and the distance from it, given the shares of questions by their options."""
+    shares = {int(name.removeprefix("options/")): value for name, value in figures.items() if "options/" in name[:8]}
+    if not shares:
+        return {}
+    floor = sum(share / count for count, share in shares.items())
+    above = (figures["rewards/choice/mean"] - floor) / (1 - floor)
+    return {"choice/guess_floor": floor, "choice/above_guess": above}

@@ -1,0 +1,127 @@
+"""The ladder of two-step inference as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from fgvr.metrics.ladder import (
+    RUNGS,
+    Asked,
+    Paired,
+    best_gate,
+    gates,
+    harmonic,
+    paired,
+    risk_coverage,
+    rungs,
+    split_of,
+)
+from fgvr.pictures.tables import Cell, Table, shortened
+
+Cohorts = Mapping[str, Sequence[Asked]]
+SIDES = (("base", "novel"), ("seen", "novel"), ("seen", "unseen"))  # whose harmonic mean is told, where both are there
+
+
+def ladder_tables(before: Cohorts, after: Cohorts | None = None) -> list[Table]:
+    """Everything that is told of two-step inference, of weights before and, where given, after training.
+
+    The two must have been asked about the same photos, in the same order. Raises ValueError when they were not.
+    """
+    tables = [_rungs(before, after), _pairs(before, after), _splits(before, after)]
+    runs = {"untrained": before} | ({} if after is None else {"trained": after})
+    for name, cohorts in runs.items():
+        tables += [_gates(cohorts, name), _coverage(cohorts, name), *_harmonics(cohorts, name)]
+    return tables
+
+
+def _rungs(before: Cohorts, after: Cohorts | None) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for cohort, asked in before.items():
+        found = rungs(asked, " untrained") + ([] if after is None else rungs(after[cohort], " trained"))
+        rows += [
+            (shortened(cohort), rung.name, rung.n, rung.accuracy, rung.low, rung.high, round(rung.tokens, 1))
+            for rung in found
+        ]
+    note = "Of all photos. options: the label is among them, so that no choice can do better."
+    return Table(("cohort", "rung", "n", "accuracy", "low", "high", "tokens a photo"), tuple(rows), "Ladder", note)
+
+
+def _pairs(before: Cohorts, after: Cohorts | None) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for cohort, asked in before.items():
+        pairs = _steps(asked, "untrained")
+        if after is not None:
+            pairs += _steps(after[cohort], "trained")
+            pairs += [
+                paired(f"{name} untrained", "two steps trained", [is_right(one) for one in asked],
+                       [one.choice for one in after[cohort]])
+                for name, is_right in RUNGS.items()
+            ]  # fmt: skip
+        rows += [(shortened(cohort), pair.first, pair.second, pair.helped, pair.hurt, pair.p) for pair in pairs]
+    note = "p is McNemar's, exact: the chance of so uneven a split if neither way were better."
+    return Table(("cohort", "from", "to", "helped", "hurt", "p"), tuple(rows), "The same photos, rung by rung", note)
+
+
+def _steps(asked: Sequence[Asked], suffix: str) -> list[Paired]:
+    names = list(RUNGS)
+    return [
+        paired(
+            f"{first} {suffix}",
+            f"{second} {suffix}",
+            *([RUNGS[name](one) for one in asked] for name in (first, second)),
+        )
+        for first, second in pairwise(names)
+    ]
+
+
+def _splits(before: Cohorts, after: Cohorts | None) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for cohort, asked in before.items():
+        for name, own in (("untrained", asked), *([] if after is None else [("trained", after[cohort])])):
+            split = split_of(own)
+            by = [sum(one.by == source for one in own) for source in ("choice", "vote", "abstain")]
+            rows.append((shortened(cohort), name, split.recall, split.right_of_reached, split.accuracy, *by))
+    heads = ("cohort", "weights", "recall", "right of these", "accuracy", "by choice", "by vote", "abstained")
+    return Table(heads, tuple(rows), "Why", "accuracy = recall of the options x what is right of these, exactly.")
+
+
+def _gates(cohorts: Cohorts, name: str) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    notes: list[str] = []
+    for cohort, asked in cohorts.items():
+        if any(one.gate == "margin" for one in asked):
+            notes.append(f"{shortened(cohort)} was asked behind a gate: what it cost is not known.")
+            continue
+        always, best = split_of(asked).accuracy, best_gate(asked)
+        rows += [(shortened(cohort), g.margin, g.accuracy, g.low, g.high, g.saved) for g in gates(asked)]
+        said = (
+            "every margin costs accuracy"
+            if best is None
+            else f"margin {best.margin:g} saves {best.saved:.0%} at no loss"
+        )
+        notes.append(f"{shortened(cohort)}: {always:.4g} without a gate; {said}.")
+    heads = ("cohort", "margin", "accuracy", "low", "high", "choosing tokens saved")
+    return Table(heads, tuple(rows), f"Gates, {name}", " ".join(notes))
+
+
+def _coverage(cohorts: Cohorts, name: str) -> Table:
+    found = {cohort: risk_coverage(asked) for cohort, asked in cohorts.items()}
+    shares = next(iter(found.values()), {})
+    rows = tuple((shortened(cohort), *of.values()) for cohort, of in found.items())
+    heads = ("cohort", *(f"most confident {share:.0%}" for share in shares))
+    return Table(heads, rows, f"Accuracy by confidence, {name}")
+
+
+def _harmonics(cohorts: Cohorts, name: str) -> list[Table]:
+    tables: list[Table] = []
+    for base, novel in SIDES:
+        if base not in cohorts or novel not in cohorts:
+            continue
+        rows: list[tuple[Cell, ...]] = []
+        for rung, is_right in RUNGS.items():
+            found = harmonic(cohorts[base], cohorts[novel], is_right)
+            rows.append((rung, found.of_means, found.low, found.high, found.mean_of, found.joint))
+        heads = ("rung", "of the means", "low", "high", "mean of each set's", "all photos together")
+        tables.append(Table(heads, tuple(rows), f"Harmonic mean of {base} and {novel}, {name}"))
+    return tables

@@ -1,0 +1,59 @@
+"""What a choice among the options shown is worth."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Sequence
+from typing import Self
+
+from fgvr.data.choosing import LETTERS, NONE
+from fgvr.data.closed_world import right_option
+from fgvr.errors import UserError
+from fgvr.rewards.base import AnsweredGroup, Reward
+from fgvr.taxonomy.tree import Taxonomy
+
+
+class Choice(Reward):
+    """1 for the one right option (DiVE-k, arXiv 2511.18305), `none_of_these` for passing over a label shown, else 0.
+
+    It goes by what `ClosedWorld.parse` has read, as evaluation does: there is no second parser. Where the label was
+    left out, "none of these" is the right option. Of the groups scored it counts how many showed so many options
+    ("options/4"), the place of the right one ("right_option/A") and of those chosen ("chosen_option/A", "…/none" for a
+    reply that chose none). Raises UserError for examples without options shown, and unless 0 <= none_of_these < 1.
+    """
+
+    def __init__(self, none_of_these: float = 0.0) -> None:
+        if not 0 <= none_of_these < 1:
+            raise UserError(
+                f"none_of_these is less than a right choice earns, so from 0 to below 1, got {none_of_these}"
+            )
+        self.none_of_these = none_of_these
+        self._counts: Counter[str] = Counter()
+
+    def bind(self, taxonomy: Taxonomy) -> Self:
+        bound = copy.copy(self)
+        bound._counts = Counter()
+        return bound
+
+    def score(self, groups: Sequence[AnsweredGroup]) -> list[list[float | None]]:
+        return [self._of(group) for group in groups]
+
+    def tally(self) -> dict[str, int]:
+        counts, self._counts = self._counts, Counter()
+        return dict(counts)
+
+    def _of(self, group: AnsweredGroup) -> list[float | None]:
+        shown: tuple[str, ...] = tuple(group.example.extra.get("shown", ()))
+        if not shown:
+            raise UserError(
+                f"a choice is scored by the options shown, and {group.example.uid} was shown none: let "
+                "data.init_args.train_task be fgvr.data.ClosedWorld"
+            )
+        right = right_option(shown, group.example.label)
+        said = [None if answer is None else answer.text for answer in group.answers]
+        self._counts[f"options/{len(shown)}"] += 1
+        self._counts[f"right_option/{LETTERS[shown.index(right)]}"] += 1
+        for text in said:
+            self._counts[f"chosen_option/{LETTERS[shown.index(text)] if text in shown else 'none'}"] += 1
+        return [1.0 if text == right else self.none_of_these if text == NONE in shown else 0.0 for text in said]

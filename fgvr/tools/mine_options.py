@@ -1,0 +1,240 @@
+"""`python -m fgvr mine`: replies of a model to every photo of a set, and what is made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from rich.console import Console
+
+from fgvr.data.images import open_image
+from fgvr.data.tasks import Task
+from fgvr.datamodules.asked import task_of
+from fgvr.errors import SampleError, UserError, refuse_below
+
+# So that --model, --source and --padding accept these by their short names.
+from fgvr.models import Backbone, PixelBudget, Policy, PolicyConfig, Pretrained, TinyQwen, Trained  # noqa: F401
+from fgvr.models.attention_choice import choose_attention
+from fgvr.models.sampling import Sampling
+from fgvr.options.deriving import Rules, derive, write_options
+from fgvr.options.sources import Alike, Confused, Mined, Mixture, OptionSource, RandomNames  # noqa: F401
+from fgvr.options.store import Made, ReplyStore, read_store
+from fgvr.rollouts import InProcess, RolloutEngine
+from fgvr.rollouts.mining import Miner
+from fgvr.shards.manifest import load_manifest
+from fgvr.shards.order import key_of, spread_over_classes
+from fgvr.shards.reading import ShardSet
+from fgvr.similarity import Classes, FolderCentroids, FolderNames, Siblings, TowerCentroids  # noqa: F401
+from fgvr.taxonomy.tree import Taxonomy
+from fgvr.tools.mining_report import report
+
+STORE, OPTIONS = "replies.jsonl", "options.jsonl"
+
+
+def mine(
+    data: Path,
+    out: Path,
+    model: Backbone | None = None,
+    pixels: PixelBudget | None = None,
+    task: Task | None = None,
+    split: Literal["train", "val", "test"] = "train",
+    cohorts: list[str] | None = None,
+    examples: int | None = None,
+    sampling: Sampling = Sampling(20, 1.0, 1024),  # noqa: B008 - settings only
+    seed: int = 0,
+    engine: RolloutEngine = InProcess(),  # noqa: B008 - settings only
+    rows: int = 320,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    rules: Rules = Rules(),  # noqa: B008 - settings only
+    source: OptionSource = Mined(),  # noqa: B008 - settings only
+    padding: OptionSource = RandomNames(),  # noqa: B008 - settings only
+) -> None:
+    """Sample replies to each photo of a shard set, keep them all, and make options of choice of them.
+
+    `out` gets the replies as they were said (replies.jsonl), the options (options.jsonl), figures (report.json) and
+    recall for every K and m (sweep.csv, sweep.png). Run the same line again after an interruption and it goes on where
+    it stopped; once all replies are there, options are made anew without a model, by other rules if you like.
+
+    Args:
+        data: the shard set whose photos are asked about
+        out: the folder to write
+        model: what is asked, Pretrained or Trained; leave it out to make options of replies that are there
+        pixels: budget of each photo, by default that of the model
+        task: what is asked; by default what the run was asked that Trained names
+        split: whose photos; only options of train ones hold the label
+        cohorts: whose photos, by default those to train on of train, and all of val and test
+        examples: how many photos of each cohort, spread over its classes; all by default
+        sampling: K (group_size) replies to each photo
+        seed: decides what is sampled and which examples
+        engine: what samples
+        rows: replies that are sampled at a time; halved where memory does not hold them
+        device: where the model computes
+        rules: how many options a photo gets, of which names, and whether easy photos stay
+        source: where options come from: Mined, RandomNames, Alike, Confused, Mixture or a class of your own
+        padding: where a second option comes from when there is but one
+    """
+    refuse_below(1, "mine", examples=examples, rows=rows)
+    console, photos = Console(), _photos(Path(data), split, cohorts, examples, seed)
+    if model is not None:
+        config = PolicyConfig(model, pixels)
+        _sample(_Asking(config, _asked(model, task), sampling, seed, engine, rows, device), photos, out, console)
+    made, sampled = read_store(out / STORE)
+    _refuse_other_photos(made, photos, out)
+    classes = Classes(tuple(sorted(made.classes)), Taxonomy.from_dict(made.taxonomy), photos.of_class, seed=seed)
+    derived = derive(made, sampled, rules, classes, source, padding)
+    write_options(out / OPTIONS, made, rules, derived)
+    report(console, out, made, sampled, rules, derived)
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """Who is asked what, and how."""
+
+    policy: PolicyConfig
+    task: Task
+    sampling: Sampling
+    seed: int
+    engine: RolloutEngine
+    rows: int
+    device: str
+
+    def made(self, photos: _Photos) -> Made:
+        manifest, whole = load_manifest(photos.whole.folder), photos.whole
+        origin = self.policy.backbone.origin()
+        if not origin.get("digest"):
+            raise UserError(
+                f"{type(self.policy.backbone).__name__} holds nothing that was learned: take Pretrained or Trained"
+            )
+        return Made(
+            model=origin["digest"],
+            prompt=self._prompt(),
+            sampling={
+                "k": self.sampling.group_size,
+                "temperature": self.sampling.temperature,
+                "max_new_tokens": self.sampling.max_new_tokens,
+            },
+            seed=self.seed,
+            data=_digest([whole.fingerprint, photos.numbers]),
+            split=whole.split,
+            cohorts=whole.cohorts,
+            photos=len(photos.numbers),
+            at_once=max(1, self.rows // self.sampling.group_size),
+            dataset=manifest.dataset,
+            taxonomy=manifest.taxonomy,
+            classes=manifest.cohorts,
+        )
+
+    def _prompt(self) -> str:
+        """What decides what is asked and how large the photo is: the task's settings, its wording, the pixels."""
+        pixels = self.policy.pixels and asdict(self.policy.pixels)
+        return _digest([type(self.task).__name__, vars(self.task), self.task.instruction(), pixels])
+
+    def built(self) -> Policy:
+        there = torch.cuda.is_available()
+        if self.device == "cuda" and not there:
+            raise UserError("device cuda needs a GPU that torch can use, but there is none: take cpu")
+        place = torch.device("cuda" if there and self.device != "cpu" else "cpu")
+        precision = "bf16-mixed" if place.type == "cuda" else "32-true"
+        config = self.policy
+        attention, _ = choose_attention(config.attention, config.prefix_attention, place, precision, trains=False)
+        config = replace(config, attention=attention)
+        return Policy(config, config.backbone.processor(config.pixels)).to(place).eval()
+
+
+def _sample(asking: _Asking, photos: _Photos, out: Path, console: Console) -> None:
+    """Goes on with the store of `out`; the model is built only where a photo is left to be asked about."""
+    made = asking.made(photos)
+    with ReplyStore(out / STORE, made) as store:
+        if store.done == made.photos:
+            return
+        policy = asking.built()
+        task = asking.task.bind(photos.whole.taxonomy).opened(policy.processor.opening)
+        kind = next(policy.parameters()).device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):  # as a run in bf16-mixed samples
+            miner = Miner(policy, asking.engine, task, asking.sampling, asking.seed)
+            miner.mine(photos.whole, photos.numbers, store, _teller(console))
+
+
+@dataclass(frozen=True)
+class _Photos:
+    """The photos that are asked about: samples of a shard set, by number."""
+
+    whole: ShardSet
+    numbers: tuple[int, ...]
+    seed: int
+
+    def of_class(self, label: str, count: int) -> Sequence[Image.Image]:
+        """Some training photos of a class, as `Classes` wants them."""
+        own = [number for number, other in enumerate(self.whole.labels()) if other == label]
+        draw = random.Random(f"{self.seed} photos of {label}")
+        photos: list[Image.Image] = []
+        for number in sorted(draw.sample(own, min(count, len(own)))):
+            try:
+                example = self.whole.read(number)
+                photos.append(open_image(example.images[0], example.uid))
+            except SampleError:
+                continue  # mining itself names it
+        return photos
+
+
+def _photos(data: Path, split: str, cohorts: list[str] | None, examples: int | None, seed: int) -> _Photos:
+    there = set(load_manifest(data).cohorts.values())
+    chosen = tuple(cohorts or sorted(there & {"seen", "base"} if split == "train" else there))
+    if unknown := sorted(set(chosen) - there):
+        raise UserError(f"cohorts must be some of those of {data}, {', '.join(sorted(there))}, got {unknown}")
+    whole = ShardSet(data, split, chosen)
+    if examples is None:
+        return _Photos(whole, tuple(range(len(whole))), seed)
+    of = load_manifest(data).cohorts
+    labels = whole.labels()
+    numbers: list[int] = []
+    for cohort in chosen:
+        own = [number for number, label in enumerate(labels) if of[label] == cohort]
+        picked = spread_over_classes([labels[number] for number in own], examples, key_of(seed, split, cohort))
+        numbers += [own[place] for place in picked]
+    return _Photos(whole, tuple(sorted(numbers)), seed)
+
+
+def _asked(model: Backbone, task: Task | None) -> Task:
+    if task is not None:
+        return task
+    found = task_of(model.settings) if isinstance(model, Trained) else None
+    if found is None:
+        raise UserError(
+            "task must say what is asked, such as --task OpenWorld: only with --model Trained it may be left out, and "
+            "what that run was asked is asked again"
+        )
+    return found
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=lambda other: type(other).__name__)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse_other_photos(made: Made, photos: _Photos, out: Path) -> None:
+    if (made.data, made.split) != (_digest([photos.whole.fingerprint, photos.numbers]), photos.whole.split):
+        raise UserError(
+            f"{out / STORE} must hold replies about the photos that are asked for, but it holds those about "
+            f"{made.photos:,} {made.split} photos of {made.dataset}: give the same data, split, cohorts and examples"
+        )
+
+
+def _teller(console: Console) -> Callable[[int, int], None]:
+    """Says a line for every tenth of the work, and where it begins or goes on."""
+    told = -1
+
+    def tell(done: int, planned: int) -> None:
+        nonlocal told
+        if done * 10 // planned > told:
+            told = done * 10 // planned
+            console.print(f"asked about {done:,} of {planned:,} photos", highlight=False)
+
+    return tell

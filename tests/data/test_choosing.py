@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from toy_birds import BIRDS, example
+
+from fgvr.data.choosing import LETTERS, chosen_option
+from fgvr.data.closed_world import ClosedWorld
+from fgvr.judges.taxonomy import TaxonomyJudge
+from fgvr.rewards import AnsweredGroup, Choice
+from fgvr.taxonomy.names import Names
+from fgvr.types import Example, Verdict
+
+SHOWN = ("Blue Finch", "Red Finch", "Ash Finch", "Plain Wren")
+NAMES = Names(BIRDS)
+POOL = [*BIRDS.paths, "rubra", "RED finch", "the Ash Finch", "Made-up Bird", "made up bird", "finches", "", "B-2"]
+
+
+def same(text: str, option: str) -> bool:
+    return (NAMES.find(text) or text.casefold()) == (NAMES.find(option) or option.casefold())
+
+
+def chosen(text: str, shown: tuple[str, ...] = SHOWN, letters: bool = True) -> str | None:
+    place = chosen_option(text, shown, letters, same)
+    return None if place is None else shown[place]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *[
+            "B",
+            "b",
+            "(B)",
+            "B.",
+            "B)",
+            "[B]",
+            "**B**",
+            "**B.**",
+            "__B__",
+            "`B`",
+            "( b ).",
+            "Option B",
+            "choice b:",
+            "B,",
+        ],
+        *["B) Red Finch", "(B) red finch", "B. rubra", "**B** Red Finch", "**B.** Red Finch", "B - Red Finch"],
+        *["B: Rubra", "red finch", "Rubra", "the Red Finch.", "A Red Finch", "**Red Finch**"],
+    ],
+)
+def test_a_single_option_is_read_however_it_is_written(text: str):
+    assert chosen(text) == "Red Finch"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *[
+            "E",
+            "(Z)",
+            "A, B",
+            "A B",
+            "A or B",
+            "AB",
+            "B) Blue Finch",
+            "A. Red Finch",
+            "(A) Rubra",
+            "E) Red Finch",
+            "",
+            "*",
+        ],
+        *["Red Finch or Ash Finch", "Tall Finch", "finch", "1", "Б", "ſ", "\u212a", "B) Red Finch or Ash Finch"],
+    ],
+)
+def test_what_names_no_single_offered_option_chooses_none(text: str):
+    assert chosen(text) is None
+
+
+def test_options_may_bear_letters_and_brackets_in_their_names():
+    shown = ("B-2", "A", "Boxer (dog)", "C. americana")
+    assert [chosen(letter, shown) for letter in "ABCD"] == list(shown), "a letter that was offered is the letter"
+    assert [chosen(name, shown) for name in ("B-2", "boxer (DOG)", "C. americana")] == [shown[0], *shown[2:]]
+    assert chosen("B) A", shown) == chosen("(b) a", shown) == "A"
+    assert chosen("E", ("x", "E")) == "E", "a letter that was not offered may be a name"
+    assert chosen("A", shown, letters=False) == "A"
+    assert chosen("D", shown, letters=False) is None
+
+
+def test_reward_and_evaluation_agree_on_ten_thousand_replies():
+    """What the reward pays for is what the judge finds exact, and neither takes anything for two options."""
+    task, judge, reward = ClosedWorld(letters=True).bind(BIRDS), TaxonomyJudge(similarity=1.0).bind(BIRDS), Choice()
+    rng, paid = random.Random(0), 0
+    labels = sorted(BIRDS.paths)
+    for number in range(10_000):
+        asked = task.prepare(example(rng.choice(labels), f"x-{number}"), rng)
+        text = rng.choice(FORMS).format(_scribble(rng, task.shown(asked)))
+        answer = task.parse(text, asked)
+        ((score,),) = reward.score([AnsweredGroup(asked, [text], [answer], [1], [False])])
+        exact = answer is not None and judge.verdicts([(asked.label, answer.text)])[0].verdict == Verdict.SPECIFIC  # pyright: ignore[reportOptionalMemberAccess]
+        assert score == float(exact), (text, asked.label, task.shown(asked), answer)
+        paid += exact
+    assert 500 < paid < 9_500
+    counts = reward.tally()
+    assert sum(count for name, count in counts.items() if name.startswith("chosen_option/")) == 10_000
+    assert counts["options/4"] == 10_000
+    assert reward.tally() == {}
+
+
+FORMS = ["<answer>{}</answer>"] * 8 + [
+    "<think>A or B?</think><answer>{}</answer>",
+    "<think>B</think> <answer> {} </answer>\n",
+    "{}",
+    "<answer>{}",
+    "<answer>A</answer><answer>{}</answer>",
+    "It is <answer>{}</answer>",
+]
+
+
+def _scribble(rng: random.Random, shown: tuple[str, ...]) -> str:
+    """Letters and names as models write them, alone, decorated, put together, or cut and jumbled."""
+    parts = [
+        rng.choice([*LETTERS[:6], *shown, *BIRDS.paths, "Rubra", "finch", "none"]) for _ in range(rng.choice([1, 1, 2]))
+    ]
+    wrap = rng.choice(
+        ["{}", "({})", "{}.", "**{}**", "{})", "[{}]", "Option {}", "it is a {}", "{}:", "the {}", "_{}_"]
+    )
+    text = rng.choice([" ", ") ", ". ", " or ", ", ", "", " - ", "/", "\n"]).join(parts)
+    text = wrap.format(text) if rng.random() < 0.7 else text
+    if rng.random() < 0.2:
+        at = rng.randrange(len(text) + 1)
+        text = text[:at] + rng.choice("ABab )(.*-é\u202e0'") + text[at:]
+    return text.swapcase() if rng.random() < 0.1 else text
+
+
+@given(
+    st.lists(st.sampled_from(POOL), min_size=1, max_size=8),
+    st.sampled_from(sorted(BIRDS.paths)),
+    st.integers(2, 6),
+    st.integers(0, 2**32),
+)
+def test_every_question_holds_its_label_once_and_nothing_twice(ranked: list[str], label: str, most: int, seed: int):
+    """Whatever was mined: options are unique as classes, the label is one of them, the last-ranked gives way to it."""
+    task = ClosedWorld(options=most, letters=True).bind(BIRDS)
+    asked = Example("m", (b"",), label, BIRDS.paths[label], "train", "seen", "b", {"options": ranked})
+    others = list(dict.fromkeys(_key(name) for name in ranked if name and _key(name) not in BIRDS.paths[label]))
+    assume(others)
+    prepared = task.prepare(asked, random.Random(seed))
+    shown = task.shown(prepared)
+    assert shown.count(label) == 1
+    keys = [_key(name) for name in shown]
+    assert len(set(keys)) == len(keys) <= most
+    assert {key for key in keys if key != label} == set(others[: most - 1]), "the best-ranked stay"
+    read = task.parse(task.target(prepared, random.Random(0)), prepared)
+    assert read is not None
+    assert read.text == label, "the letter leads back to the label"
+
+
+def _key(name: str) -> str:
+    return NAMES.find(name) or name.casefold().replace("-", " ")

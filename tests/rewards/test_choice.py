@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+from toy_birds import BIRDS, example
+
+from fgvr.data.closed_world import ClosedWorld
+from fgvr.errors import UserError
+from fgvr.rewards import AnsweredGroup, Choice
+
+TEXTS = ["B", "**A**", "Red Finch", "A or B", "C", None]
+
+
+def group(shown: list[str]) -> AnsweredGroup:
+    task, asked = ClosedWorld(letters=True).bind(BIRDS), example(shown=shown)
+    texts = ["hello" if text is None else f"<answer>{text}</answer>" for text in TEXTS]
+    answers = [task.parse(text, asked) for text in texts]
+    return AnsweredGroup(asked, texts, answers, [1] * len(texts), [False] * len(texts))
+
+
+def test_the_right_option_alone_earns():
+    assert Choice().score([group(["Blue Finch", "Red Finch"])]) == [[1.0, 0.0, 1.0, 0.0, 0.0, 0.0]]
+
+
+def test_passing_over_the_label_earns_what_is_said_and_where_it_is_left_out_all():
+    shown = ["Red Finch", "Blue Finch", "none of these"]
+    assert Choice(0.2).score([group(shown)]) == [[0.0, 1.0, 1.0, 0.0, 0.2, 0.0]]
+    assert Choice(0.2).score([group(["Ash Finch", "Blue Finch", "none of these"])]) == [[0.0, 0.0, 0.0, 0.0, 1.0, 0.0]]
+    for worth in (-0.1, 1.0):
+        with pytest.raises(UserError, match="none_of_these is less"):
+            Choice(worth)
+
+
+def test_what_was_shown_and_chosen_is_counted():
+    reward = Choice().bind(BIRDS)
+    reward.score([group(["Blue Finch", "Red Finch"]), group(["Red Finch", "Blue Finch", "Ash Finch"])])
+    assert reward.tally() == {
+        "options/2": 1, "options/3": 1, "right_option/B": 1, "right_option/A": 1,
+        "chosen_option/A": 3, "chosen_option/B": 3, "chosen_option/C": 1, "chosen_option/none": 5,
+    }  # fmt: skip
+    assert Choice().bind(BIRDS).tally() == {}
+
+
+def test_another_task_is_refused():
+    asked = example()
+    with pytest.raises(UserError, match=r"let data\.init_args\.train_task be fgvr\.data\.ClosedWorld"):
+        Choice().score([AnsweredGroup(asked, ["<answer>B</answer>"], [None], [1], [False])])

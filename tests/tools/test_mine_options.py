@@ -1,0 +1,153 @@
+"""`python -m fgvr mine` as a user runs it: killed and resumed, by other rules without a model, and its refusals."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rl_run import ROOT, ends, sft_config, start
+
+from fgvr.__main__ import main
+from fgvr.aviary import Aviary
+from fgvr.options.deriving import read_options
+from fgvr.options.store import read_store
+from fgvr.shards.packing import pack
+from fgvr.shards.plan import PackOptions
+from fgvr.whole_files import unsealed
+
+FILES = ("replies.jsonl", "options.jsonl", "report.json", "sweep.csv", "sweep.png")
+SMALL = ("--sampling.group_size=20", "--sampling.max_new_tokens=12", "--rows=160", "--device=cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds a run that has learned some birds, and two hundred photos of these and others."""
+    folder = tmp_path_factory.mktemp("mining")
+    ends(start(sft_config(folder), folder / "sft"))
+    birds = Aviary(species=48, unseen=4, novel=4, train=5, val=1, test=0, size=56, seed=3)
+    pack(birds, folder / "birds", PackOptions(seed=0))
+    return folder
+
+
+def line(folder: Path, out: Path, *options: str) -> list[str]:
+    model = ("--model=Trained", f"--model.run={folder / 'sft'}")
+    return ["mine", f"--data={folder / 'birds'}", f"--out={out}", *model, *SMALL, *options]
+
+
+def begin(words: list[str]) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "fgvr", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def kill_at(process: subprocess.Popen[str], store: Path, photos: int) -> None:
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if store.exists() and store.read_bytes().count(b"\n") > photos:
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, "it must be killed while it still mines"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_mining_killed_three_times_writes_the_bytes_of_one_that_was_not(folder: Path, tmp_path: Path):
+    said = ends(begin(line(folder, tmp_path / "whole")))
+    for photos in (8, 60, 120):
+        kill_at(begin(line(folder, tmp_path / "killed")), tmp_path / "killed/replies.jsonl", photos)
+    ends(begin(line(folder, tmp_path / "killed")))
+    for name in FILES:
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    made, photos = read_store(tmp_path / "whole/replies.jsonl")
+    assert len(photos) == made.photos == 200
+    assert all(len(photo.replies) == 20 for photo in photos)
+    assert "200 photos have options" in said
+    _, choices = read_options(tmp_path / "whole/options.jsonl")
+    report, _ = unsealed((tmp_path / "whole/report.json").read_bytes())
+    assert report["kept"] == len(choices)
+    assert report["kept"] + sum(report["dropped"].values()) == 200
+    assert len(choices) > 20, "a run that says nothing well formed shows little"
+    held_out = made.held_out
+    assert held_out
+    assert not any(held_out & {*choice.options} for choice in choices.values())
+
+
+def test_other_rules_need_no_model(folder: Path, tmp_path: Path):
+    assert main(line(folder, tmp_path, "--examples=16")) == 0
+    replies = (tmp_path / "replies.jsonl").read_bytes()
+    again = [f"--data={folder / 'birds'}", f"--out={tmp_path}", "--examples=16"]
+    began = time.perf_counter()
+    assert main(["mine", *again, "--rules.m=3", "--rules.keep_easy=true", "--source=Alike"]) == 0
+    assert time.perf_counter() - began < 30
+    assert (tmp_path / "replies.jsonl").read_bytes() == replies
+    _, choices = read_options(tmp_path / "options.jsonl")
+    assert choices
+    assert all(len(choice.options) <= 3 for choice in choices.values())
+    with (tmp_path / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {int(row["m"]) for row in rows} == {1, 2, 3}
+    assert {int(row["k"]) for row in rows} == {1, 2, 4, 8, 16, 20}
+    with Image.open(tmp_path / "sweep.png") as plot:
+        assert plot.width > 300
+
+
+def test_every_cohort_of_a_test_has_its_row(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(line(folder, tmp_path, "--split=val", "--examples=3")) == 0
+    report, _ = unsealed((tmp_path / "report.json").read_bytes())
+    assert {cohort: own["photos"] for cohort, own in report["figures"].items()} == {"seen": 3, "novel": 3, "unseen": 3}
+    assert "recall@1" in capsys.readouterr().out
+    _, choices = read_options(tmp_path / "options.jsonl")
+    assert all(choice.label == "" and "truth" not in choice.origins for choice in choices.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--seed=1",), "made with another seed"),
+        (("--sampling.temperature=0.5",), "made with another way of sampling"),
+        (("--task=OpenWorld", "--task.question=Who?"), "made with another question"),
+        (("--split=val",), "split"),
+        (("--examples=9",), "shard set"),
+    ],
+)
+def test_replies_that_were_made_otherwise_are_kept_and_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
+):
+    assert main(line(folder, tmp_path, "--examples=8")) == 0
+    before = (tmp_path / "replies.jsonl").read_bytes()
+    capsys.readouterr()
+    assert main(line(folder, tmp_path, "--examples=8", *options)) == 2
+    assert said in capsys.readouterr().err
+    assert (tmp_path / "replies.jsonl").read_bytes() == before
+
+
+def test_what_cannot_be_mined_is_a_sentence(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    plain = [f"--data={folder / 'birds'}", f"--out={tmp_path / 'out'}"]
+    tiny = ["--model=TinyQwen", "--model.vocabulary=[a]", "--task=OpenWorld"]
+    for words, said in (
+        ([], "no such file"),
+        (tiny, "holds nothing that was learned"),
+        (["--cohorts=[base]"], "cohorts must be some of those of"),
+        (["--rules.m=1"], "m must be from 2 to 26"),
+        (["--rows=0"], "rows must be at least 1"),
+        (
+            ["--split=val", "--source=Alike", *line(folder, tmp_path, "--examples=1")[3:]],
+            "must not be found by their labels",
+        ),
+    ):
+        assert main(["mine", *plain, *words]) == 2
+        assert said in capsys.readouterr().err
