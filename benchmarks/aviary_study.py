@@ -78,8 +78,11 @@ def study(
     figures: Sequence[str] = ("seen/exact", "novel/exact", "unseen/exact", "unseen/family"),
     curves: Sequence[str] = (),
     together: int = 2,
+    name: str = "table",
 ) -> None:
-    """Finishes every run and prints the table, which is kept as OUT/table.md beside all figures in OUT/figures.json.
+    """Finishes every run and prints the table, which is kept as OUT/NAME.md beside all figures in OUT/NAME.json.
+
+    Studies with the same `out` share the runs of arms of the same name.
 
     Args:
         arms: the yaml files of each arm, the first one complete, the others laid over it
@@ -88,22 +91,23 @@ def study(
         figures: what is shown of final_metrics.json
         curves: what is shown of the training curves, at their beginning and at their end
         together: runs side by side, each with one thread
+        name: what the table is called
     """
     if not 2 <= seeds <= len(QUANTILES) + 1:
         raise SystemExit(f"an interval needs 2 to {len(QUANTILES) + 1} seeds, got {seeds}")
     runs = {
-        name: [Run(name, seed, tuple(files), out / name / str(seed)) for seed in range(seeds)]
-        for name, files in arms.items()
+        arm: [Run(arm, seed, tuple(files), out / arm / str(seed)) for seed in range(seeds)]
+        for arm, files in arms.items()
     }
-    waiting = [runs[name][seed] for seed in range(seeds) for name in arms]  # whole seeds first, should it be cut off
+    waiting = [runs[arm][seed] for seed in range(seeds) for arm in arms]  # whole seeds first, should it be cut off
     with Progress(console=Console(stderr=True)) as bar, ThreadPoolExecutor(together) as pool:
         task = bar.add_task("runs", total=len(waiting))
         for _ in pool.map(Run.finish, waiting):
             bar.advance(task)
     text = table(runs, figures, curves)
-    (out / "table.md").write_text(text)
-    kept = {name: [run.figures() for run in arm] for name, arm in runs.items()}
-    (out / "figures.json").write_text(json.dumps(kept, indent=1))
+    (out / f"{name}.md").write_text(text)
+    kept = {arm: [run.figures() for run in arm_runs] for arm, arm_runs in runs.items()}
+    (out / f"{name}.json").write_text(json.dumps(kept, indent=1))
     print(text)
 
 
