@@ -164,7 +164,10 @@ def divek_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes:
 
 
 def refreshed_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: Any) -> Path:
-    """As `divek_config`, among mined options, of which those of thirty photos are mined anew in each epoch."""
+    """As `divek_config`, among mined options, of which those of thirty photos are mined anew in each epoch.
+
+    An epoch is four batches, and a checkpoint is made after every three.
+    """
     sampling = {"group_size": 8, "max_new_tokens": 12}
     refresh = {"class_path": "fgvr.callbacks.OptionRefresh"}
     refresh["init_args"] = {"photos": 30, "rows": 64, "sampling": sampling}  # pyright: ignore[reportArgumentType]
@@ -172,6 +175,8 @@ def refreshed_config(folder: Path, name: str, *callbacks: dict[str, Any], **chan
     config = yaml.safe_load(file.read_text())
     config["data"]["init_args"]["train"][0]["options"] = str(folder / "mined/options.jsonl")
     config["model"]["init_args"]["optimizer"]["lr"] = 1e-4
+    config["data"]["init_args"]["epoch_length"] = 13
+    config["run"]["save_every"] = 3
     return _written(config, file)
 
 

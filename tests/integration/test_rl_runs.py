@@ -23,6 +23,8 @@ from rl_run import (
     grpo_config,
     json_rows,
     kill_after,
+    mine_options,
+    refreshed_config,
     sft_config,
     start,
     tapo_config,
@@ -32,11 +34,13 @@ from toy_run import same_weights
 
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
+from fgvr.options.store import read_store
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.reading import ShardSet
 
 KILLS = [("sampled", 2), ("refilling", 4), ("updating", 7)]
 CHOICE_KILLS = [("sampled", 2), ("validating", 5), ("updating", 7), ("validating", 10)]
+REFRESH_KILLS = [("mining", 4), ("sampled", 5), ("mining", 8), ("updating", 9), ("validating", 10)]
 FILTERED = {"group_filter": {"score": "format", "low": 0.0, "high": 0.6}, "updates": 2}
 VARIANTS: dict[str, dict[str, Any]] = {
     "filtered": FILTERED,
@@ -164,6 +168,44 @@ def test_a_run_of_choices_killed_in_training_and_in_two_steps_ends_as_if_it_had_
     assert {"seen/two_step/accuracy", "novel/two_step/options"} <= set(told)
     before, after = (str(whole / f"two_step/step-{step:08}.jsonl") for step in (0, 10))
     assert main(["ladder", "--untrained", before, "--trained", after]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_whose_options_are_mined_anew_ends_as_if_it_had_not_been_killed_in_mining(folder: Path) -> None:
+    kills = [
+        {"class_path": "rl_run.Kill", "init_args": {"step": step, "moment": moment}} for moment, step in REFRESH_KILLS
+    ]
+    mine_options(folder)
+    config = refreshed_config(folder, "refreshed", *kills)
+    whole, killed = folder / "refreshed-whole", folder / "refreshed-killed"
+    whole.mkdir()
+    for moment, step in REFRESH_KILLS:
+        (whole / Kill(step, moment).mark).touch()  # pyright: ignore[reportArgumentType]
+    said = ends(start(config, whole))
+    assert said.count("Options of 30 photos were mined anew after step") == 2
+    told = []
+    for _ in REFRESH_KILLS:
+        told.append(ends(start(config, killed), -signal.SIGKILL))
+    told.append(ends(start(config, killed)))
+    assert "is sampled anew" not in "".join(told)
+    assert_same_end(killed, whole)
+    assert curves(killed) == curves(whole)
+    files = {file.relative_to(whole) for file in (whole / "options").rglob("*.jsonl")}
+    at = [Path("options/step-00000004-epoch-0001"), Path("options/step-00000008-epoch-0002")]
+    assert files == {folder / name for folder in at for name in ("replies.jsonl", "options.jsonl")}
+    assert files == {file.relative_to(killed) for file in (killed / "options").rglob("*.jsonl")}
+    for file in files:
+        assert (killed / file).read_bytes() == (whole / file).read_bytes(), file
+    made, photos = read_store(whole / at[0] / "replies.jsonl")
+    again, others = read_store(whole / at[1] / "replies.jsonl")
+    assert made.model != again.model
+    assert not {photo.uid for photo in photos} & {photo.uid for photo in others}, "photos are asked by turns"
+    assert made.held_out
+    aged = curves(whole)["options/staleness"]
+    assert set(aged) == {4, 8}
+    assert all(0 < figure <= 1 for figure in aged.values())
+    assert set(curves(whole)["options/asked"].values()) == {30}
 
 
 @pytest.mark.slow
