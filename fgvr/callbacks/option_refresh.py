@@ -38,8 +38,8 @@ class OptionRefresh(Callback):
     """Mines the options that are trained on anew, by the policy as it is, as every `every`-th epoch begins.
 
     Asked are the photos that had options when the run began, or `photos` of each set by turns. They are asked the
-    data's task, with `sampling`, `rows` replies at a time; options are made by the `rules`, without any by those of the
-    file that they take the place of. A photo that has become easy is left out until it is asked again; one that has no
+    data's task, with `sampling` by the `engine`, `rows` replies at a time; options are made by the `rules`, without any
+    by those of the file that they take the place of. A photo that has become easy is left out until it is asked again; one that has no
     options now for another reason of `mine` keeps those that it has. `seed` decides what is sampled; None takes the
     run's.
 
