@@ -39,9 +39,9 @@ class OptionRefresh(Callback):
 
     Asked are the photos that had options when the run began, or `photos` of each set by turns. They are asked the
     data's task, with `sampling` by the `engine`, `rows` replies at a time; options are made by the `rules`, without any
-    by those of the file that they take the place of. A photo that has become easy is left out until it is asked again; one that has no
-    options now for another reason of `mine` keeps those that it has. `seed` decides what is sampled; None takes the
-    run's.
+    by those of the file that they take the place of. A photo that has become easy is left out until it is asked again;
+    one that has no options now for another reason of `mine` keeps those that it has. `seed` decides what is sampled;
+    None takes the run's.
 
     Keeps replies and options in options/step-00000100-epoch-0001/ of the Trainer's root folder. Logs, as
     `options/{figure}`, staleness (how far the options in use had aged: Jaccard distance, from 0 to 1), rank_overlap and

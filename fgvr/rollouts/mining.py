@@ -73,11 +73,15 @@ class Miner:
         self.engine.sync(self.policy)
         labels = photos.labels()
         tell(store.done, len(numbers))
-        while store.done < len(numbers):
-            places = range(store.done, min(store.done + store.made.at_once, len(numbers)))
-            rows = self.sampled(photos, {place: numbers[place] for place in places})
-            store.append([_with_class(row, labels[numbers[n]], store.made) for n, row in rows.items()])
-            tell(store.done, len(numbers))
+        self.policy.weights_stay(True)
+        try:
+            while store.done < len(numbers):
+                places = range(store.done, min(store.done + store.made.at_once, len(numbers)))
+                rows = self.sampled(photos, {place: numbers[place] for place in places})
+                store.append([_with_class(row, labels[numbers[n]], store.made) for n, row in rows.items()])
+                tell(store.done, len(numbers))
+        finally:
+            self.policy.weights_stay(False)
 
     def mine_together(
         self, photos: ShardSet, numbers: Sequence[int], file: Path, made: Made, ranks: Ranks, rank: int
