@@ -30,6 +30,7 @@ from fgvr.shards.reading import ShardSet
 from fgvr.types import Completion, EncodedPrompt, Example, ReadRecord
 
 DIGITS = 4  # of a log-prob that is kept, in nats: what is below differs from one batch shape to the next
+ALONE = Ranks()
 
 log = logging.getLogger(__name__)
 
@@ -70,18 +71,7 @@ class Miner:
 
         `numbers` are as many as the store was made for.
         """
-        self.engine.sync(self.policy)
-        labels = photos.labels()
-        tell(store.done, len(numbers))
-        self.policy.weights_stay(True)
-        try:
-            while store.done < len(numbers):
-                places = range(store.done, min(store.done + store.made.at_once, len(numbers)))
-                rows = self.sampled(photos, {place: numbers[place] for place in places})
-                store.append([_with_class(row, labels[numbers[n]], store.made) for n, row in rows.items()])
-                tell(store.done, len(numbers))
-        finally:
-            self.policy.weights_stay(False)
+        self._fill(photos, numbers, store, store.made, tell)
 
     def mine_together(
         self, photos: ShardSet, numbers: Sequence[int], file: Path, made: Made, ranks: Ranks, rank: int
@@ -90,10 +80,27 @@ class Miner:
 
         A collective call.
         """
+        with ranks.agree(lambda: ReplyStore(file, made) if rank == 0 else nullcontext()) as store:
+            self._fill(photos, numbers, store, made, ranks=ranks, rank=rank)
+        (replies,) = ranks.gather([read_store(file)[1]] if rank == 0 else [])
+        return replies
+
+    def _fill(
+        self,
+        photos: ShardSet,
+        numbers: Sequence[int],
+        store: ReplyStore | None,
+        made: Made,
+        tell: Callable[[int, int], None] = lambda done, planned: None,
+        ranks: Ranks = ALONE,
+        rank: int = 0,
+    ) -> None:
         self.engine.sync(self.policy)
         labels = photos.labels()
-        with ranks.agree(lambda: ReplyStore(file, made) if rank == 0 else nullcontext()) as store:
-            (done,) = ranks.gather([] if store is None else [store.done])
+        (done,) = ranks.gather([] if store is None else [store.done])
+        tell(done, len(numbers))
+        self.policy.weights_stay(True)
+        try:
             while done < len(numbers):
                 places = range(done, min(done + made.at_once, len(numbers)))
                 own = self.sampled(photos, {place: numbers[place] for place in places[rank :: ranks.world]})
@@ -101,8 +108,9 @@ class Miner:
                 if store is not None:
                     store.append([_with_class(found[place], labels[numbers[place]], made) for place in places])
                 done += len(places)
-        (replies,) = ranks.gather([read_store(file)[1]] if rank == 0 else [])
-        return replies
+                tell(done, len(numbers))
+        finally:
+            self.policy.weights_stay(False)
 
     def sampled(self, photos: ShardSet, numbers: Mapping[int, int]) -> dict[int, Sampled]:
         """One batch of photos with their replies; numbers and replies are by place in the order."""
