@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+from lightning.pytorch.trainer.states import TrainerFn
+
 from fgvr.data.collate import PromptCollate, PromptEncode
 from fgvr.data.control_tokens import refuse_control_tokens
 from fgvr.data.tasks import Task
@@ -124,7 +126,8 @@ class PromptData(AskingData):
         return state if not state or self.renewed is None else {**state, "renewed": self.renewed.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if "renewed" in state_dict:
+        trains = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
+        if trains and "renewed" in state_dict:
             self.use(Renewed.from_state(state_dict["renewed"]))
         super().load_state_dict(state_dict)
 

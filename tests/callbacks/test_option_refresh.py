@@ -160,6 +160,16 @@ def test_a_resumed_run_goes_on_with_the_options_that_were_in_use(shards: ShardSe
         assert (tmp_path / "cut" / file.relative_to(tmp_path / "whole")).read_bytes() == file.read_bytes()
 
 
+def test_evaluating_a_checkpoint_needs_no_options(shards: ShardSet, options: Path, tmp_path: Path):
+    fit(tmp_path / "run", shards, options)
+    options.unlink()
+    data = PromptData([ShardSource(shards.folder, options=options)], OpenWorld(QUESTION), workers=0)
+    (found,) = toy_trainer(tmp_path / "judged").validate(
+        Learner(), datamodule=data, ckpt_path=tmp_path / "run/last.ckpt", verbose=False, weights_only=False
+    )
+    assert found == {"data/seen/quarantined": 0.0}
+
+
 def test_replies_of_other_weights_are_not_gone_on_with(
     shards: ShardSet, options: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

@@ -65,6 +65,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def mined(folder: Path) -> Path:
+    """The folder, once options were mined from the supervised run."""
+    mine_options(folder)
+    return folder
+
+
 def config_of(folder: Path, variant: str) -> Path:
     kills = [{"class_path": "rl_run.Kill", "init_args": {"step": step, "moment": moment}} for moment, step in KILLS]
     return grpo_config(folder, variant, *kills, **VARIANTS[variant])
@@ -198,11 +205,11 @@ def test_questions_in_divek_s_own_layout_are_packed_and_practised(folder: Path) 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_run_whose_options_are_mined_anew_ends_as_if_it_had_not_been_killed_in_mining(folder: Path) -> None:
+def test_a_run_whose_options_are_mined_anew_ends_as_if_it_had_not_been_killed_in_mining(mined: Path) -> None:
+    folder = mined
     kills = [
         {"class_path": "rl_run.Kill", "init_args": {"step": step, "moment": moment}} for moment, step in REFRESH_KILLS
     ]
-    mine_options(folder)
     config = refreshed_config(folder, "refreshed", *kills)
     whole, killed = folder / "refreshed-whole", folder / "refreshed-killed"
     whole.mkdir()
@@ -350,6 +357,18 @@ def test_two_processes_share_the_rollouts_and_end_with_the_same_weights(folder: 
     assert all(any(row["learned"] for row in rows) for rows in shares)
     # whoever samples a prompt, the replies are the same, and so is what is learned from
     assert first_update([*shares[0], *shares[1]]) == first_update(json_rows(whole / "rollouts.jsonl"))
+
+
+@pytest.mark.slow
+def test_two_processes_mine_together_and_train_on_the_same_options(mined: Path) -> None:
+    run = mined / "refreshed-pair"
+    two_ranks(refreshed_config(mined, "refreshed-pair", {"class_path": "rl_run.KeepWeights"}), run)
+    first, second = (torch.load(run / f"weights.rank{rank}.pt") for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    (file,) = (run / "options").rglob("replies.jsonl")
+    assert len(read_store(file)[1]) == 30
+    saved = read_checkpoint(checkpoints_in(run / "checkpoints")[-1])
+    assert saved["PromptData"]["renewed"]["epoch"] == 1
 
 
 def test_the_run_to_start_from_is_missed_before_anything_is_drawn(

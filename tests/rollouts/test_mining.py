@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -187,17 +188,17 @@ class Gathered:
         return Ranks(2, gather)
 
 
-def test_processes_that_share_the_work_write_what_one_writes(shards: ShardSet, tmp_path: Path):
+def test_processes_that_share_the_work_write_what_one_writes(policy: Policy, shards: ShardSet, tmp_path: Path):
     alone, both = tmp_path / "alone.jsonl", tmp_path / "both.jsonl"
     task, numbers, gathered = OpenWorld(QUESTION).bind(shards.taxonomy), range(len(shards)), Gathered()
 
+    policies = [copy.deepcopy(policy) for _ in range(2)]  # each process has its own
+
     def work(rank: int) -> list[Sampled]:
-        torch.manual_seed(0)
-        miner = Miner(tiny_policy().eval(), InProcess(), task, SAMPLING)
+        miner = Miner(policies[rank], InProcess(), task, SAMPLING)
         return miner.mine_together(shards, numbers, both, made_for(shards), gathered.of(rank), rank)
 
-    torch.manual_seed(0)
-    miner = Miner(tiny_policy().eval(), InProcess(), task, SAMPLING)
+    miner = Miner(policy, InProcess(), task, SAMPLING)
     found = miner.mine_together(shards, numbers, alone, made_for(shards), Ranks(), 0)
     with ThreadPoolExecutor() as pool:
         shared = [*pool.map(work, (0, 1))]
