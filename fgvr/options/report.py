@@ -95,9 +95,8 @@ def recalled(choices: Sequence[Choice]) -> float:
     """
     if not choices:
         raise ValueError("recall needs photos, got none")
-    return sum(
-        ("offered", choice.label) in zip(choice.origins, choice.options, strict=True) for choice in choices
-    ) / len(choices)
+    offered = sum(choice.origins[choice.options.index(choice.label)] == "offered" for choice in choices)
+    return offered / len(choices)
 
 
 def _overlap(old: Sequence[str], new: Sequence[str]) -> float:

@@ -193,6 +193,7 @@ def test_what_cannot_be_mined_anew_is_a_sentence(shards: ShardSet, options: Path
     refused(triplet_data(packed(tmp_path / "birds")), "got TripletData")
     refused(PromptData([source], ClosedWorld()), "data.init_args.task is ClosedWorld")
     refused(PromptData([ShardSource(shards.folder)], OpenWorld()), "no set of data.train has any")
-    for wrong in ({"every": 0}, {"photos": 0}, {"rows": 0}):
-        with pytest.raises(UserError, match="must be at least 1, got 0"):
-            OptionRefresh(**wrong)
+    for wrong in ("every", "photos", "rows"):
+        settings: dict[str, Any] = {wrong: 0}
+        with pytest.raises(UserError, match=f"{wrong} must be at least 1, got 0"):
+            OptionRefresh(**settings)
