@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -51,7 +51,7 @@ def policy() -> Policy:
 
 
 @pytest.fixture
-def shards(tmp_path: Path) -> Iterator[ShardSet]:
+def shards(tmp_path: Path) -> ShardSet:
     for number, name in enumerate(NAMES):
         folder = tmp_path / "photos" / "train" / name
         folder.mkdir(parents=True)
