@@ -89,13 +89,12 @@ def fit(grpo: GRPO, callbacks: Any = None, max_steps: int = 3, **options: Any) -
     trainer = Trainer(
         accelerator="cpu",
         max_steps=max_steps,
-        logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         callbacks=[RolloutGeneration(Scripted(REPLIES))] if callbacks is None else callbacks,
-        **{"devices": 1, **options},
+        **{"devices": 1, "logger": False, **options},
     )
     trainer.fit(grpo, datamodule=Prompts())
     return {name: value.clone() for name, value in grpo.state_dict().items()}

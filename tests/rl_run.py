@@ -17,7 +17,10 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fgvr.callbacks import CollapseWatch
+from fgvr.__main__ import main
+from fgvr.callbacks import CollapseWatch, OptionRefresh
+from fgvr.rollouts import InProcess, RolloutEngine
+from fgvr.types import RolloutGroup
 
 ROOT = Path(__file__).parents[1]
 BIRDS = {"species": 48, "unseen": 4, "novel": 4, "train": 3, "val": 1, "test": 0, "size": 56}
@@ -28,32 +31,39 @@ class Kill(Callback):
 
     "refilling": as further batches are to be sampled, at `step` optimiser steps or later. "sampled": when all rollouts
     are there and nothing has been learned from them. "updating": with the gradient of the step after `step` ready.
-    "validating": when a first batch of a validation has been answered, at `step` or later.
+    "validating": when a first batch of a validation has been answered, at `step` or later. "mining": when a first batch
+    of photos has been asked for their options anew, at `step` or later.
     """
 
-    def __init__(self, step: int, moment: Literal["refilling", "sampled", "updating", "validating"]) -> None:
+    def __init__(self, step: int, moment: Literal["refilling", "sampled", "updating", "validating", "mining"]) -> None:
         self.step, self.moment = step, moment
 
     @property
     def mark(self) -> str:
         return f"killed-{self.moment}-{self.step}"
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        for refresh in (one for one in callbacks if isinstance(one, OptionRefresh)):
+            if self.moment == "mining":
+                refresh.engine = KilledEngine(self, trainer, refresh.engine)
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if self.moment in ("updating", "validating"):
+        if self.moment in ("updating", "validating", "mining"):
             return
         at = "sampled" if pl_module.rollouts.updates else "refilling"
         if self.moment == at and trainer.global_step >= self.step:
-            self._die(trainer)
+            self.die(trainer)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         if self.moment == "updating" and trainer.global_step == self.step:
-            self._die(trainer)
+            self.die(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if self.moment == "validating" and trainer.global_step >= self.step:
-            self._die(trainer)
+            self.die(trainer)
 
-    def _die(self, trainer: Trainer) -> None:
+    def die(self, trainer: Trainer) -> None:
         mark = Path(trainer.default_root_dir) / self.mark
         if not mark.exists():
             mark.touch()
@@ -65,6 +75,20 @@ class Alarmed(CollapseWatch):
 
     def _has_collapsed(self, clips: bool) -> bool:
         return True
+
+
+class KilledEngine(InProcess):
+    """Samples as another engine does, and ends the process when it is asked for a second batch."""
+
+    def __init__(self, kill: Kill, trainer: Trainer, engine: RolloutEngine) -> None:
+        super().__init__()
+        self.kill, self.trainer, self.engine, self.asked = kill, trainer, engine, 0
+
+    def sample(self, *asked: Any) -> list[RolloutGroup]:
+        self.asked += 1
+        if self.asked > 1 and self.trainer.global_step >= self.kill.step:
+            self.kill.die(self.trainer)
+        return self.engine.sample(*asked)
 
 
 class KeepWeights(Callback):
@@ -145,6 +169,30 @@ def divek_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes:
         "init_args": {"question": "Which bird is this?", "options": 3},
     }
     return _written(config, file)
+
+
+def refreshed_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: Any) -> Path:
+    """As `divek_config`, among mined options, of which those of thirty photos are mined anew in each epoch.
+
+    An epoch is four batches, and a checkpoint is made after every three.
+    """
+    sampling = {"group_size": 8, "max_new_tokens": 12}
+    refresh = {"class_path": "fgvr.callbacks.OptionRefresh"}
+    refresh["init_args"] = {"photos": 30, "rows": 64, "sampling": sampling}  # pyright: ignore[reportArgumentType]
+    file = divek_config(folder, name, refresh, *callbacks, **changes)
+    config = yaml.safe_load(file.read_text())
+    config["data"]["init_args"]["train"][0]["options"] = str(folder / "mined/options.jsonl")
+    config["model"]["init_args"]["optimizer"]["lr"] = 1e-4
+    config["data"]["init_args"]["epoch_length"] = 13
+    config["run"]["save_every"] = 3
+    return _written(config, file)
+
+
+def mine_options(folder: Path) -> None:
+    """Mines options for `refreshed_config` from the run of `sft_config`, into mined/."""
+    line = ["mine", "--data", str(folder / "aviary"), "--out", str(folder / "mined"), "--device", "cpu"]
+    line += ["--model", "Trained", "--model.run", str(folder / "sft"), "--rules.scope", "open"]
+    assert main([*line, "--sampling.group_size", "8", "--sampling.max_new_tokens", "12"]) == 0
 
 
 def judged_config(folder: Path, name: str, cache: str, **server: Any) -> Path:

@@ -106,6 +106,7 @@ ALLOWED = {  # what the paper changes between runs, and nothing else
     "random_options": ("train.0.options",),
     "alike_options": ("train.0.options",),
     "m3": ("train_task.init_args.options",),
+    "refreshed": ("trainer.callbacks.5.", "data.init_args.epoch_length"),
     "none_of_these": ("train_task.init_args.none_of_these",),
     "exact": EXACT,
     "exact_no_think": (*EXACT, "task.init_args.think"),

@@ -2,6 +2,7 @@
 
 from fgvr.callbacks.collapse_watch import CollapseWatch
 from fgvr.callbacks.judge_validation import JudgeValidation
+from fgvr.callbacks.option_refresh import OptionRefresh
 from fgvr.callbacks.rollout_generation import RolloutGeneration
 from fgvr.callbacks.sample_logging import SampleLogging
 from fgvr.callbacks.throughput import Throughput
@@ -12,6 +13,7 @@ from fgvr.callbacks.two_step import TwoStepInference
 __all__ = [
     "CollapseWatch",
     "JudgeValidation",
+    "OptionRefresh",
     "RolloutGeneration",
     "SampleLogging",
     "Throughput",

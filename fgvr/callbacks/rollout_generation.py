@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fgvr.callbacks.step_seeds import StepSeeds
+from fgvr.callbacks.step_seeds import seed_of_run
 from fgvr.datamodules import PromptData, ShardDataModule
 from fgvr.errors import UserError, refuse_no_share
 from fgvr.modules import GRPO
@@ -75,7 +75,7 @@ class RolloutGeneration(Callback):
             ),
             data.batch_size,
             pl_module.group_filter,
-            self.seed if self.seed is not None else _seed_of_run(trainer),
+            self.seed if self.seed is not None else seed_of_run(trainer),
             self.max_unscorable,
             ranks,
         )
@@ -103,8 +103,3 @@ class RolloutGeneration(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.teardown(trainer, pl_module, "fit")
-
-
-def _seed_of_run(trainer: Trainer) -> int:
-    callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-    return next((one.seed for one in callbacks if isinstance(one, StepSeeds)), 0)

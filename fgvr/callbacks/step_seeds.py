@@ -27,3 +27,9 @@ class StepSeeds(Callback):
         torch.manual_seed(number)
         random.seed(number)
         np.random.seed(number % 2**32)
+
+
+def seed_of_run(trainer: Trainer) -> int:
+    """The seed that its training steps belong to; 0 where nothing sets one."""
+    callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    return next((one.seed for one in callbacks if isinstance(one, StepSeeds)), 0)

@@ -25,7 +25,12 @@ class Optioned(PartOfSet):
 
     def __init__(self, whole: ShardSet, numbers: Sequence[int], choices: Mapping[str, Choice]) -> None:
         super().__init__(whole, numbers)
-        self.options = [choices[self.uid(number)].options for number in range(len(self))]
+        self.choices = [choices[self.uid(number)] for number in range(len(self))]
+
+    @property
+    def options(self) -> list[tuple[str, ...]]:
+        """Those of each sample, the best first."""
+        return [choice.options for choice in self.choices]
 
     @property
     def fingerprint(self) -> str:
@@ -34,7 +39,13 @@ class Optioned(PartOfSet):
 
     def read(self, number: int) -> Example:
         example = super().read(number)
-        return replace(example, extra=example.extra | {"options": list(self.options[number])})
+        return replace(example, extra=example.extra | {"options": list(self.choices[number].options)})
+
+    def renewed(self, choices: Mapping[str, Choice]) -> Optioned:
+        """Those of these samples that have options among the `choices`, with these. Raises RuntimeError for a leak."""
+        if leaked := held_out_names(self.whole, choices):
+            raise RuntimeError(f"the held-out name {leaked[0]!r} must not enter training")
+        return Optioned(self.whole, [number for number in self.numbers if self.whole.uid(number) in choices], choices)
 
 
 def with_options(part: ShardSet | PartOfSet, file: Path) -> Optioned:
@@ -65,11 +76,15 @@ def with_options(part: ShardSet | PartOfSet, file: Path) -> Optioned:
 
 
 def _refuse_held_out(file: Path, whole: ShardSet, choices: Mapping[str, Choice]) -> None:
-    cohorts = load_manifest(whole.folder).cohorts
-    held_out = {name for name, cohort in cohorts.items() if cohort not in TRAINED_COHORTS}
-    leaked = sorted({name for choice in choices.values() for name in choice.options} & held_out)
-    if leaked:
+    if leaked := held_out_names(whole, choices):
         raise UserError(
             f"no class that is held out of training may be an option there, but {file} has {', '.join(leaked[:NAMED])}"
             f"{', …' if len(leaked) > NAMED else ''}: derive the options with the scope base"
         )
+
+
+def held_out_names(whole: ShardSet, choices: Mapping[str, Choice]) -> list[str]:
+    """The names among the options whose classes are held out of training."""
+    cohorts = load_manifest(whole.folder).cohorts
+    held_out = {name for name, cohort in cohorts.items() if cohort not in TRAINED_COHORTS}
+    return sorted({name for choice in choices.values() for name in choice.options} & held_out)

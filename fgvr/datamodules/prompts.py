@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
+
+from lightning.pytorch.trainer.states import TrainerFn
 
 from fgvr.data.collate import PromptCollate, PromptEncode
 from fgvr.data.control_tokens import refuse_control_tokens
 from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardDataModule, ShardSource
+from fgvr.datamodules.optioned import Optioned
+from fgvr.datamodules.partners import TrainSet
+from fgvr.datamodules.renewed import Renewed, order_over
 from fgvr.errors import refuse_below
-from fgvr.shards.loading import Encode
+from fgvr.shards.loading import Encode, StepLoader
+from fgvr.shards.order import ShuffledOrder
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +55,8 @@ class PromptData(AskingData):
     """Prompts to be answered, with their examples; `batch_size` counts them per rollout batch over all ranks.
 
     `train_task` is what is asked in training where that differs from `task`, which validation, test and prediction go
-    on asking: DiVE-k practises choices and is judged by the names it gives.
+    on asking: DiVE-k practises choices and is judged by the names it gives. `begins`, where it is set, is told each
+    epoch as it begins, before a photo of it is read: whoever set it may `use` other options from then on.
     A prompt longer than `max_prompt_tokens` is quarantined, never cut. The other options are `ShardDataModule`'s.
     Raises UserError unless `max_prompt_tokens` is positive.
     """
@@ -66,6 +75,8 @@ class PromptData(AskingData):
         refuse_below(1, "data", max_prompt_tokens=max_prompt_tokens)
         self.max_prompt_tokens = max_prompt_tokens
         self._train_task = train_task
+        self.begins: Callable[[int], None] | None = None
+        self.renewed: Renewed | None = None
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -82,3 +93,44 @@ class PromptData(AskingData):
 
     def train_collate(self) -> PromptCollate:
         return self.eval_collate()
+
+    def train_dataloader(self) -> StepLoader[Any]:
+        stream = super().train_dataloader()
+        stream.links.begins = self._begin
+        return stream
+
+    @cached_property
+    def begun_with(self) -> tuple[list[TrainSet], ShuffledOrder]:
+        """The sets with the options that the run was given, and their order."""
+        return self.train_sets, self.order
+
+    def in_use(self, number: int) -> Optioned | None:
+        """The photos of a set that are trained on, each with its options; None for a set without options."""
+        found = self.train_sets[number]
+        return found if isinstance(found, Optioned) else None
+
+    def use(self, renewed: Renewed) -> None:
+        """Trains on these options from the epoch on that begins; they go into checkpoints.
+
+        An epoch stays as long as it was.
+        """
+        first, order = self.begun_with
+        self.renewed = renewed
+        self.train_sets = renewed.sets(first)
+        self.order = order_over(order, self.train_sets)
+        if self.stream is not None:
+            self.stream.renew(self.train_sets, self.order)
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        return state if not state or self.renewed is None else {**state, "renewed": self.renewed.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        trains = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
+        if trains and "renewed" in state_dict:
+            self.use(Renewed.from_state(state_dict["renewed"]))
+        super().load_state_dict(state_dict)
+
+    def _begin(self, epoch: int) -> None:
+        if self.begins is not None:
+            self.begins(epoch)

@@ -19,7 +19,7 @@ from fgvr.datamodules.prompts import PromptData
 from fgvr.datamodules.rivals import Rivals
 from fgvr.errors import UserError, refuse_below, refuse_no_share
 from fgvr.ranks import of_all_ranks
-from fgvr.shards.loading import Encode, StepLoader
+from fgvr.shards.loading import Encode
 from fgvr.shards.part import PartOfSet
 from fgvr.shards.partners import lacking_partner
 from fgvr.similarity import Classes, Siblings, Similarity
@@ -95,11 +95,6 @@ class TripletData(PromptData):
         drawn = DrawnPartners(tuple(self.train_sets), self.pools, self.rivals.rankings, self.weighted)
         return PartneredEncode(drawn, encode)
 
-    def train_dataloader(self) -> StepLoader[Any]:
-        stream = super().train_dataloader()
-        stream.links.begins = self._begin
-        return stream
-
     def count_confusions(self, answers: Iterable[tuple[str, str, str]]) -> None:
         """Takes in wrong answers, as (dataset, label, answer); they count where they name a class to train on."""
         if self.rivals is not None and self.rivals.similarity.decay is not None:
@@ -121,6 +116,7 @@ class TripletData(PromptData):
 
     def _begin(self, epoch: int) -> None:
         """Settles an epoch's rankings; workers that draw by others end, and new ones begin."""
+        super()._begin(epoch)
         if self.rivals is None or self.stream is None:
             return
         if self.rivals.begin(epoch, self._classes, of_all_ranks) and self.rivals.similarity.needs_photos:

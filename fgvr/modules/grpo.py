@@ -98,6 +98,7 @@ class GRPO(PolicyModule):
         self._frozen: list[Policy] = []  # in a list, so that it is no part of this module's weights
         self._sums: dict[str, float] = {}
         self._widest = 0.0
+        self._drawn: set[str] = set()  # the figures of rollouts that were logged
 
     @property
     def scores_start(self) -> bool:
@@ -261,9 +262,18 @@ class GRPO(PolicyModule):
         if total["targets"]:
             figures |= self.update_figures(total)
             figures["sampling/sampling_logp_difference/max"] = float(widest)
+        self._forget(figures)
         for name, value in figures.items():
             shown = name in ON_BAR or (name.startswith("rewards/") and name.endswith("/mean"))
             self.log(name, value, prog_bar=shown)
+
+    def _forget(self, figures: Mapping[str, float]) -> None:
+        """Figures of earlier batches that this one has none of: Lightning would draw their last values again."""
+        results = self.trainer._results
+        for result in results.values() if results is not None else ():
+            if result.meta.name in self._drawn and result.meta.name not in figures:
+                result.reset()
+        self._drawn.update(figures)
 
     def update_figures(self, total: Mapping[str, float]) -> dict[str, float]:
         """Means of what was `counted`, by the names they are logged under; there is at least one target."""

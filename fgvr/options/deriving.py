@@ -68,10 +68,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Derived:
-    """The choices of a store's photos, and how many photos have none, by reason; together all photos."""
+    """The choices of a store's photos, and how many photos have none, by reason; together all photos.
+
+    `reasons` say it of each that has none, by uid.
+    """
 
     choices: tuple[Choice, ...]
     dropped: Mapping[Reason, int] = field(default_factory=dict[Reason, int])
+    reasons: Mapping[str, Reason] = field(default_factory=dict[str, Reason])
 
     def sentences(self) -> list[str]:
         kept = Counter(origin for choice in self.choices for origin in set(choice.origins))
@@ -111,15 +115,16 @@ def derive(
     counts = confusions(made, photos) if made.trains else {}
     deriving = _Deriving(made, rules, scope, source.bind(known, counts), padding.bind(known, counts), known)
     choices: list[Choice] = []
-    dropped: Counter[Reason] = Counter()
+    reasons: dict[str, Reason] = {}
     for photo in photos:
         found = deriving.choice(photo)
         if isinstance(found, Choice):
             choices.append(found)
         else:
-            dropped[found] += 1
+            reasons[photo.uid] = found
     _refuse_leaks(made, choices)
-    return Derived(tuple(choices), {reason: dropped[reason] for reason in WHY})
+    dropped = Counter(reasons.values())
+    return Derived(tuple(choices), {reason: dropped[reason] for reason in WHY}, reasons)
 
 
 @dataclass(frozen=True)

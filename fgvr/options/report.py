@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
+from fgvr.options.deriving import Choice
 from fgvr.options.store import Made, Sampled
 from fgvr.options.votes import DROPS, Tally, tally
 
@@ -85,6 +86,17 @@ def staleness(
         "rank_overlap": math.fsum(_overlap(old, new) for old, new in both) / len(both),
         "first_changed": sum(list(old[:1]) != list(new[:1]) for old, new in both) / len(both),
     }
+
+
+def recalled(choices: Sequence[Choice]) -> float:
+    """The share of photos to train on whose label was among the names offered, rather than put there afterwards.
+
+    Raises ValueError without photos.
+    """
+    if not choices:
+        raise ValueError("recall needs photos, got none")
+    offered = sum(choice.origins[choice.options.index(choice.label)] == "offered" for choice in choices)
+    return offered / len(choices)
 
 
 def _overlap(old: Sequence[str], new: Sequence[str]) -> float:

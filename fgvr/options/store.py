@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from functools import cached_property
@@ -16,6 +17,7 @@ from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.whole_files import sealed_line, unsealed_line, write_whole
 
+log = logging.getLogger(__name__)
 FORMAT = 1
 TRAINED = ("seen", "base")  # cohorts whose names may be trained on
 Scope = Literal["base", "all", "open"]
@@ -151,6 +153,17 @@ class ReplyStore:
         self._file.seek(sum(map(len, lines[: kept + 1])))
         self._file.truncate()
         return kept
+
+
+def remove_if_of_others(path: Path, made: Made) -> None:
+    """Removes a store that was begun with anything else than `made`: a training that goes on came to other weights."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        found, _ = _parsed(path, [file.readline()])
+    if differing := found.differences(made):
+        log.warning("%s is sampled anew: it was made with another %s", path, " and another ".join(differing))
+        path.unlink()
 
 
 def read_store(path: Path) -> tuple[Made, list[Sampled]]:

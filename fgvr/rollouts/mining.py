@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from fgvr.data.collate import PromptCollate, PromptEncode
 from fgvr.data.tasks import Task
 from fgvr.errors import SampleError
-from fgvr.models import Policy
+from fgvr.models import PixelBudget, Policy
 from fgvr.models.memory import is_out_of_memory
 from fgvr.models.sampling import Sampling
-from fgvr.options.store import Made, ReplyStore, Sampled
+from fgvr.options.store import Made, ReplyStore, Sampled, read_store
 from fgvr.options.votes import Reply
+from fgvr.ranks import Ranks
 from fgvr.rollouts.engine import RolloutEngine
+from fgvr.shards.manifest import load_manifest
 from fgvr.shards.order import key_of
 from fgvr.shards.reading import ShardSet
 from fgvr.types import Completion, EncodedPrompt, Example, ReadRecord
 
 DIGITS = 4  # of a log-prob that is kept, in nats: what is below differs from one batch shape to the next
+ALONE = Ranks()
 
 log = logging.getLogger(__name__)
 
@@ -64,16 +71,44 @@ class Miner:
 
         `numbers` are as many as the store was made for.
         """
+        self._fill(photos, numbers, store, store.made, tell)
+
+    def mine_together(
+        self, photos: ShardSet, numbers: Sequence[int], file: Path, made: Made, ranks: Ranks, rank: int
+    ) -> list[Sampled]:
+        """As `mine`, with each batch shared out among `ranks`, of which the first one writes; all get the replies.
+
+        A collective call.
+        """
+        with ranks.agree(lambda: ReplyStore(file, made) if rank == 0 else nullcontext()) as store:
+            self._fill(photos, numbers, store, made, ranks=ranks, rank=rank)
+        (replies,) = ranks.gather([read_store(file)[1]] if rank == 0 else [])
+        return replies
+
+    def _fill(
+        self,
+        photos: ShardSet,
+        numbers: Sequence[int],
+        store: ReplyStore | None,
+        made: Made,
+        tell: Callable[[int, int], None] = lambda done, planned: None,
+        ranks: Ranks = ALONE,
+        rank: int = 0,
+    ) -> None:
         self.engine.sync(self.policy)
         labels = photos.labels()
-        tell(store.done, len(numbers))
+        (done,) = ranks.gather([] if store is None else [store.done])
+        tell(done, len(numbers))
         self.policy.weights_stay(True)
         try:
-            while store.done < len(numbers):
-                places = range(store.done, min(store.done + store.made.at_once, len(numbers)))
-                rows = self.sampled(photos, {place: numbers[place] for place in places})
-                store.append([_with_class(row, labels[numbers[n]], store.made) for n, row in rows.items()])
-                tell(store.done, len(numbers))
+            while done < len(numbers):
+                places = range(done, min(done + made.at_once, len(numbers)))
+                own = self.sampled(photos, {place: numbers[place] for place in places[rank :: ranks.world]})
+                found = dict(ranks.gather(list(own.items())))
+                if store is not None:
+                    store.append([_with_class(found[place], labels[numbers[place]], made) for place in places])
+                done += len(places)
+                tell(done, len(numbers))
         finally:
             self.policy.weights_stay(False)
 
@@ -152,3 +187,51 @@ class Miner:
 def _with_class(photo: Sampled, label: str, made: Made) -> Sampled:
     """What the index says of a photo that could not be read, so that it counts where it belongs."""
     return replace(photo, label=label, cohort=made.classes[label])
+
+
+def made_of(
+    model: str,
+    task: Task,
+    pixels: PixelBudget | None,
+    sampling: Sampling,
+    seed: int,
+    photos: ShardSet,
+    numbers: Sequence[int],
+    at_once: int,
+) -> Made:
+    """What a store of replies of `model`, a digest, is made with; `numbers` are the photos that are asked about."""
+    manifest = load_manifest(photos.folder)
+    return Made(
+        model=model,
+        # what decides what is asked and how large the photo is: the task's settings, its wording, the pixels
+        prompt=digest_of([type(task).__name__, vars(task), task.instruction(), pixels and asdict(pixels)]),
+        sampling={
+            "k": sampling.group_size,
+            "temperature": sampling.temperature,
+            "max_new_tokens": sampling.max_new_tokens,
+        },
+        seed=seed,
+        data=digest_of([photos.fingerprint, numbers]),
+        split=photos.split,
+        cohorts=photos.cohorts,
+        photos=len(numbers),
+        at_once=at_once,
+        dataset=manifest.dataset,
+        taxonomy=manifest.taxonomy,
+        classes=manifest.cohorts,
+    )
+
+
+def digest_of(value: Any) -> str:
+    """Of a value as JSON; what JSON has no word for counts by its type's name."""
+    text = json.dumps(value, sort_keys=True, default=lambda other: type(other).__name__)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def weights_digest(policy: Policy) -> str:
+    """Of the weights as they are now: what they were made of, and each that is trained, bit by bit."""
+    digest = hashlib.sha256(json.dumps(policy.config.backbone.origin(), sort_keys=True).encode())
+    for name, weight in policy.trainable():
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -152,6 +152,16 @@ class StepLoader(Generic[T]):
         """Go to the first batch of an epoch, with nothing counted."""
         self._go_to(epoch, 0, Tally())
 
+    def renew(self, sets: Sequence[SampleSet], order: Order) -> None:
+        """Give other samples from the next iteration on, or from the one whose beginning `links.begins` is told.
+
+        Raises ValueError for an order of another length: an epoch stays as long as a Trainer was told.
+        """
+        if len(order) != len(self.order):
+            raise ValueError(f"an epoch must stay {len(self.order)} samples long, got an order of {len(order)}")
+        self.close()
+        self.sets, self.order, self._order_of = sets, order, None
+
     def close(self) -> None:
         """End the workers; iterating starts new ones."""
         iterator = self._loader._iterator if "_loader" in self.__dict__ else None

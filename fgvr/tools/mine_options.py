@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -27,7 +25,7 @@ from fgvr.options.deriving import Rules, derive, write_options
 from fgvr.options.sources import Alike, Confused, Mined, Mixture, OptionSource, RandomNames  # noqa: F401
 from fgvr.options.store import Made, ReplyStore, read_store
 from fgvr.rollouts import InProcess, RolloutEngine
-from fgvr.rollouts.mining import Miner
+from fgvr.rollouts.mining import Miner, digest_of, made_of
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.order import key_of, spread_over_classes
 from fgvr.shards.reading import ShardSet
@@ -106,35 +104,21 @@ class _Asking:
     device: str
 
     def made(self, photos: _Photos) -> Made:
-        manifest, whole = load_manifest(photos.whole.folder), photos.whole
         origin = self.policy.backbone.origin()
         if not origin.get("digest"):
             raise UserError(
                 f"{type(self.policy.backbone).__name__} holds nothing that was learned: take Pretrained or Trained"
             )
-        return Made(
-            model=origin["digest"],
-            prompt=self._prompt(),
-            sampling={
-                "k": self.sampling.group_size,
-                "temperature": self.sampling.temperature,
-                "max_new_tokens": self.sampling.max_new_tokens,
-            },
-            seed=self.seed,
-            data=_digest([whole.fingerprint, photos.numbers]),
-            split=whole.split,
-            cohorts=whole.cohorts,
-            photos=len(photos.numbers),
+        return made_of(
+            origin["digest"],
+            self.task,
+            self.policy.pixels,
+            self.sampling,
+            self.seed,
+            photos.whole,
+            photos.numbers,
             at_once=max(1, self.rows // self.sampling.group_size),
-            dataset=manifest.dataset,
-            taxonomy=manifest.taxonomy,
-            classes=manifest.cohorts,
         )
-
-    def _prompt(self) -> str:
-        """What decides what is asked and how large the photo is: the task's settings, its wording, the pixels."""
-        pixels = self.policy.pixels and asdict(self.policy.pixels)
-        return _digest([type(self.task).__name__, vars(self.task), self.task.instruction(), pixels])
 
     def built(self) -> Policy:
         there = torch.cuda.is_available()
@@ -214,13 +198,8 @@ def _asked(model: Backbone, task: Task | None) -> Task:
     return found
 
 
-def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, default=lambda other: type(other).__name__)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _refuse_other_photos(made: Made, photos: _Photos, out: Path) -> None:
-    if (made.data, made.split) != (_digest([photos.whole.fingerprint, photos.numbers]), photos.whole.split):
+    if (made.data, made.split) != (digest_of([photos.whole.fingerprint, photos.numbers]), photos.whole.split):
         raise UserError(
             f"{out / STORE} must hold replies about the photos that are asked for, but it holds those about "
             f"{made.photos:,} {made.split} photos of {made.dataset}: give the same data, split, cohorts and examples"

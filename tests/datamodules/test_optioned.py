@@ -103,3 +103,12 @@ def test_a_data_module_trains_on_them(folder: Path, mined: Write):
     data = ToyStream([ShardSource(folder, options=file)], OpenWorld(), batch_size=2)
     assert len(data.order) == 2
     assert [part.read(0).extra["options"] for part in data.train_sets] == [["Jade Owl", "Amber Finch"]]
+
+
+def test_options_that_are_mined_anew_hold_no_held_out_name_either(folder: Path, mined: Write):
+    manifest = load_manifest(folder)
+    save_manifest(replace(manifest, cohorts=dict(manifest.cohorts) | {"Grey Owl": "novel"}), folder)
+    part = with_options(ShardSet(folder, "train", ("seen",)), mined(choice(2, "Amber Finch")))
+    with pytest.raises(RuntimeError, match="the held-out name 'Grey Owl' must not enter training"):
+        part.renewed({"s00002": choice(2, "Grey Owl")})
+    assert part.renewed({"s00002": choice(2, "Snow Owl")}).options == [("Jade Owl", "Snow Owl")]

@@ -23,6 +23,8 @@ from rl_run import (
     grpo_config,
     json_rows,
     kill_after,
+    mine_options,
+    refreshed_config,
     sft_config,
     start,
     tapo_config,
@@ -34,11 +36,13 @@ from toy_run import same_weights
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
 from fgvr.data import ClosedWorld
+from fgvr.options.store import read_store
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.reading import ShardSet
 
 KILLS = [("sampled", 2), ("refilling", 4), ("updating", 7)]
 CHOICE_KILLS = [("sampled", 2), ("validating", 5), ("updating", 7), ("validating", 10)]
+REFRESH_KILLS = [("mining", 4), ("sampled", 5), ("mining", 8), ("updating", 9), ("validating", 10)]
 FILTERED = {"group_filter": {"score": "format", "low": 0.0, "high": 0.6}, "updates": 2}
 VARIANTS: dict[str, dict[str, Any]] = {
     "filtered": FILTERED,
@@ -59,6 +63,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds the birds, and the supervised run that every other one starts from."""
     folder = tmp_path_factory.mktemp("rl")
     ends(start(sft_config(folder), folder / "sft"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mined(folder: Path) -> Path:
+    """The folder, once options were mined from the supervised run."""
+    mine_options(folder)
     return folder
 
 
@@ -162,7 +173,7 @@ def test_a_run_of_choices_killed_in_training_and_in_two_steps_ends_as_if_it_had_
     assert rows[0] == rows[1]
     told = curves(whole)
     assert {"choice/guess_floor", "choice/above_guess", "options/3", "rewards/choice/mean"} <= set(told)
-    assert set(told["choice/guess_floor"].values()) == {pytest.approx(1 / 3)}
+    assert all(floor == pytest.approx(1 / 3) for floor in told["choice/guess_floor"].values())
     assert {"seen/two_step/accuracy", "novel/two_step/options"} <= set(told)
     before, after = (str(whole / f"two_step/step-{step:08}.jsonl") for step in (0, 10))
     assert main(["ladder", "--untrained", before, "--trained", after]) == 0
@@ -191,6 +202,44 @@ def test_questions_in_divek_s_own_layout_are_packed_and_practised(folder: Path) 
     told = curves(folder / "mcq_run")
     assert set(told["options/3"].values()) == {1.0}
     assert {"rewards/choice/mean", "choice/guess_floor", "choice/above_guess"} <= set(told)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_whose_options_are_mined_anew_ends_as_if_it_had_not_been_killed_in_mining(mined: Path) -> None:
+    folder = mined
+    kills = [
+        {"class_path": "rl_run.Kill", "init_args": {"step": step, "moment": moment}} for moment, step in REFRESH_KILLS
+    ]
+    config = refreshed_config(folder, "refreshed", *kills)
+    whole, killed = folder / "refreshed-whole", folder / "refreshed-killed"
+    whole.mkdir()
+    for moment, step in REFRESH_KILLS:
+        (whole / Kill(step, moment).mark).touch()  # pyright: ignore[reportArgumentType]
+    said = ends(start(config, whole))
+    assert said.count("Options of 30 photos were mined anew after step") == 2
+    told = []
+    for _ in REFRESH_KILLS:
+        told.append(ends(start(config, killed), -signal.SIGKILL))
+    told.append(ends(start(config, killed)))
+    assert "is sampled anew" not in "".join(told)
+    assert_same_end(killed, whole)
+    assert curves(killed) == curves(whole)
+    files = {file.relative_to(whole) for file in (whole / "options").rglob("*.jsonl")}
+    at = [Path("options/step-00000004-epoch-0001"), Path("options/step-00000008-epoch-0002")]
+    assert files == {folder / name for folder in at for name in ("replies.jsonl", "options.jsonl")}
+    assert files == {file.relative_to(killed) for file in (killed / "options").rglob("*.jsonl")}
+    for file in files:
+        assert (killed / file).read_bytes() == (whole / file).read_bytes(), file
+    made, photos = read_store(whole / at[0] / "replies.jsonl")
+    again, others = read_store(whole / at[1] / "replies.jsonl")
+    assert made.model != again.model
+    assert not {photo.uid for photo in photos} & {photo.uid for photo in others}, "photos are asked by turns"
+    assert made.held_out
+    aged = curves(whole)["options/staleness"]
+    assert set(aged) == {4, 8}
+    assert all(0 < figure <= 1 for figure in aged.values())
+    assert set(curves(whole)["options/asked"].values()) == {30}
 
 
 @pytest.mark.slow
@@ -291,6 +340,18 @@ def test_two_processes_share_the_rollouts_and_end_with_the_same_weights(folder: 
     assert all(any(row["learned"] for row in rows) for rows in shares)
     # whoever samples a prompt, the replies are the same, and so is what is learned from
     assert first_update([*shares[0], *shares[1]]) == first_update(json_rows(whole / "rollouts.jsonl"))
+
+
+@pytest.mark.slow
+def test_two_processes_mine_together_and_train_on_the_same_options(mined: Path) -> None:
+    run = mined / "refreshed-pair"
+    two_ranks(refreshed_config(mined, "refreshed-pair", {"class_path": "rl_run.KeepWeights"}), run)
+    first, second = (torch.load(run / f"weights.rank{rank}.pt") for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    (file,) = (run / "options").rglob("replies.jsonl")
+    assert len(read_store(file)[1]) == 30
+    saved = read_checkpoint(checkpoints_in(run / "checkpoints")[-1])
+    assert saved["PromptData"]["renewed"]["epoch"] == 1
 
 
 def test_the_run_to_start_from_is_missed_before_anything_is_drawn(

@@ -1,12 +1,15 @@
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import tiny_backbone
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from prompted import REPLIES, Batches, Measured, Watched, fit
 from scripted import WRONG, Scripted
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fgvr.callbacks import RolloutGeneration
 from fgvr.errors import UserError
@@ -15,20 +18,21 @@ from fgvr.models.sampling import Sampling
 from fgvr.modules import Optimizer
 from fgvr.objectives import KL, Advantage, Clip, GroupFilter
 from fgvr.rewards import Exact, Format, Term, WeightedSum
+from fgvr.types import RolloutBatch
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*", "ignore:.*logging interval.*", "ignore:.*Skipping val loop.*"
 )
 
 
-def module(lora: LoRA | None = None, **options: Any) -> Watched:
+def module(lora: LoRA | None = None, kind: type[Watched] = Watched, **options: Any) -> Watched:
     reward = WeightedSum({"exact": Term(Exact()), "format": Term(Format(), 0.5)})
     settings: dict[str, Any] = {
         "sampling": Sampling(group_size=4, max_new_tokens=24),
         "optimizer": Optimizer(lr=1e-3, schedule="constant", eps=1e-3),
     }
     config = PolicyConfig(tiny_backbone(), PixelBudget(28 * 28, 84 * 84), lora=lora)
-    return Watched(config, reward, **settings | options)
+    return kind(config, reward, **settings | options)
 
 
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
@@ -154,6 +158,22 @@ def test_the_figures_have_the_names_that_users_know():
     # of 20 replies RIGHT is given once, twice, once and once; u1 has four equal rewards
     assert grpo.logged[0]["rewards/exact/mean"] == pytest.approx(5 / 19)  # one reply has no token, so no reward
     assert grpo.logged[0]["frac_reward_zero_std"] == pytest.approx(1 / 5)
+
+
+class Sometimes(Watched):
+    """Its first batch alone has a figure that others have none of."""
+
+    def log_rollouts(self, rollouts: RolloutBatch) -> None:
+        own = {} if self.logged else {"seldom": 1.0}
+        super().log_rollouts(replace(rollouts, figures=rollouts.figures | own))
+
+
+def test_a_figure_that_a_batch_has_none_of_is_not_drawn_again(tmp_path: Path):
+    grpo = module(kind=Sometimes)
+    fit(grpo, logger=TensorBoardLogger(tmp_path, name="", version=""), log_every_n_steps=1)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert len(events.Scalars("reward")) == 3
+    assert len(events.Scalars("seldom")) == 1
 
 
 def test_a_non_finite_gradient_skips_its_step_is_counted_and_stops_the_run_in_the_end():

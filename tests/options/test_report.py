@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from toy_replies import made, sampled
 
-from fgvr.options.report import by_cohort, cohort_figures, figures, staleness
+from fgvr.options.deriving import Choice
+from fgvr.options.report import by_cohort, cohort_figures, figures, recalled, staleness
 
 PHOTOS = [
     sampled("a", "Red Finch", "Red Finch", "rubra"),
@@ -48,3 +49,12 @@ def test_options_that_are_as_they_were_are_not_stale():
     assert found["first_changed"] == 1
     with pytest.raises(ValueError, match="none in common"):
         staleness({"a": ("x",)}, {"b": ("x",)})
+
+
+def test_a_label_that_was_put_there_is_not_recalled():
+    offered = Choice("a", "x", ("x", "y"), (2, 1), ("offered", "offered"))
+    put = Choice("b", "x", ("y", "x"), (2, 0), ("offered", "truth"))
+    padded = Choice("c", "x", ("x", "y"), (2, 0), ("offered", "padded"))
+    assert recalled([offered, put, padded]) == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="needs photos"):
+        recalled([])

@@ -8,7 +8,7 @@ import pytest
 from toy_replies import made, sampled, stored
 
 from fgvr.errors import UserError
-from fgvr.options.store import ReplyStore, confusions, read_store
+from fgvr.options.store import ReplyStore, confusions, read_store, remove_if_of_others
 
 PHOTOS = [
     sampled("a", "Red Finch", "Red Finch", "rubra", "Blue Finch", None),
@@ -94,3 +94,15 @@ def test_confusions_count_other_classes_only():
         "Ash Finch": {},
         "Plain Wren": {"Barred Wren": 3},
     }
+
+
+def test_only_a_store_that_was_made_with_anything_else_is_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = tmp_path / "replies.jsonl"
+    remove_if_of_others(path, made(5))
+    of = stored(path, PHOTOS)
+    remove_if_of_others(path, of)
+    assert path.exists()
+    assert not caplog.text
+    remove_if_of_others(path, made(5, model="other", seed=1))
+    assert not path.exists()
+    assert "it was made with another model and another seed" in caplog.text

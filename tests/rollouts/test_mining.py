@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +17,9 @@ from fgvr.data.tasks import OpenWorld
 from fgvr.models import Policy
 from fgvr.models.sampling import Sampling
 from fgvr.options.store import Made, ReplyStore, Sampled, read_store
+from fgvr.ranks import Ranks
 from fgvr.rollouts import InProcess, RolloutEngine
-from fgvr.rollouts.mining import Miner
+from fgvr.rollouts.mining import Miner, weights_digest
 from fgvr.shards.manifest import load_index
 from fgvr.shards.packing import pack
 from fgvr.shards.reading import ShardSet
@@ -164,3 +169,49 @@ def test_a_photo_that_cannot_be_read_keeps_its_place_and_its_class(
     assert "left out of mining" in caplog.text
     texts = [[reply.text for reply in one.replies] for one in found]
     assert texts[:4] + texts[5:] == [[reply.text for reply in one.replies] for one in whole[:4] + whole[5:]]
+
+
+class Gathered:
+    """Brings the lists of two threads together, as the processes of a run do."""
+
+    def __init__(self) -> None:
+        self.barrier, self.parts = Barrier(2, timeout=60), dict[int, list[Any]]()
+
+    def of(self, rank: int) -> Ranks:
+        def gather(rows: list[Any]) -> list[Any]:
+            self.parts[rank] = rows
+            self.barrier.wait()
+            joined = [row for part in (0, 1) for row in self.parts[part]]
+            self.barrier.wait()
+            return joined
+
+        return Ranks(2, gather)
+
+
+def test_processes_that_share_the_work_write_what_one_writes(policy: Policy, shards: ShardSet, tmp_path: Path):
+    alone, both = tmp_path / "alone.jsonl", tmp_path / "both.jsonl"
+    task, numbers, gathered = OpenWorld(QUESTION).bind(shards.taxonomy), range(len(shards)), Gathered()
+
+    policies = [copy.deepcopy(policy) for _ in range(2)]  # each process has its own
+
+    def work(rank: int) -> list[Sampled]:
+        miner = Miner(policies[rank], InProcess(), task, SAMPLING)
+        return miner.mine_together(shards, numbers, both, made_for(shards), gathered.of(rank), rank)
+
+    miner = Miner(policy, InProcess(), task, SAMPLING)
+    found = miner.mine_together(shards, numbers, alone, made_for(shards), Ranks(), 0)
+    with ThreadPoolExecutor() as pool:
+        shared = [*pool.map(work, (0, 1))]
+    assert shared == [found, found]
+    assert both.read_bytes() == alone.read_bytes()
+
+
+def test_a_step_makes_other_weights():
+    torch.manual_seed(0)
+    policy = tiny_policy()
+    before = weights_digest(policy)
+    assert weights_digest(policy) == before
+    _, weight = next(iter(policy.trainable()))
+    with torch.no_grad():
+        weight.view(-1)[0] += 1e-6
+    assert weights_digest(policy) != before

@@ -35,7 +35,7 @@ def classes() -> list[type]:
     named = [getattr(room, name) for room in rooms for name in room.__all__]
     more = ["modules.base.Optimizer", "models.sampling.Sampling", "callbacks.JudgeValidation"]
     more += ["callbacks.RolloutGeneration", "callbacks.TripletLogging", "runs.folder.RunFolder"]
-    more += ["callbacks.TwoStepInference", "rollouts.two_step.TwoStep"]
+    more += ["callbacks.TwoStepInference", "rollouts.two_step.TwoStep", "callbacks.OptionRefresh"]
     for path in more:
         room, _, name = path.rpartition(".")
         named.append(getattr(importlib.import_module(f"fgvr.{room}"), name))

@@ -331,3 +331,23 @@ def test_joined_is_cat_in_any_process(sets):
     for one, other in zip(inside, here, strict=True):
         assert torch.equal(one.values, other.values)
         assert (one.uids, other.uids) == (["True"], ["False"])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_other_samples_take_the_place_of_those_before_as_an_epoch_begins(sets, workers):
+    first, other = ShuffledOrder(5, ((13,),), (1.0,)), ShuffledOrder(5, ((6,),), (1.0,), epoch_length=13)
+    stream = StepLoader(sets[:1], encode, collate, first, 4, workers=workers)
+
+    def begins(epoch: int) -> None:
+        if epoch == 1:
+            stream.renew(sets[1:], other)
+
+    stream.links.begins = begins
+    before, after, _ = epochs_of(stream, 3)
+    assert {uid[0] for record, _ in before for uid in record.uids} == {"a"}
+    uids = [uid for record, _ in after for uid in record.uids]
+    assert {uid[0] for uid in uids} == {"b"}
+    assert (len(uids), len(set(uids))) == (13, 6)
+    with pytest.raises(ValueError, match="must stay 13 samples long, got an order of 6"):
+        stream.renew(sets[1:], ShuffledOrder(5, ((6,),), (1.0,)))
+    stream.close()
