@@ -1,15 +1,16 @@
-"""What both sides of grpo_step.py share: the model, the pictures, the reward, and the turns they take."""
+"""What benchmarks share: the model, the pictures, and of grpo_step.py the reward and the turns its sides take."""
 
 from __future__ import annotations
 
 import io
 import random
 import sys
+import tempfile
 import time
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,11 +23,12 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
+from fgvr.data.collate import PromptCollate, PromptEncode
 from fgvr.data.tasks import OpenWorld
-from fgvr.models import PixelBudget, Processor, TinyQwen
+from fgvr.models import PixelBudget, Policy, PolicyConfig, Processor, TinyQwen
 from fgvr.models.backbone import Pretrained
 from fgvr.objectives import Clip
-from fgvr.types import Example
+from fgvr.types import Example, PromptBatch, ReadRecord
 
 LEARNING_RATE, MAX_GRAD_NORM, CLIP = 1e-6, 1.0, Clip(0.2, 0.28)
 TASK, LABEL = OpenWorld("Which species of bird is shown in the photo?"), "bird"
@@ -116,6 +118,24 @@ class Endless(Pretrained):
         processor = super().processor(pixels)
         processor.vision_token_ids += processor.eos_token_ids
         return processor
+
+
+def endless_policy(setting: Setting) -> Policy:
+    """A policy that only writes, whose weights stay as they are, as they do while a run validates or mines."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(setting, Path(folder))
+        backbone = Endless(folder)
+        policy = Policy(PolicyConfig(backbone, setting.pixels), backbone.processor(setting.pixels)).eval()
+    policy.weights_stay(True)
+    return policy
+
+
+def prompts_about(policy: Policy, numbers: Sequence[int], px: int) -> PromptBatch:
+    """Pictures with these numbers, asked about."""
+    processor, places = policy.processor, tuple(numbers)
+    encode, collate = PromptEncode(processor, TASK), PromptCollate(processor.padding_token, processor.image_token)
+    items = [encode(example(number, px), random.Random(number)) for number in places]
+    return collate(items, ReadRecord(0, 0, places, tuple(map(str, places))))
 
 
 def example(number: int, px: int) -> Example:

@@ -5,30 +5,17 @@ Every reply is full: end tokens cannot be written. Run: python benchmarks/mining
 
 from __future__ import annotations
 
-import random
 import statistics
-import tempfile
 import time
 from dataclasses import replace
 from json import dumps
 from pathlib import Path
 
-from grpo_turns import TASK, Endless, Setting, example, quiet, write_model
+from grpo_turns import Setting, endless_policy, prompts_about, quiet
 from jsonargparse import auto_cli
 
-from fgvr.data.collate import PromptCollate, PromptEncode
-from fgvr.models import Policy, PolicyConfig
 from fgvr.models.sampling import Sampling
 from fgvr.rollouts import InProcess
-from fgvr.types import PromptBatch, ReadRecord
-
-
-def asked(policy: Policy, photos: int, px: int) -> PromptBatch:
-    processor = policy.processor
-    encode, collate = PromptEncode(processor, TASK), PromptCollate(processor.padding_token, processor.image_token)
-    places = tuple(range(photos))
-    items = [encode(example(place, px), random.Random(place)) for place in places]
-    return collate(items, ReadRecord(0, 0, places, tuple(map(str, places))))
 
 
 def main(
@@ -58,11 +45,8 @@ def main(
     tower = {"vision_hidden": hidden, "vision_layers": layers}
     setting = Setting(px=px, C=tokens, threads=threads, hidden=hidden, layers=layers, vocab=1024, **tower)
     quiet(setting)
-    with tempfile.TemporaryDirectory() as folder:
-        write_model(setting, Path(folder))
-        backbone = Endless(folder)
-        policy = Policy(PolicyConfig(backbone, setting.pixels), backbone.processor(setting.pixels)).eval()
-    batch, sampling, engine = asked(policy, photos, px), Sampling(k, 1.0, tokens), InProcess()
+    policy, sampling, engine = endless_policy(setting), Sampling(k, 1.0, tokens), InProcess()
+    batch = prompts_about(policy, range(photos), px)
     seconds: dict[str, list[float]] = {"mined": [], "calls": []}
     for _ in range(rounds + 1):  # the first is not counted
         began = time.perf_counter()

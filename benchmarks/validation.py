@@ -6,9 +6,7 @@ the same work on both sides, and is shown for itself. Run: python benchmarks/val
 
 from __future__ import annotations
 
-import random
 import statistics
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,12 +14,11 @@ from json import dumps
 from pathlib import Path
 from typing import Any
 
-from grpo_turns import TASK, Endless, Setting, example, quiet, write_model
+from grpo_turns import Setting, endless_policy, prompts_about, quiet
 from jsonargparse import auto_cli
 
-from fgvr.data.collate import PromptCollate, PromptEncode
-from fgvr.models import Policy, PolicyConfig
-from fgvr.types import PromptBatch, ReadRecord
+from fgvr.models import Policy
+from fgvr.types import PromptBatch
 
 
 def decoded(policy: Policy, batch: PromptBatch, tokens: int) -> list[list[int]]:
@@ -42,17 +39,6 @@ def generated(policy: Policy, batch: PromptBatch, tokens: int) -> list[list[int]
 
 
 SIDES = {"decoder": decoded, "generate": generated}
-
-
-def batches(setting: Setting, policy: Policy, photos: int, at_a_time: int) -> list[PromptBatch]:
-    processor = policy.processor
-    encode, collate = PromptEncode(processor, TASK), PromptCollate(processor.padding_token, processor.image_token)
-    found: list[PromptBatch] = []
-    for start in range(0, photos, at_a_time):
-        places = tuple(range(start, min(photos, start + at_a_time)))
-        items = [encode(example(place, setting.px), random.Random(place)) for place in places]
-        found.append(collate(items, ReadRecord(0, len(found), places, tuple(map(str, places)))))
-    return found
 
 
 def main(
@@ -82,12 +68,10 @@ def main(
     tower = {"vision_hidden": hidden, "vision_layers": layers}
     setting = Setting(px=px, C=tokens, threads=threads, hidden=hidden, layers=layers, vocab=1024, **tower)
     quiet(setting)
-    with tempfile.TemporaryDirectory() as folder:
-        write_model(setting, Path(folder))
-        backbone = Endless(folder)
-        policy = Policy(PolicyConfig(backbone, setting.pixels), backbone.processor(setting.pixels)).eval()
-    policy.weights_stay(True)  # as they do while a run validates
-    found = measure(policy, batches(setting, policy, photos, at_a_time), tokens, rounds)
+    policy = endless_policy(setting)
+    starts = range(0, photos, at_a_time)
+    asked = [prompts_about(policy, range(start, min(photos, start + at_a_time)), px) for start in starts]
+    found = measure(policy, asked, tokens, rounds)
     first, whole, ratio = found["to first token"], found["whole"], found["ratio"]
     for name in SIDES:
         print(f"{photos} photos, {name}: {whole[name]:.3f} s, of which to the first token {first[name]:.3f} s")

@@ -16,7 +16,7 @@ from fgvr.data.tasks import OpenWorld
 from fgvr.models import PixelBudget, Policy, PolicyConfig
 from fgvr.models.decoder import Decoder
 from fgvr.models.sampling import Sampling
-from fgvr.models.writing import Written
+from fgvr.models.writing import ReadPrompts, Written
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import EncodedPrompt, Example, ImageFeatures, ImageInputs, PromptBatch, ReadRecord
 
@@ -43,11 +43,20 @@ class Says(Policy):
         self.towers += len(images.grid_thw)
         return super().image_features(images)
 
-    def write(
-        self, decoder: Decoder, prompts: Sequence[EncodedPrompt], features: ImageFeatures, sampling: Sampling,
-        seeds: Sequence[int] | None = None,
-    ) -> Iterator[tuple[int, list[Written]]]:  # fmt: skip
-        for number, prompt in enumerate(prompts):
+    def read(self, prompts: Sequence[EncodedPrompt], features: ImageFeatures) -> ReadPrompts:
+        self.prompts = prompts
+        return super().read(prompts, features)
+
+    def read_on(
+        self, before: ReadPrompts, prompts: Sequence[EncodedPrompt], of: Sequence[int], asked: Sequence[EncodedPrompt]
+    ) -> ReadPrompts | None:
+        self.prompts = asked
+        return super().read_on(before, prompts, of, asked)
+
+    def write_after(
+        self, decoder: Decoder, read: ReadPrompts, sampling: Sampling, seeds: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, list[Written]]]:
+        for number, prompt in enumerate(self.prompts):
             text = self.processor.decode(prompt.input_ids.tolist())
             if seeds is not None:
                 said = [f"<answer>{name}</answer>" if name else "hm" for name in self.replies[number]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import redirect_stdout
 from functools import cache
 from io import StringIO
@@ -77,6 +78,7 @@ def printed(*configs: Path) -> dict[str, Any]:
     return flat(yaml.safe_load(out.getvalue()))
 
 
+EXACT = ("model.class_path", "init_args.reward", "_weight", "init_args.none_of_these", "terms", "train_task")
 ALLOWED = {  # what the paper changes between runs, and nothing else
     "binary": ("specificity.rule",),
     "correct": ("specificity.rule",),
@@ -105,25 +107,8 @@ ALLOWED = {  # what the paper changes between runs, and nothing else
     "alike_options": ("train.0.options",),
     "m3": ("train_task.init_args.options",),
     "none_of_these": ("train_task.init_args.none_of_these",),
-    "exact": (
-        "model.class_path",
-        "model.init_args.reward",
-        "_weight",
-        "model.init_args.none_of_these",
-        "terms",
-        "train_task",
-    ),
-    "exact_no_think": (
-        *(
-            "model.class_path",
-            "model.init_args.reward",
-            "_weight",
-            "model.init_args.none_of_these",
-            "terms",
-            "train_task",
-        ),
-        "task.init_args.think",
-    ),
+    "exact": EXACT,
+    "exact_no_think": (*EXACT, "task.init_args.think"),
 }
 
 
@@ -142,9 +127,12 @@ def test_a_variant_differs_in_what_it_says_and_nothing_else(variant: Path):
 def test_every_variant_of_the_paper_has_its_aviary_twin():
     names = [{path.stem for path in folder.glob("*.yaml")} for folder in MAIN]
     assert names[0] - {"test_llama_70b"} == names[1] - {"correct"}
-    splits = [{name for name in of if name.startswith("n")} for of in names[2:]]
+    splits = [{name for name in of if re.fullmatch(r"n\d+_\d+", name)} for of in names[2:4]]
     assert splits == [{"n10_0", "n8_2", "n2_8", "n0_10"}, {"n8_0", "n6_2", "n2_6", "n0_8"}]  # of ten, and of eight
     assert names[2] - splits[0] == names[3] - splits[1]
+    assert names[4] <= names[5]
+    rivals = [{path.stem.removesuffix("_7b") for path in of.glob("divek_sft_*")} for of in (CONFIGS, CONFIGS / "aviary")]
+    assert rivals[0] <= rivals[1]
 
 
 def test_the_main_run_has_the_papers_values():

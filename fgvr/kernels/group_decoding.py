@@ -1,10 +1,13 @@
 """Decoding a group's completions side by side over one copy of their prompt's keys and values.
 
 Shape legend: B prompts, P longest prompt, S completions of a prompt that are still being written, K key heads, Q heads
-that each of them serves, D width of a head, L longest completion, W of its places that are read.
+that each of them serves, D width of a head, L longest completion, W of its places that are read, N rows that go on
+behind prompts, T tokens of the longest of these.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Complex, Float, Int
@@ -28,6 +31,39 @@ class PromptCache(AttentionPlan):
         query, key, value = as_autocast(query, key, value)
         self.layers.append((_operand(in_pairs(key)), _operand(value).contiguous()))
         return masked_attention(query, key, value, None, scale)  # padding stands behind, where nobody looks
+
+
+class ContinuedCache(PromptCache):
+    """Reads what stands behind the beginnings of prompts that were read before, and keeps keys and values of both.
+
+    Row n begins with the first `shared[n]` tokens of prompt `of[n]` of `before` and goes on with `own[n]` tokens, which
+    are what is read, padded on the right.
+    """
+
+    def __init__(self, before: PromptCache, of: Sequence[int], shared: Sequence[int], own: Sequence[int]) -> None:
+        device = before.lengths.device
+        self.before, self.of = before, torch.tensor(of, device=device)
+        self.shared, self.longest_shared = torch.tensor(shared, device=device), max(shared)
+        super().__init__(self.shared + torch.tensor(own, device=device))
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        query, key, value = as_autocast(query, key, value)
+        places = self.shared[:, None] + torch.arange(query.shape[2], device=query.device)  # [N T], of what is read
+        keys, values = (
+            self._joined(kept, _operand(read), places)
+            for kept, read in zip(self.before.layers[layer], (in_pairs(key), value), strict=True)
+        )
+        self.layers.append((keys, values))
+        seen = torch.arange(keys.shape[2], device=query.device) <= places[:, None, :, None]  # [N 1 T P]
+        return masked_attention(_operand(in_pairs(query)), keys, values, seen, scale).to(query.dtype)
+
+    def _joined(
+        self, kept: Float[Tensor, "B K P D"], read: Float[Tensor, "N K T D"], places: Int[Tensor, "N T"]
+    ) -> Float[Tensor, "N K _ D"]:
+        rows, heads, count, width = read.shape
+        joined = read.new_zeros(rows, heads, self.longest_shared + count, width)
+        joined[:, :, : self.longest_shared] = kept[self.of, :, : self.longest_shared]
+        return joined.scatter_(2, places[:, None, :, None].expand(read.shape), read)
 
 
 class GroupCache:

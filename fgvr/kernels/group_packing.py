@@ -91,3 +91,11 @@ def split_features(features: ImageFeatures, counts: Sequence[int]) -> list[Image
         return [ImageFeatures(part, None) for part in tokens]
     levels = features.deepstack.split(list(counts), 1)
     return [replace(features, tokens=part, deepstack=level) for part, level in zip(tokens, levels, strict=True)]
+
+
+def common_prefix(prompt: EncodedPrompt, other: EncodedPrompt) -> int:
+    """How many tokens the two begin with in common, ids and positions; at least one of the `other` is left over."""
+    upto = min(len(prompt.input_ids), len(other.input_ids) - 1)
+    ids = prompt.input_ids[:upto] == other.input_ids[:upto]
+    positions = (prompt.positions[:, :upto] == other.positions[:, :upto]).all(0)
+    return int((ids & positions).int().cumprod(0).sum())

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from fgvr.errors import UserError
 from fgvr.kernels.attention import AttentionPlan, PackedAttention, Varlen, fastest_varlen
-from fgvr.kernels.group_decoding import PromptCache
-from fgvr.kernels.group_packing import groups_in_one_row, join_images
+from fgvr.kernels.group_decoding import ContinuedCache, PromptCache
+from fgvr.kernels.group_packing import common_prefix, groups_in_one_row, join_images
 from fgvr.kernels.packing import block_causal_mask, in_one_row
 from fgvr.kernels.prefix_attention import Backend, prefix_attention
 from fgvr.kernels.token_logprobs import suppression, token_logprobs, token_logprobs_and_entropy
@@ -29,7 +29,7 @@ from fgvr.models.backbone import Backbone
 from fgvr.models.decoder import Decoder
 from fgvr.models.processor import PixelBudget, Processor
 from fgvr.models.sampling import Sampling
-from fgvr.models.writing import Page, Written, write_completions
+from fgvr.models.writing import Page, ReadPrompts, Written, write_completions
 from fgvr.types import EncodedPrompt, GroupRows, ImageFeatures, ImageInputs, PackedRows, PromptBatch
 
 Part = Literal["vision", "projector", "language"]
@@ -186,28 +186,58 @@ class Policy(nn.Module):
         They are drawn from the distribution that training sees, each from random numbers of its prompt's seed; without
         seeds the likeliest token is taken each time. Vision tokens are never written.
         """
+        yield from self.write_after(decoder, self.read(prompts, features), sampling, seeds)
+
+    @torch.no_grad()
+    def write_after(
+        self, decoder: Decoder, read: ReadPrompts, sampling: Sampling, seeds: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, list[Written]]]:
+        """The same after prompts that have been read, whose keys and values it uses up."""
         chances = None
         if seeds is not None:
             shape = (sampling.group_size, sampling.max_new_tokens)
             chances = torch.stack([_chances(seed, shape) for seed in seeds]).to(decoder.device)
-        after = torch.stack([prompt.positions.max() + 1 for prompt in prompts])
-        cache = PromptCache(torch.tensor([len(prompt.input_ids) for prompt in prompts], device=decoder.device))
-        page = Page(decoder, cache, self._read(prompts, features, cache), after, sampling, chances)
+        page = Page(decoder, read, sampling, chances)
         yield from write_completions(page, torch.tensor(self.processor.eos_token_ids, device=decoder.device))
 
+    @torch.no_grad()
+    def read(self, prompts: Sequence[EncodedPrompt], features: ImageFeatures) -> ReadPrompts:
+        """Reads each prompt once, with the features of all their images."""
+        own = [len(prompt.input_ids) for prompt in prompts]
+        return self._read(prompts, own, features, PromptCache(torch.tensor(own, device=self.suppression.device)))
+
+    @torch.no_grad()
+    def read_on(
+        self,
+        before: ReadPrompts,
+        prompts: Sequence[EncodedPrompt],
+        of: Sequence[int],
+        asked: Sequence[EncodedPrompt],
+    ) -> ReadPrompts | None:
+        """Reads other prompts about the same images, each only from where it differs from its own of those `before`.
+
+        `of` says which of `prompts`, those that were read, each goes on from. None where an image stands behind that.
+        """
+        shared = [common_prefix(prompts[number], other) for number, other in zip(of, asked, strict=True)]
+        rest = [one.input_ids[upto:] for one, upto in zip(asked, shared, strict=True)]
+        if any((ids == self.processor.image_token).any() for ids in rest):
+            return None
+        own = [len(ids) for ids in rest]
+        return self._read(asked, own, None, ContinuedCache(before.cache, of, shared, own))
+
     def _read(
-        self, prompts: Sequence[EncodedPrompt], features: ImageFeatures, cache: PromptCache
-    ) -> Float[Tensor, "B D"]:
-        """Each prompt once, keys and values into the cache; the hidden state that predicts its first answer token."""
-        lengths = cache.lengths
-        shape = (len(prompts), max(len(prompt.input_ids) for prompt in prompts))
-        input_ids = torch.full(shape, self.processor.padding_token, device=lengths.device)
-        positions = torch.zeros(3, *shape, dtype=torch.long, device=lengths.device)
-        for row, prompt in enumerate(prompts):
-            end = len(prompt.input_ids)
-            input_ids[row, :end], positions[:, row, :end] = prompt.input_ids, prompt.positions
+        self, prompts: Sequence[EncodedPrompt], own: Sequence[int], features: ImageFeatures | None, cache: PromptCache
+    ) -> ReadPrompts:
+        """Reads the last `own` tokens of each prompt, keys and values into the cache."""
+        shape, device = (len(prompts), max(own)), cache.lengths.device
+        input_ids = torch.full(shape, self.processor.padding_token, device=device)
+        positions = torch.zeros(3, *shape, dtype=torch.long, device=device)
+        for row, (prompt, count) in enumerate(zip(prompts, own, strict=True)):
+            input_ids[row, :count], positions[:, row, :count] = prompt.input_ids[-count:], prompt.positions[:, -count:]
         hidden = self._language(*self._embed(input_ids, None, features), positions, cache)
-        return hidden[torch.arange(len(prompts), device=hidden.device), lengths - 1]
+        last = torch.tensor(own, device=device) - 1
+        after = torch.stack([prompt.positions.max() + 1 for prompt in prompts])
+        return ReadPrompts(cache, hidden[torch.arange(len(prompts), device=device), last], after)
 
     def _embed(
         self, input_ids: Tensor, images: ImageInputs | None, features: ImageFeatures | None

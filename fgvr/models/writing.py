@@ -6,8 +6,9 @@ of each that are still being written, M = b * s rows, N tokens written so far.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -36,6 +37,21 @@ class Written:
     ended: bool
 
 
+@dataclass(frozen=True)
+class ReadPrompts:
+    """Prompts that have been read: what is kept of them, the state that predicts what comes next, at which position."""
+
+    cache: PromptCache
+    hidden: Float[Tensor, "B D"]
+    after: Int[Tensor, " B"]
+
+    def kept(self) -> ReadPrompts:
+        """The same, which stays whole while completions are written after it."""
+        cache = copy.copy(self.cache)
+        cache.layers = list(self.cache.layers)
+        return replace(self, cache=cache)
+
+
 class Page:
     """What is being written, all of it on the device: each step appends a token to every completion.
 
@@ -47,23 +63,21 @@ class Page:
     def __init__(
         self,
         decoder: Decoder,
-        prompts: PromptCache,
-        hidden: Float[Tensor, "B D"],
-        after: Int[Tensor, " B"],
+        read: ReadPrompts,
         sampling: Sampling,
         chances: Float[Tensor, "B G L"] | None,
     ) -> None:
         self.decoder, self.temperature, self.longest = decoder, sampling.temperature, sampling.max_new_tokens
-        shape, device = (len(hidden), sampling.group_size), hidden.device
+        shape, device = (len(read.hidden), sampling.group_size), read.hidden.device
         self.shape, self.fixed = shape, device.type == "cuda"
-        self.cache = GroupCache(prompts, sampling.group_size, self.longest)
-        self.turns = decoder.turns(after, self.longest)
+        self.cache = GroupCache(read.cache, sampling.group_size, self.longest)
+        self.turns = decoder.turns(read.after, self.longest)
         self.chances = None if chances is None else chances.permute(2, 0, 1).flatten(1).contiguous()  # [L M]
         self.ids = torch.zeros(self.longest, shape[0] * shape[1], dtype=torch.long, device=device)
         self.values = torch.zeros(self.ids.shape, dtype=decoder.bias.dtype, device=device)
         self.last = torch.zeros(1, dtype=torch.long, device=device)  # the step of the token written last
         with torch.autocast(device.type, enabled=False):
-            self._append(decoder.scores(hidden, self.temperature))
+            self._append(decoder.scores(read.hidden, self.temperature))
 
     def step(self) -> None:
         tokens = self.ids.index_select(0, self.last)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,10 +28,18 @@ class Table:
     title: str = ""
     note: str = ""
 
+    def texts(self) -> list[list[str]]:
+        """The rows as plain text, numbers to four places."""
+        return [[_shown(cell) for cell in row] for row in self.rows]
+
     def markdown(self) -> str:
         """Shows every mark of the text as it is, in markdown and in HTML."""
         lines = [f"**{escaped(self.title)}**", ""] if self.title else []
-        lines += [_line(self.columns), "|---" * len(self.columns) + "|", *map(_line, self.rows)]
+        texts = (
+            [escaped(text) if isinstance(cell, str) else text for cell, text in zip(row, shown, strict=True)]
+            for row, shown in zip(self.rows, self.texts(), strict=True)
+        )
+        lines += [_line(map(escaped, self.columns)), "|---" * len(self.columns) + "|", *map(_line, texts)]
         return "\n".join(lines) + (f"\n\n{self.note}" if self.note else "")
 
 
@@ -89,11 +97,9 @@ def escaped(text: str) -> str:
     return re.sub(r"[^\w ]|_", lambda mark: f"&#{ord(mark[0])};", text)
 
 
-def _line(cells: Sequence[Cell]) -> str:
-    return f"| {' | '.join(map(_shown, cells))} |"
+def _line(texts: Iterable[str]) -> str:
+    return f"| {' | '.join(texts)} |"
 
 
 def _shown(cell: Cell) -> str:
-    if isinstance(cell, str):
-        return escaped(cell)
     return "none" if cell is None else f"{cell:.4g}" if isinstance(cell, float) else str(cell)

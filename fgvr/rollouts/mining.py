@@ -67,11 +67,15 @@ class Miner:
         self.engine.sync(self.policy)
         labels = photos.labels()
         tell(store.done, len(numbers))
-        while store.done < len(numbers):
-            places = range(store.done, min(store.done + store.made.at_once, len(numbers)))
-            rows = self.sampled(photos, {place: numbers[place] for place in places})
-            store.append([_with_class(row, labels[numbers[n]], store.made) for n, row in rows.items()])
-            tell(store.done, len(numbers))
+        self.policy.weights_stay(True)
+        try:
+            while store.done < len(numbers):
+                places = range(store.done, min(store.done + store.made.at_once, len(numbers)))
+                rows = self.sampled(photos, {place: numbers[place] for place in places})
+                store.append([_with_class(row, labels[numbers[n]], store.made) for n, row in rows.items()])
+                tell(store.done, len(numbers))
+        finally:
+            self.policy.weights_stay(False)
 
     def sampled(self, photos: ShardSet, numbers: Mapping[int, int]) -> dict[int, Sampled]:
         """One batch of photos with their replies; numbers and replies are by place in the order."""

@@ -1,7 +1,4 @@
-"""Two-step inference: sample names, then choose among the likeliest of them (DiVE-k, arXiv 2511.18305).
-
-Shape legend: B photos, K replies of each, m options of one question, r questions about one photo.
-"""
+"""Two-step inference: sample names, then choose among the likeliest of them (DiVE-k, arXiv 2511.18305)."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from fgvr.kernels.group_packing import join_features, join_images, pack_groups, 
 from fgvr.models import Policy
 from fgvr.models.decoder import Decoder
 from fgvr.models.sampling import Sampling
-from fgvr.models.writing import Written
+from fgvr.models.writing import ReadPrompts, Written
 from fgvr.options.votes import Reply, Tally, cut, tally
 from fgvr.shards.order import key_of
 from fgvr.taxonomy.names import Names
@@ -115,15 +112,6 @@ class Decision:
         return sum(question.tokens for question in self.questions)
 
 
-@dataclass(frozen=True)
-class _Photo:
-    """A photo between its two steps."""
-
-    example: Example
-    prompt: EncodedPrompt
-    features: ImageFeatures
-
-
 @torch.no_grad()
 def two_step(
     policy: Policy,
@@ -137,19 +125,17 @@ def two_step(
     """One decision for each example, in order. `task` asks for the names, `choice` among them; both are bound.
 
     `scope` has the names that may be options, None is any. Labels are never looked at. Each photo goes through the
-    vision tower once for both steps.
+    vision tower once for both steps, and what the two ask in the same words, up to the options, is read once.
     """
     if choice.names is None:
         raise ValueError("the choice must know the names: call bind(taxonomy), use what it returns")
     was_training = policy.training
     policy.eval()
     try:
-        decoder, photos = policy.decoder(), _photos(policy, batch)
-        replies = _sample(policy, decoder, photos, task, plan, max_new_tokens)
-        asked = [
-            _gated(photo.example, own, choice.names, plan, scope) for photo, own in zip(photos, replies, strict=True)
-        ]
-        return _choose(policy, decoder, photos, asked, choice, plan, max_new_tokens)
+        photos, at_a_time = _photos(policy, batch), max(1, plan.max_rows // plan.samples)
+        steps = _Steps(policy, policy.decoder(), task, choice, choice.names, plan, max_new_tokens, scope)
+        starts = range(0, len(photos), at_a_time)
+        return [decision for start in starts for decision in steps.decisions(photos[start : start + at_a_time])]
     finally:
         policy.train(was_training)
 
@@ -182,6 +168,15 @@ def decide(before: Decision, questions: Sequence[Question]) -> Decision:
     return replace(before, questions=list(questions), answer=name, by="choice", confidence=confidence)
 
 
+@dataclass(frozen=True)
+class _Photo:
+    """A photo and what is asked about it."""
+
+    example: Example
+    prompt: EncodedPrompt
+    features: ImageFeatures
+
+
 def _photos(policy: Policy, batch: PromptBatch) -> list[_Photo]:
     prompts = [batch.prompt(row) for row in range(len(batch.examples))]
     if not prompts:
@@ -192,100 +187,115 @@ def _photos(policy: Policy, batch: PromptBatch) -> list[_Photo]:
     return [_Photo(*each) for each in zip(batch.examples, prompts, features, strict=True)]
 
 
-def _sample(
-    policy: Policy, decoder: Decoder, photos: Sequence[_Photo], task: Task, plan: TwoStep, max_new_tokens: int
-) -> list[list[Reply]]:
-    sampling, found = plan.sampling(max_new_tokens), dict[int, list[Reply]]()
-    at_a_time = max(1, plan.max_rows // plan.samples)
-    for start in range(0, len(photos), at_a_time):
-        part = photos[start : start + at_a_time]
-        seeds = [key_of(plan.seed, "two steps", photo.example.uid) for photo in part]
-        features = join_features([photo.features for photo in part])
-        for number, written in policy.write(decoder, [photo.prompt for photo in part], features, sampling, seeds):
-            example = part[number].example
-            found[start + number] = [_reply(policy, task, example, one) for one in written]
-    return [found[number] for number in range(len(photos))]
+@dataclass(frozen=True)
+class _Steps:
+    """Both steps with some photos, whose prompts' keys and values are kept from the first to the second."""
+
+    policy: Policy
+    decoder: Decoder
+    task: Task
+    choice: ClosedWorld
+    names: Names
+    plan: TwoStep
+    max_new_tokens: int
+    scope: Collection[str] | None
+
+    def decisions(self, photos: Sequence[_Photo]) -> list[Decision]:
+        read = self._read(photos)
+        replies = self._replies(photos, read.kept())
+        voted = [self._voted(photo.example, own) for photo, own in zip(photos, replies, strict=True)]
+        return self._choose(photos, read, voted)
+
+    def _read(self, photos: Sequence[_Photo]) -> ReadPrompts:
+        return self.policy.read([photo.prompt for photo in photos], join_features([photo.features for photo in photos]))
+
+    def _replies(self, photos: Sequence[_Photo], read: ReadPrompts) -> list[list[Reply]]:
+        seeds = [key_of(self.plan.seed, "two steps", photo.example.uid) for photo in photos]
+        sampling = self.plan.sampling(self.max_new_tokens)
+        found = dict(self.policy.write_after(self.decoder, read, sampling, seeds))
+        return [[self._reply(photo.example, one) for one in found[n]] for n, photo in enumerate(photos)]
+
+    def _reply(self, example: Example, written: Written) -> Reply:
+        text = self.policy.processor.decode(written.ids.tolist())
+        answer = self.task.parse(text, example)
+        assert written.logprobs is not None  # as it was drawn
+        logprob = float(written.logprobs.double().sum())
+        return Reply(text, None if answer is None else answer.text, logprob, len(written.ids))
+
+    def _voted(self, example: Example, replies: list[Reply]) -> Decision:
+        """The decision as the vote alone would make it, and whether a question is to follow."""
+        votes = tally(replies, self.names, self.scope)
+        gate = gate_of(votes, self.plan.margin)
+        if not votes.ranked:
+            return Decision(example, replies, votes, [], gate, None, "abstain", 0.0)
+        first, options = votes.ranked[0], cut(votes.ranked, self.plan.options)
+        return Decision(example, replies, votes, options, gate, first.name, "vote", first.votes / votes.replies)
+
+    def _choose(self, photos: Sequence[_Photo], read: ReadPrompts, voted: Sequence[Decision]) -> list[Decision]:
+        orders = [(n, order) for n, one in enumerate(voted) if one.gate == "asked" for order in self._orders(one)]
+        questions: dict[int, list[Question]] = {}
+        for start in range(0, len(orders), self.plan.max_rows):
+            part = orders[start : start + self.plan.max_rows]
+            asked = [self._asked(photos[n], order) for n, order in part]
+            written = self._answers(photos, read, [n for n, _ in part], asked)
+            for (n, _), photo, own in zip(part, asked, written, strict=True):
+                questions.setdefault(n, []).append(self._question(photo, own))
+        return [decide(one, questions[n]) if n in questions else one for n, one in enumerate(voted)]
+
+    def _answers(
+        self, photos: Sequence[_Photo], read: ReadPrompts, of: Sequence[int], asked: Sequence[_Photo]
+    ) -> list[Written]:
+        """The likeliest reply to each question; `of` says about which photo it is."""
+        greedy = Sampling(group_size=1, max_new_tokens=self.plan.max_new_tokens or self.max_new_tokens)
+        prompts = [photo.prompt for photo in asked]
+        further = self.policy.read_on(read, [photo.prompt for photo in photos], of, prompts) or self._read(asked)
+        found = dict(self.policy.write_after(self.decoder, further, greedy))
+        return [found[n][0] for n in range(len(asked))]
+
+    def _orders(self, decision: Decision) -> list[tuple[str, ...]]:
+        """The options in an order that the photo's uid draws, then turned on by one place for each further question."""
+        drawn, names = random.Random(key_of(self.plan.seed, "options", decision.example.uid)), list(decision.options)
+        drawn.shuffle(names)
+        last = (NONE,) if self.choice.none_of_these else ()
+        count = min(self.plan.rotations or len(names), len(names))
+        return [(*names[turn:], *names[:turn], *last) for turn in range(count)]
+
+    def _asked(self, photo: _Photo, order: tuple[str, ...]) -> _Photo:
+        example = replace(photo.example, extra=photo.example.extra | {"shown": list(order)})
+        messages = self.choice.messages(example, random.Random(self.plan.seed))
+        prompt = self.policy.processor.ask_again(messages, photo.prompt.images).to(photo.prompt.input_ids.device)
+        return replace(photo, example=example, prompt=prompt)
+
+    def _question(self, photo: _Photo, written: Written) -> Question:
+        shown, text = self.choice.shown(photo.example), self.policy.processor.decode(written.ids.tolist())
+        answer = self.choice.parse(text, photo.example)
+        chosen = answer.text if answer is not None and answer.text in shown else None
+        probabilities = () if chosen is None else self._probabilities(photo, text)
+        return Question(shown, text, chosen if probabilities else None, probabilities, len(written.ids))
+
+    def _probabilities(self, photo: _Photo, text: str) -> tuple[float, ...]:
+        """Of each option's answer behind this reply's thought, among themselves; empty where one cannot be written."""
+        said, shown = parse_completion(text), self.choice.shown(photo.example)
+        assert said is not None
+        thought = said.thought if said.thought or self.choice.think or self.choice.always_thinks else None
+        encode = self.policy.processor.encode_target
+        try:
+            targets = [encode(format_answer(mark, thought)) for mark in self.choice.marks(shown)]
+        except SampleError:  # a thought that spells a control token, or breaks off
+            return ()
+        alike = next(n for n, ids in enumerate(zip(*targets, strict=False)) if len({*ids}) > 1)  # the thought, mostly
+        prompt, rest = _behind(photo.prompt, targets[0][:alike]), [torch.tensor(ids[alike:]) for ids in targets]
+        rows = pack_groups([prompt], [rest], [photo.features], self.policy.processor.padding_token)
+        rows = rows.to(prompt.input_ids.device)
+        logprobs, _ = self.policy.completion_logprobs(rows)
+        sums = torch.zeros(len(shown), dtype=torch.float64, device=logprobs.device)
+        sums.index_add_(0, rows.target_sequence, logprobs.double())
+        return tuple(sums.softmax(0).tolist())
 
 
-def _reply(policy: Policy, task: Task, example: Example, written: Written) -> Reply:
-    text = policy.processor.decode(written.ids.tolist())
-    answer = task.parse(text, example)
-    return Reply(
-        text, None if answer is None else answer.text, float(written.logprobs.double().sum()), len(written.ids)
-    )
-
-
-def _gated(
-    example: Example, replies: list[Reply], names: Names, plan: TwoStep, scope: Collection[str] | None
-) -> Decision:
-    """The decision as the vote alone would make it, and whether a question is to follow."""
-    votes = tally(replies, names, scope)
-    gate = gate_of(votes, plan.margin)
-    if not votes.ranked:
-        return Decision(example, replies, votes, [], gate, None, "abstain", 0.0)
-    first, options = votes.ranked[0], cut(votes.ranked, plan.options)
-    return Decision(example, replies, votes, options, gate, first.name, "vote", first.votes / votes.replies)
-
-
-def _choose(
-    policy: Policy,
-    decoder: Decoder,
-    photos: Sequence[_Photo],
-    before: Sequence[Decision],
-    choice: ClosedWorld,
-    plan: TwoStep,
-    max_new_tokens: int,
-) -> list[Decision]:
-    orders = [(n, order) for n, one in enumerate(before) if one.gate == "asked" for order in _orders(one, choice, plan)]
-    questions: dict[int, list[Question]] = {}
-    for start in range(0, len(orders), plan.max_rows):
-        part = orders[start : start + plan.max_rows]
-        asked = [_asked(policy, photos[n], order, choice, plan) for n, order in part]
-        greedy = Sampling(group_size=1, max_new_tokens=plan.max_new_tokens or max_new_tokens)
-        features = join_features([photo.features for photo in asked])
-        written = dict(policy.write(decoder, [photo.prompt for photo in asked], features, greedy))
-        for at, (n, _) in enumerate(part):
-            questions.setdefault(n, []).append(_read(policy, asked[at], choice, written[at][0]))
-    return [decide(one, questions[n]) if n in questions else one for n, one in enumerate(before)]
-
-
-def _orders(decision: Decision, choice: ClosedWorld, plan: TwoStep) -> list[tuple[str, ...]]:
-    """The options in an order that the photo's uid draws, then turned on by one place for each further question."""
-    drawn, names = random.Random(key_of(plan.seed, "options", decision.example.uid)), list(decision.options)
-    drawn.shuffle(names)
-    last = (NONE,) if choice.none_of_these else ()
-    count = min(plan.rotations or len(names), len(names))
-    return [(*names[turn:], *names[:turn], *last) for turn in range(count)]
-
-
-def _asked(policy: Policy, photo: _Photo, order: tuple[str, ...], choice: ClosedWorld, plan: TwoStep) -> _Photo:
-    example = replace(photo.example, extra=photo.example.extra | {"shown": list(order)})
-    messages = choice.messages(example, random.Random(plan.seed))
-    prompt = policy.processor.ask_again(messages, photo.prompt.images).to(photo.prompt.input_ids.device)
-    return replace(photo, example=example, prompt=prompt)
-
-
-def _read(policy: Policy, photo: _Photo, choice: ClosedWorld, written: Written) -> Question:
-    shown, text = choice.shown(photo.example), policy.processor.decode(written.ids.tolist())
-    answer = choice.parse(text, photo.example)
-    chosen = answer.text if answer is not None and answer.text in shown else None
-    probabilities = () if chosen is None else _probabilities(policy, photo, choice, text)
-    return Question(shown, text, chosen if probabilities else None, probabilities, len(written.ids))
-
-
-def _probabilities(policy: Policy, photo: _Photo, choice: ClosedWorld, text: str) -> tuple[float, ...]:
-    """Of each option's answer behind the thought of this reply, among themselves; empty where one cannot be written."""
-    said, shown = parse_completion(text), choice.shown(photo.example)
-    assert said is not None
-    thought = said.thought if said.thought or choice.think or choice.always_thinks else None
-    try:
-        targets = [policy.processor.encode_target(format_answer(mark, thought)) for mark in choice.marks(shown)]
-    except SampleError:  # a thought that spells a control token, or breaks off
-        return ()
-    prompt, completions = photo.prompt, [torch.tensor(target) for target in targets]
-    rows = pack_groups([prompt], [completions], [photo.features], policy.processor.padding_token)
-    rows = rows.to(prompt.input_ids.device)
-    logprobs, _ = policy.completion_logprobs(rows)
-    sums = torch.zeros(len(shown), dtype=torch.float64, device=logprobs.device)
-    sums.index_add_(0, rows.target_sequence, logprobs.double())
-    return tuple(sums.softmax(0).tolist())
+def _behind(prompt: EncodedPrompt, ids: Sequence[int]) -> EncodedPrompt:
+    """The prompt with the beginning of its answer, which is read once for all that go on from there."""
+    after, tokens = int(prompt.positions.max()) + 1, torch.tensor(ids, dtype=torch.long)
+    positions = torch.arange(after, after + len(ids)).expand(3, -1)
+    behind = ((prompt.input_ids, tokens), (prompt.positions, positions))
+    return EncodedPrompt(*(torch.cat([one, more.to(one.device)], -1) for one, more in behind), prompt.images)

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from fgvr.errors import UserError
 from fgvr.metrics.ladder import Asked
 from fgvr.pictures.ladder import ladder_tables
+from fgvr.tools.tables import print_table
 from fgvr.whole_files import write_whole
 
 Row = dict[str, Any]
@@ -33,9 +36,11 @@ def ladder(untrained: Path, trained: Path | None = None, out: Path | None = None
             f"such as {strange[0][2]!r}: evaluate both on the same split, with the same eval_examples"
         )
     tables = ladder_tables(by_cohort(before), None if after is None else by_cohort(after))
-    text = "\n\n".join(table.markdown() for table in tables) + "\n"
-    print(text, end="")
+    console = Console()
+    for table in tables:
+        print_table(console, table)
     if out is not None:
+        text = "\n\n".join(table.markdown() for table in tables) + "\n"
         write_whole(out, text.encode("utf-8", "backslashreplace"))
 
 

@@ -8,7 +8,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from fgvr.errors import shown
 from fgvr.options.deriving import Derived, Rules
@@ -16,6 +15,8 @@ from fgvr.options.report import by_cohort, cohort_figures
 from fgvr.options.store import Made, Sampled
 from fgvr.options.sweep import Cell, sweep
 from fgvr.pictures.recall import recall_curves
+from fgvr.pictures.tables import Table, shortened
+from fgvr.tools.tables import print_table
 from fgvr.whole_files import sealed, write_whole
 
 REPORT, SWEEP, PLOT = "report.json", "sweep.csv", "sweep.png"
@@ -41,7 +42,8 @@ def report(console: Console, out: Path, made: Made, sampled: Sequence[Sampled], 
     plot = io.BytesIO()
     recall_curves(cells).save(plot, "PNG")
     write_whole(out / PLOT, plot.getvalue())
-    _print(console, figures, cells)
+    for table in _tables(figures, cells):
+        print_table(console, table)
     for sentence in derived.sentences():
         console.print(shown(sentence), markup=False, highlight=False, soft_wrap=True)
     console.print(f"{out} holds replies and options, figures in {REPORT} and {SWEEP}, a plot in {PLOT}", soft_wrap=True)
@@ -54,18 +56,22 @@ def _csv(cells: Mapping[str, Sequence[Cell]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _print(console: Console, figures: Mapping[str, Mapping[str, float]], cells: Mapping[str, Sequence[Cell]]) -> None:
-    table = Table("cohort", "photos", "unparsed", "different", "entropy", "unanimous", "of them right", "recall@1")
-    for cohort, own in figures.items():
-        shares = (own["unparsed"], own["different"], own["entropy"], own["unanimous"], own["unanimous_right"])
-        table.add_row(cohort, f"{own['photos']:,.0f}", *(f"{one:.3f}" for one in (*shares, own["recall@1"])))
-    console.print(table)
-    for cohort, own in cells.items():
-        ks = sorted({cell.k for cell in own})
-        ms = sorted({cell.m for cell in own})
-        table = Table(f"{cohort}: K", *(f"recall@{m}" for m in ms), "guessed", "tokens")
-        for k in sorted({ks[0], ks[len(ks) // 2], ks[-1]}):
-            line = [cell for cell in own if cell.k == k]
-            recalls = (f"{cell.recall:.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in line)
-            table.add_row(str(k), *recalls, f"{line[-1].guessed:.3f}", f"{line[-1].tokens:,.0f}")
-        console.print(table)
+def _tables(figures: Mapping[str, Mapping[str, float]], cells: Mapping[str, Sequence[Cell]]) -> list[Table]:
+    heads = ("cohort", "photos", "no answer", "names", "entropy", "unanimous", "and right", "recall@1")
+    told = ("unparsed", "different", "entropy", "unanimous", "unanimous_right", "recall@1")
+    rows = [
+        (shortened(cohort), int(own["photos"]), *(round(own[name], 3) for name in told))
+        for cohort, own in figures.items()
+    ]
+    return [Table(heads, tuple(rows), "Replies"), *(_swept(cohort, own) for cohort, own in cells.items())]
+
+
+def _swept(cohort: str, cells: Sequence[Cell]) -> Table:
+    ks, ms = (sorted({getattr(cell, name) for cell in cells}) for name in ("k", "m"))
+    rows: list[tuple[str | int | float, ...]] = []
+    for k in sorted({ks[0], ks[len(ks) // 2], ks[-1]}):
+        line = [cell for cell in cells if cell.k == k]
+        recalls = (f"{cell.recall:.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in line)
+        rows.append((k, *recalls, round(line[-1].guessed, 3), round(line[-1].tokens)))
+    heads = ("K", *(f"recall@{m}" for m in ms), "guessed", "tokens")
+    return Table(heads, tuple(rows), f"Recall, {shortened(cohort)}")

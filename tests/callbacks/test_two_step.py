@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,12 @@ class Asked(LightningDataModule):
 
     test_dataloader = val_dataloader
 
+    def predict_dataloader(self) -> Any:
+        """The seen photos, whose labels nobody knows."""
+        batch = self.batches[1]
+        unknown = [replace(example, label="", path=()) for example in batch.examples]
+        return DataLoader([replace(batch, examples=unknown)], batch_size=None)  # pyright: ignore[reportArgumentType]
+
 
 class Named(GRPO):
     """Greedy answers are the azure finch's, whatever is shown."""
@@ -46,7 +53,7 @@ class Named(GRPO):
     def validation_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> list[str]:
         return ["<answer>Azure Finch</answer>"] * len(batch.examples)
 
-    test_step = validation_step
+    test_step = predict_step = validation_step
 
 
 def run(
@@ -64,7 +71,10 @@ def run(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=[callback], default_root_dir=folder,
     )  # fmt: skip
-    (trainer.validate if verb == "validate" else trainer.test)(module, datamodule=data, verbose=False)
+    if verb == "predict":
+        trainer.predict(module, datamodule=data)
+    else:
+        getattr(trainer, verb)(module, datamodule=data, verbose=False)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
@@ -73,7 +83,7 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
 
 
 def test_every_photo_has_its_row_and_counts(tmp_path: Path):
-    figures = run(tmp_path)
+    figures = run(tmp_path, plan=TwoStep(8, rotations=1))
     rows = rows_of(tmp_path / "two_step/step-00000000.jsonl")
     assert [(row["cohort"], row["uid"]) for row in rows] == [
         ("novel", "n0"),
@@ -108,6 +118,18 @@ def test_two_passes_write_the_same_bytes_and_a_test_its_own(tmp_path: Path):
         assert (tmp_path / "a/two_step" / name).read_bytes() == (tmp_path / "b/two_step" / name).read_bytes()
     run(tmp_path / "a", "test")
     assert (tmp_path / "a/two_step/test.jsonl").read_bytes() == (tmp_path / "a/two_step" / names[1]).read_bytes()
+
+
+def test_photos_without_labels_are_named_in_prediction(tmp_path: Path):
+    assert run(tmp_path, "predict", plan=TwoStep(8, rotations=1)) == {}
+    rows = rows_of(tmp_path / "two_step/predict.jsonl")
+    assert [(row["uid"], row["label"], row["answer"], row["by"]) for row in rows] == [
+        ("s0", "", "Amber Finch", "choice"),
+        ("s1", "", "Azure Finch", "vote"),
+        ("s2", "", None, "abstain"),
+    ]
+    assert not any("right" in row for row in rows)
+    assert (tmp_path / "two_step/predict.html").read_text().count("<article") == 3
 
 
 class Tags(HTMLParser):

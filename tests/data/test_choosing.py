@@ -3,6 +3,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from toy_birds import BIRDS, example
 
 from fgvr.data.choosing import LETTERS, chosen_option
@@ -14,6 +16,7 @@ from fgvr.types import Example, Verdict
 
 SHOWN = ("Blue Finch", "Red Finch", "Ash Finch", "Plain Wren")
 NAMES = Names(BIRDS)
+POOL = [*BIRDS.paths, "rubra", "RED finch", "the Ash Finch", "Made-up Bird", "made up bird", "finches", "", "B-2"]
 
 
 def same(text: str, option: str) -> bool:
@@ -93,7 +96,7 @@ def test_reward_and_evaluation_agree_on_ten_thousand_replies():
     labels = sorted(BIRDS.paths)
     for number in range(10_000):
         asked = task.prepare(example(rng.choice(labels), f"x-{number}"), rng)
-        text = f"<answer>{_scribble(rng, task.shown(asked))}</answer>"
+        text = rng.choice(FORMS).format(_scribble(rng, task.shown(asked)))
         answer = task.parse(text, asked)
         ((score,),) = reward.score([AnsweredGroup(asked, [text], [answer], [1], [False])])
         exact = answer is not None and judge.verdicts([(asked.label, answer.text)])[0].verdict == Verdict.SPECIFIC  # pyright: ignore[reportOptionalMemberAccess]
@@ -104,6 +107,16 @@ def test_reward_and_evaluation_agree_on_ten_thousand_replies():
     assert sum(count for name, count in counts.items() if name.startswith("chosen_option/")) == 10_000
     assert counts["options/4"] == 10_000
     assert reward.tally() == {}
+
+
+FORMS = ["<answer>{}</answer>"] * 8 + [
+    "<think>A or B?</think><answer>{}</answer>",
+    "<think>B</think> <answer> {} </answer>\n",
+    "{}",
+    "<answer>{}",
+    "<answer>A</answer><answer>{}</answer>",
+    "It is <answer>{}</answer>",
+]
 
 
 def _scribble(rng: random.Random, shown: tuple[str, ...]) -> str:
@@ -122,24 +135,27 @@ def _scribble(rng: random.Random, shown: tuple[str, ...]) -> str:
     return text.swapcase() if rng.random() < 0.1 else text
 
 
-def test_every_question_holds_its_label_once_and_nothing_twice():
+@given(
+    st.lists(st.sampled_from(POOL), min_size=1, max_size=8),
+    st.sampled_from(sorted(BIRDS.paths)),
+    st.integers(2, 6),
+    st.integers(0, 2**32),
+)
+def test_every_question_holds_its_label_once_and_nothing_twice(ranked: list[str], label: str, most: int, seed: int):
     """Whatever was mined: options are unique as classes, the label is one of them, the last-ranked gives way to it."""
-    task, rng = ClosedWorld(options=3, letters=True).bind(BIRDS), random.Random(1)
-    pool = [*BIRDS.paths, "rubra", "RED finch", "the Ash Finch", "Made-up Bird", "made up bird", "finches", "", "B-2"]
-    for number in range(2_000):
-        ranked = rng.choices(pool, k=rng.randrange(2, 9))
-        label = rng.choice(sorted(BIRDS.paths))
-        asked = Example(f"m-{number}", (b"",), label, BIRDS.paths[label], "train", "seen", "b", {"options": ranked})
-        others = list(dict.fromkeys(_key(name) for name in ranked if name and _key(name) not in BIRDS.paths[label]))
-        if not others:
-            continue
-        shown = task.shown(task.prepare(asked, rng))
-        assert shown.count(label) == 1
-        keys = [_key(name) for name in shown]
-        assert len(set(keys)) == len(keys) <= 3
-        assert {key for key in keys if key != label} == set(others[:2]), "the best-ranked stay"
-        letter = task.target(task.prepare(asked, rng), rng)
-        assert task.parse(letter, asked) is not None
+    task = ClosedWorld(options=most, letters=True).bind(BIRDS)
+    asked = Example("m", (b"",), label, BIRDS.paths[label], "train", "seen", "b", {"options": ranked})
+    others = list(dict.fromkeys(_key(name) for name in ranked if name and _key(name) not in BIRDS.paths[label]))
+    assume(others)
+    prepared = task.prepare(asked, random.Random(seed))
+    shown = task.shown(prepared)
+    assert shown.count(label) == 1
+    keys = [_key(name) for name in shown]
+    assert len(set(keys)) == len(keys) <= most
+    assert {key for key in keys if key != label} == set(others[: most - 1]), "the best-ranked stay"
+    read = task.parse(task.target(prepared, random.Random(0)), prepared)
+    assert read is not None
+    assert read.text == label, "the letter leads back to the label"
 
 
 def _key(name: str) -> str:

@@ -32,6 +32,7 @@ from toy_run import same_weights
 
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
+from fgvr.data import ClosedWorld
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.reading import ShardSet
 
@@ -164,6 +165,31 @@ def test_a_run_of_choices_killed_in_training_and_in_two_steps_ends_as_if_it_had_
     assert {"seen/two_step/accuracy", "novel/two_step/options"} <= set(told)
     before, after = (str(whole / f"two_step/step-{step:08}.jsonl") for step in (0, 10))
     assert main(["ladder", "--untrained", before, "--trained", after]) == 0
+
+
+@pytest.mark.slow
+def test_questions_in_divek_s_own_layout_are_packed_and_practised(folder: Path) -> None:
+    photos, items = ShardSet(folder / "aviary", "train", ("seen",)), []
+    task, draw = ClosedWorld(options=3).bind(photos.taxonomy), random.Random(0)
+    (folder / "mcq").mkdir()
+    for number in range(24):
+        example = photos.read(number)
+        (folder / f"mcq/{number}.jpg").write_bytes(example.images[0])
+        names = task.shown(task.prepare(example, draw))
+        options = "\n".join(f"{letter}. {name.lower()}" for letter, name in zip("ABC", names, strict=True))
+        solution = f"<answer>{'ABC'[names.index(example.label)]}</answer>"
+        items.append({"image_path": f"/theirs/{number}.jpg", "problem": f"Which?\n{options}", "solution": solution})
+    (folder / "mcq/birds.json").write_text(json.dumps(items))
+    source = ["--source", "ChoiceJSON", f"--source.file={folder / 'mcq/birds.json'}", "--source.prefix=/theirs"]
+    assert main(["shards", *source, "--out", str(folder / "mcq_shards"), "--val=0.2", "--test=0"]) == 0
+    config = yaml.safe_load(divek_config(folder, "mcq_run").read_text())
+    config["data"]["init_args"]["train"] = [{"path": str(folder / "mcq_shards")}]
+    config["trainer"] |= {"max_steps": 2, "val_check_interval": 2}
+    (folder / "mcq_run.yaml").write_text(yaml.safe_dump(config))
+    ends(start(folder / "mcq_run.yaml", folder / "mcq_run"))
+    told = curves(folder / "mcq_run")
+    assert set(told["options/3"].values()) == {1.0}
+    assert {"rewards/choice/mean", "choice/guess_floor", "seen/two_step/accuracy"} <= set(told)
 
 
 @pytest.mark.slow

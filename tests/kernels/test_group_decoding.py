@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fgvr.kernels.attention import masked_attention
-from fgvr.kernels.group_decoding import GroupCache, PromptCache, in_pairs, of_length_one, product, turn_
+from fgvr.kernels.group_decoding import ContinuedCache, GroupCache, PromptCache, in_pairs, of_length_one, product, turn_
 
 B, K, Q, S, D, L = 2, 2, 3, 4, 8, 20
 LENGTHS = (7, 5)
@@ -95,3 +95,24 @@ def test_keys_read_under_autocast_are_rounded_once_and_scores_never():
     assert kept.dtype == torch.float32
     assert torch.equal(kept, in_pairs(keys.bfloat16().float()))
     assert kept.is_contiguous()
+
+
+def test_reading_on_is_reading_the_whole():
+    """Rows that go on behind beginnings of two prompts, of other lengths, against the same rows read in one go."""
+    before, of, shared, own = read(), [1, 0, 1], [3, 7, 5], [2, 4, 1]
+    keys, values = random(B, K, 7, D, seed=1), random(B, K, 7, D, seed=2)
+    added = [random(3, heads, max(own), D, seed=seed) for heads, seed in ((K * Q, 3), (K, 4), (K, 5))]
+    cache = ContinuedCache(before, of, shared, own)
+    answers = cache.attend(0, *added, SCALE)
+    assert cache.lengths.tolist() == [5, 11, 6]
+    for row in range(3):
+        (query, more_keys, more_values), start = (x[row, :, : own[row]] for x in added), shared[row]
+        whole = [
+            torch.cat([x[of[row], :, :start], more], 1)[None] for x, more in ((keys, more_keys), (values, more_values))
+        ]
+        seen = torch.ones(own[row], start + own[row], dtype=torch.bool).tril(start)
+        expected = masked_attention(query[None], *whole, seen[None, None], SCALE)[0]
+        torch.testing.assert_close(answers[row, :, : own[row]], expected)
+        kept = [x[row, :, : start + own[row]] for x in cache.layers[0]]
+        torch.testing.assert_close(kept[0], in_pairs(whole[0][0]))
+        torch.testing.assert_close(kept[1], whole[1][0])

@@ -49,6 +49,21 @@ def test_accuracy_is_recall_times_what_is_right_of_it(seed: int):
     assert split_of([]).accuracy == 0
 
 
+@given(st.integers(0, 999), st.integers(1, 40))
+def test_every_rung_counts_every_photo(seed: int, n: int):
+    rows = some(seed, n)
+    found = {rung.name: rung for rung in rungs(rows)}
+    assert {rung.n for rung in found.values()} == {n}
+    assert found["two steps"].accuracy == pytest.approx(sum(one.choice for one in rows) / n)
+    assert found["two steps"].accuracy <= found["options"].accuracy
+    assert all(0 <= rung.low <= rung.accuracy <= rung.high <= 1 for rung in found.values())
+    covered = risk_coverage(rows, (0.3, 1.0))
+    assert covered[1.0] == pytest.approx(found["two steps"].accuracy)
+    pair = paired("vote", "two steps", [one.vote for one in rows], [one.choice for one in rows])
+    gained = found["two steps"].accuracy - found["vote"].accuracy
+    assert (pair.helped - pair.hurt) / n == pytest.approx(gained)
+
+
 def test_the_rungs_have_all_photos_as_their_denominator():
     rows = [
         asked(greedy=True, vote=True, choice=True, reached=True),
@@ -106,6 +121,16 @@ def test_risk_and_coverage():
     rows = [asked(confidence=0.9, choice=True), asked(confidence=0.9), *[asked(confidence=0.1)] * 2]
     assert risk_coverage(rows, (0.25, 0.5, 1.0)) == {0.25: 0.5, 0.5: 0.5, 1.0: 0.25}
     assert risk_coverage([], (0.5,)) == {0.5: 0.0}
+
+
+@given(st.integers(0, 999), st.integers(0, 999))
+def test_a_harmonic_mean_is_2bn_over_b_plus_n(one: int, other: int):
+    base, novel = some(one), some(other, 25)
+    b, n = (sum(row.choice for row in rows) / len(rows) for rows in (base, novel))
+    found = harmonic(base, novel, RUNGS["two steps"])
+    assert found.of_means == found.mean_of == pytest.approx(2 * b * n / (b + n) if b + n else 0.0)
+    assert min(b, n) - 1e-9 <= found.of_means <= (b + n) / 2 + 1e-9
+    assert found.joint == pytest.approx((40 * b + 25 * n) / 65)
 
 
 def test_both_harmonic_means():

@@ -12,7 +12,6 @@ from stock import stock_logprobs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fgvr.kernels import token_logprobs
-from fgvr.kernels.group_decoding import PromptCache
 from fgvr.kernels.group_packing import join_images, pack_groups
 from fgvr.kernels.token_logprobs import next_token_logprobs
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, decoder
@@ -169,13 +168,10 @@ class Watching(TorchDispatchMode):
 def page_of(policy: Policy, group: int) -> Page:
     """Two prompts, read, of which the second has two images; 40 tokens are to be written."""
     prompts = [prompt(policy, images, seed=images) for images in (1, 2)]
-    cache = PromptCache(torch.tensor([len(one.input_ids) for one in prompts]))
     features = policy.image_features(join_images([one.images for one in prompts]))
     with torch.no_grad():
-        hidden = policy._read(prompts, features, cache)
         drawn = torch.rand(2, group, 40, dtype=torch.float64)
-        after = torch.stack([one.positions.max() + 1 for one in prompts])
-        return Page(policy.decoder(), cache, hidden, after, Sampling(group, 1.0, 40), drawn)
+        return Page(policy.decoder(), policy.read(prompts, features), Sampling(group, 1.0, 40), drawn)
 
 
 def steps(policy: Policy, group: int, count: int, half: bool = False) -> Watching:

@@ -1,18 +1,23 @@
 import copy
+from collections.abc import Sequence
 
 import pytest
 import torch
 from conftest import photo, prompt, sequenced, tiny_backbone, tiny_policy
+from exported import noisy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fgvr.data.collate import PromptCollate, pack
 from fgvr.errors import UserError
+from fgvr.kernels.group_packing import common_prefix, join_features, join_images, split_features
 from fgvr.kernels.token_logprobs import token_logprobs_reference
 from fgvr.models import LoRA, Policy, PolicyConfig, Pretrained
+from fgvr.models.sampling import Sampling
 from fgvr.models.saved import policy_card
 from fgvr.models.trained import rebuild
-from fgvr.types import Example, PackedRows, ReadRecord
+from fgvr.models.writing import ReadPrompts, Written
+from fgvr.types import EncodedPrompt, Example, PackedRows, ReadRecord
 
 TARGETS = (
     "<answer>Azure Finch</answer>",
@@ -237,3 +242,71 @@ def test_deepstack_levels_are_one_piece_however_transformers_cuts_them(monkeypat
     assert expected.deepstack is not None
     assert features.deepstack.shape == (1, *features.tokens.shape)
     assert torch.equal(features.deepstack, expected.deepstack)
+
+
+def asked(policy: Policy, question: str, pictures: Sequence[int] = (0,), first: bool = True) -> EncodedPrompt:
+    images = [{"type": "image"} for _ in pictures]
+    text = {"type": "text", "text": question}
+    content = [*images, text] if first else [text, *images]
+    shown = [photo(84 + 28 * seed, 84, seed) for seed in pictures]
+    return policy.processor.encode_prompt([{"role": "user", "content": content}], shown)
+
+
+def written(policy: Policy, read: ReadPrompts, group: int = 1) -> list[list[Written]]:
+    seeds = [3 + n for n in range(len(read.hidden))]
+    found = dict(policy.write_after(policy.decoder(), read, Sampling(group, 1.0, 8), seeds))
+    return [found[n] for n in range(len(found))]
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+@torch.no_grad()
+def test_questions_that_are_read_on_are_answered_as_if_they_had_been_read_whole(family: str):
+    policy = noisy(tiny_policy(family))
+    prompts = [asked(policy, "Which bird is this?", (seed,)) for seed in range(2)]
+    features = policy.image_features(join_images([one.images for one in prompts]))
+    read = policy.read(prompts, features)
+    first = written(policy, read.kept(), group=3)
+    of = [1, 0, 1]
+    questions = ["Which bird is this?\nA) hen\nB) owl", "Which bird is this?\n- tit", "What is it?"]
+    further = [asked(policy, text, (number,)) for text, number in zip(questions, of, strict=True)]
+    read_on = policy.read_on(read, prompts, of, further)
+    assert read_on is not None
+    own = split_features(features, [int((one.input_ids == policy.processor.image_token).sum()) for one in prompts])
+    whole = policy.read(further, join_features([own[number] for number in of]))
+    torch.testing.assert_close(read_on.hidden, whole.hidden, atol=2e-5, rtol=1e-4)
+    assert read_on.after.tolist() == whole.after.tolist()
+    for one, other in zip(written(policy, read_on), written(policy, whole), strict=True):
+        assert one[0].ids.tolist() == other[0].ids.tolist()
+    again = written(policy, read.kept(), group=3)
+    assert [[one.ids.tolist() for one in group] for group in again] == [
+        [one.ids.tolist() for one in group] for group in first
+    ], "what was read before stays as it was"
+
+
+@torch.no_grad()
+def test_only_what_differs_is_read():
+    policy = tiny_policy().eval()
+    prompt, other = asked(policy, "Which?"), asked(policy, "Which? A) hen")
+    shared = common_prefix(prompt, other)
+    assert int((prompt.input_ids[:shared] == policy.processor.image_token).sum()) > 0
+    seen: list[int] = []
+    policy.base.model.language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    read = policy.read([prompt], policy.image_features(prompt.images))
+    policy.read_on(read, [prompt], [0], [other])
+    assert seen == [len(prompt.input_ids), len(other.input_ids) - shared]
+
+
+@torch.no_grad()
+def test_an_image_behind_what_differs_cannot_be_read_on():
+    policy = tiny_policy().eval()
+    prompt = asked(policy, "Which?", first=False)
+    read = policy.read([prompt], policy.image_features(prompt.images))
+    assert policy.read_on(read, [prompt], [0], [asked(policy, "Who?", first=False)]) is None
+
+
+def test_the_same_prompt_has_a_token_left_over():
+    policy = tiny_policy()
+    prompt = asked(policy, "Which?")
+    assert common_prefix(prompt, prompt) == len(prompt.input_ids) - 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from fgvr.errors import UserError
 from fgvr.options.deriving import Choice, Derived, Rules, derive, read_options, write_options
 from fgvr.options.sources import Alike, Confused, Mined, Mixture, OptionSource, RandomNames
 from fgvr.options.store import Sampled
+from fgvr.options.votes import canonical, rank
 
 ROOT = Path(__file__).parents[2]
 SPELT = (*PATHS, "rubra", "the plain wren", "Roundbill", "gull", "A", "B-2", "???", None)
@@ -84,15 +86,16 @@ def test_photos_without_options_are_counted_by_reason():
         sampled("elsewhere", "Red Finch", "gull", None),
         sampled("gone", "Red Finch", refused="no bytes"),
         sampled("novel", "Tall Finch", "Red Finch"),
+        replace(sampled("alias", "Red Finch", "Plain Wren"), label="rubra"),
         sampled("kept", "Red Finch", "Red Finch", None),
     )
     assert [choice.uid for choice in found.choices] == ["kept"]
     assert found.choices[0].origins == ("offered", "padded")
     assert {reason: count for reason, count in found.dropped.items() if count} == dict.fromkeys(
-        ("refused", "no reply parsed", "no name in scope", "label held out", "easy"), 1
+        ("refused", "no reply parsed", "no name in scope", "label of another class", "label held out", "easy"), 1
     )
     said = " ".join(found.sentences())
-    assert "1 of 6 photos have options" in said
+    assert "1 of 7 photos have options" in said
     assert "left out because every reply names the label: 1" in said
     assert "with a name that was added so that there are two: 1" in said
 
@@ -127,7 +130,7 @@ def test_options_to_train_on_keep_every_promise(photos: list[Sampled], rules: Ru
     assert len(found.choices) + sum(found.dropped.values()) == len(photos)
     for choice in found.choices:
         assert choice.options.count(choice.label) == 1
-        assert len({*choice.options}) == len(choice.options)
+        assert len({canonical(name, of.names) for name in choice.options}) == len(choice.options)
         assert 2 <= len(choice.options) <= rules.m
         assert "Tall Finch" not in choice.options
         assert rules.scope == "open" or {*choice.options} <= {*COHORTS}
@@ -141,6 +144,10 @@ def test_options_at_test_are_the_first_names_alone(photos: list[Sampled], rules:
     for choice in derive(of, photos, rules, classes()).choices:
         assert choice.label == ""
         assert "truth" not in choice.origins
+        replies = next(photo for photo in photos if photo.uid == choice.uid).replies
+        ranked = [one.name for one in rank(replies, of.names, rules.names(of))]
+        offered = [name for name, origin in zip(choice.options, choice.origins, strict=True) if origin == "offered"]
+        assert offered == ranked[: rules.m]
         assert list(choice.votes) == sorted(choice.votes, reverse=True)
 
 

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from conftest import tiny_backbone
-from says import ASK, CHOOSE, PATHS, batch_of, letter_of, says
+from says import ASK, BIRDS, CHOOSE, PATHS, batch_of, letter_of, says
 
 from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.collate import PromptCollate
 from fgvr.errors import UserError
+from fgvr.kernels.group_packing import one_row_per_completion
 from fgvr.models import PixelBudget, Policy, PolicyConfig
 from fgvr.options.votes import Ranked, Reply, Tally
 from fgvr.rollouts.two_step import Decision, Question, TwoStep, decide, gate_of, two_step
@@ -150,6 +153,28 @@ def test_probabilities_are_averaged_over_the_orders_so_that_a_favoured_letter_do
     assert decide(before(), [question(None), asked[0]]).answer == "Azure Finch", "what cannot be read is left out"
     none = [question("none of these", Azure_Finch=0.2, Amber_Finch=0.1, Jade_Owl=0.1, none_of_these=0.6)]
     assert (decide(before(), none).answer, decide(before(), none).by) == (None, "abstain")
+
+
+@torch.no_grad()
+def test_probabilities_are_those_of_the_answers_behind_the_thought_of_the_reply():
+    """Against each answer alone behind its whole prompt, from the log-probs of all of its tokens."""
+    thought, thinks = "it has a beak", ClosedWorld(letters=True, question="Which?", think=True).bind(BIRDS)
+    policy = says([TORN], lambda text: f"<think>{thought}</think><answer>A</answer>")
+    batch = batch_of(policy, ["Amber Finch"])
+    (decision,) = two_step(policy, batch, ASK, thinks, TwoStep(8, options=3))
+    assert len(decision.questions) == 3
+    prompt = batch.prompt(0)
+    for question in decision.questions:
+        shown = replace(decision.example, extra={"shown": list(question.shown)})
+        asked = policy.processor.ask_again(thinks.messages(shown, random.Random(0)), prompt.images)
+        targets = [
+            torch.tensor(policy.processor.encode_target(f"<think>{thought}</think><answer>{letter}</answer>"))
+            for letter in "ABC"
+        ]
+        rows = one_row_per_completion([asked], [targets], policy.processor.padding_token)
+        logprobs, _ = policy.completion_logprobs(rows)
+        sums = torch.zeros(3, dtype=torch.float64).index_add_(0, rows.target_sequence, logprobs.double())
+        assert question.probabilities == pytest.approx(sums.softmax(0).tolist(), abs=1e-5)
 
 
 def test_equal_probabilities_leave_the_better_ranked():
