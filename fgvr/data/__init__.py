@@ -2,7 +2,6 @@
 
 from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.own_question import OwnQuestion
-from fgvr.data.several import Several
 from fgvr.data.tasks import OpenWorld, Task
 
-__all__ = ["ClosedWorld", "OpenWorld", "OwnQuestion", "Several", "Task"]
+__all__ = ["ClosedWorld", "OpenWorld", "OwnQuestion", "Task"]

@@ -71,11 +71,6 @@ class Task(ABC):
     always_thinks = False  # True where the chat template begins every reply with <think>
     needs_label = False  # True when the question itself is made from the label
 
-    @property
-    def questions(self) -> list[str]:
-        """All questions that it may ask, without options or instruction."""
-        return [self.question]
-
     def bind(self: T, taxonomy: Taxonomy) -> T:
         """A copy that knows the taxonomy.
 

@@ -45,7 +45,7 @@ class SFTData(AskingData):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if stage == "fit" and not self.train_task.think:
+        if stage == "fit" and not self.task.think:
             self._say_unused_responses()
 
     def _say_unused_responses(self) -> None:
@@ -59,7 +59,7 @@ class SFTData(AskingData):
                 )
 
     def train_encode(self) -> SFTEncode:
-        return SFTEncode(self.processor, self.train_task, self.micro_batch_tokens, self.augment)
+        return SFTEncode(self.processor, self.task, self.micro_batch_tokens, self.augment)
 
     def train_collate(self) -> SFTCollate:
         module: Any = None if self.trainer is None else self.trainer.lightning_module

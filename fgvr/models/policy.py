@@ -218,7 +218,10 @@ class Policy(nn.Module):
 
         `of` says which of `prompts`, those that were read, each goes on from. None where an image stands behind that.
         """
-        shared = [common_prefix(prompts[number], other) for number, other in zip(of, asked, strict=True)]
+        shared = [
+            min(common_prefix(prompts[number], other), len(other.input_ids) - 1)  # the last is read for what follows it
+            for number, other in zip(of, asked, strict=True)
+        ]
         rest = [one.input_ids[upto:] for one, upto in zip(asked, shared, strict=True)]
         if any((ids == self.processor.image_token).any() for ids in rest):
             return None
