@@ -18,7 +18,7 @@ from fgvr.models.decoder import Decoder
 from fgvr.models.sampling import Sampling
 from fgvr.models.writing import ReadPrompts, Written
 from fgvr.taxonomy.tree import Taxonomy
-from fgvr.types import EncodedPrompt, Example, ImageFeatures, ImageInputs, PromptBatch, ReadRecord
+from fgvr.types import Example, ImageFeatures, ImageInputs, PromptBatch, ReadRecord
 
 Choice = Callable[[str], str]
 
@@ -43,20 +43,10 @@ class Says(Policy):
         self.towers += len(images.grid_thw)
         return super().image_features(images)
 
-    def read(self, prompts: Sequence[EncodedPrompt], features: ImageFeatures) -> ReadPrompts:
-        self.prompts = prompts
-        return super().read(prompts, features)
-
-    def read_on(
-        self, before: ReadPrompts, prompts: Sequence[EncodedPrompt], of: Sequence[int], asked: Sequence[EncodedPrompt]
-    ) -> ReadPrompts | None:
-        self.prompts = asked
-        return super().read_on(before, prompts, of, asked)
-
     def write_after(
         self, decoder: Decoder, read: ReadPrompts, sampling: Sampling, seeds: Sequence[int] | None = None
     ) -> Iterator[tuple[int, list[Written]]]:
-        for number, prompt in enumerate(self.prompts):
+        for number, prompt in enumerate(read.prompts):
             text = self.processor.decode(prompt.input_ids.tolist())
             if seeds is not None:
                 said = [f"<answer>{name}</answer>" if name else "hm" for name in self.replies[number]]

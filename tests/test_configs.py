@@ -131,9 +131,8 @@ def test_every_variant_of_the_paper_has_its_aviary_twin():
     assert splits == [{"n10_0", "n8_2", "n2_8", "n0_10"}, {"n8_0", "n6_2", "n2_6", "n0_8"}]  # of ten, and of eight
     assert names[2] - splits[0] == names[3] - splits[1]
     assert names[4] <= names[5]
-    rivals = [
-        {path.stem.removesuffix("_7b") for path in of.glob("divek_sft_*")} for of in (CONFIGS, CONFIGS / "aviary")
-    ]
+    folders = (CONFIGS, CONFIGS / "aviary")
+    rivals = [{path.stem.removesuffix("_7b") for path in folder.glob("divek_sft_*")} for folder in folders]
     assert rivals[0] <= rivals[1]
 
 

@@ -147,7 +147,8 @@ def wilson(right: int, n: int) -> tuple[float, float]:
         return 0.0, 1.0
     share, wide = right / n, Z * Z / n
     middle, half = share + wide / 2, Z * math.sqrt(share * (1 - share) / n + wide / (4 * n))
-    return max(0.0, (middle - half) / (1 + wide)), min(1.0, (middle + half) / (1 + wide))
+    low, high = (middle - half) / (1 + wide), (middle + half) / (1 + wide)
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # rounding leaves out no share of 0 or 1
 
 
 def gates(asked: Sequence[Asked], margins: Sequence[float] = MARGINS) -> list[Gated]:

@@ -207,19 +207,13 @@ class Policy(nn.Module):
         return self._read(prompts, own, features, PromptCache(torch.tensor(own, device=self.suppression.device)))
 
     @torch.no_grad()
-    def read_on(
-        self,
-        before: ReadPrompts,
-        prompts: Sequence[EncodedPrompt],
-        of: Sequence[int],
-        asked: Sequence[EncodedPrompt],
-    ) -> ReadPrompts | None:
-        """Reads other prompts about the same images, each only from where it differs from its own of those `before`.
+    def read_on(self, before: ReadPrompts, of: Sequence[int], asked: Sequence[EncodedPrompt]) -> ReadPrompts | None:
+        """Reads other prompts about the same images, each only from where it differs from the one before it.
 
-        `of` says which of `prompts`, those that were read, each goes on from. None where an image stands behind that.
+        `of` says which of the prompts `before` that is. None where an image stands behind that place.
         """
         shared = [
-            min(common_prefix(prompts[number], other), len(other.input_ids) - 1)  # the last is read for what follows it
+            min(common_prefix(before.prompts[number], other), len(other.input_ids) - 1)  # the last tells what follows it
             for number, other in zip(of, asked, strict=True)
         ]
         rest = [one.input_ids[upto:] for one, upto in zip(asked, shared, strict=True)]
@@ -240,7 +234,7 @@ class Policy(nn.Module):
         hidden = self._language(*self._embed(input_ids, None, features), positions, cache)
         last = torch.tensor(own, device=device) - 1
         after = torch.stack([prompt.positions.max() + 1 for prompt in prompts])
-        return ReadPrompts(cache, hidden[torch.arange(len(prompts), device=device), last], after)
+        return ReadPrompts(prompts, cache, hidden[torch.arange(len(prompts), device=device), last], after)
 
     def _embed(
         self, input_ids: Tensor, images: ImageInputs | None, features: ImageFeatures | None

@@ -7,7 +7,7 @@ of each that are still being written, M = b * s rows, N tokens written so far.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,6 +20,7 @@ from fgvr.kernels.replaying import Replayed
 from fgvr.kernels.token_draws import draw_tokens
 from fgvr.models.decoder import Decoder
 from fgvr.models.sampling import Sampling
+from fgvr.types import EncodedPrompt
 
 BLOCK = 16  # tokens between two questions whether all have ended, which a GPU would have to be waited for
 SHRINK_AT = 0.75  # rows still needed, as a share of those computed, under which the others are cut away
@@ -41,6 +42,7 @@ class Written:
 class ReadPrompts:
     """Prompts that have been read: what is kept of them, the state that predicts what comes next, at which position."""
 
+    prompts: Sequence[EncodedPrompt]
     cache: PromptCache
     hidden: Float[Tensor, "B D"]
     after: Int[Tensor, " B"]

@@ -34,7 +34,7 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Made:
-    """What replies were made with. Two stores with equal ones hold the same bytes.
+    """What replies were made with. Two stores with equal ones hold the same bytes, by one engine on one kind of device.
 
     `model`, `prompt` and `data` are digests of the weights, of what is asked and of the shard set. `at_once` photos are
     sampled together, so that a store which goes on samples the same ones together. `classes` maps each class to the

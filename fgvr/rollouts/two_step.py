@@ -238,18 +238,15 @@ class _Steps:
         for start in range(0, len(orders), self.plan.max_rows):
             part = orders[start : start + self.plan.max_rows]
             asked = [self._asked(photos[n], order) for n, order in part]
-            written = self._answers(photos, read, [n for n, _ in part], asked)
+            written = self._answers(read, [n for n, _ in part], asked)
             for (n, _), photo, own in zip(part, asked, written, strict=True):
                 questions.setdefault(n, []).append(self._question(photo, own))
         return [decide(one, questions[n]) if n in questions else one for n, one in enumerate(voted)]
 
-    def _answers(
-        self, photos: Sequence[_Photo], read: ReadPrompts, of: Sequence[int], asked: Sequence[_Photo]
-    ) -> list[Written]:
-        """The likeliest reply to each question; `of` says about which photo it is."""
+    def _answers(self, read: ReadPrompts, of: Sequence[int], asked: Sequence[_Photo]) -> list[Written]:
+        """The likeliest reply to each question; `of` says about which of the photos read it is."""
         greedy = Sampling(group_size=1, max_new_tokens=self.plan.max_new_tokens or self.max_new_tokens)
-        prompts = [photo.prompt for photo in asked]
-        further = self.policy.read_on(read, [photo.prompt for photo in photos], of, prompts) or self._read(asked)
+        further = self.policy.read_on(read, of, [photo.prompt for photo in asked]) or self._read(asked)
         found = dict(self.policy.write_after(self.decoder, further, greedy))
         return [found[n][0] for n in range(len(asked))]
 

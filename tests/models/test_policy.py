@@ -269,7 +269,7 @@ def test_questions_that_are_read_on_are_answered_as_if_they_had_been_read_whole(
     of = [1, 0, 1]
     questions = ["Which bird is this?\nA) hen\nB) owl", "Which bird is this?\n- tit", "What is it?"]
     further = [asked(policy, text, (number,)) for text, number in zip(questions, of, strict=True)]
-    read_on = policy.read_on(read, prompts, of, further)
+    read_on = policy.read_on(read, of, further)
     assert read_on is not None
     own = split_features(features, [int((one.input_ids == policy.processor.image_token).sum()) for one in prompts])
     whole = policy.read(further, join_features([own[number] for number in of]))
@@ -294,7 +294,7 @@ def test_only_what_differs_is_read():
         lambda module, args, kwargs: seen.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
     )
     read = policy.read([prompt], policy.image_features(prompt.images))
-    policy.read_on(read, [prompt], [0], [other])
+    policy.read_on(read, [0], [other])
     assert seen == [len(prompt.input_ids), len(other.input_ids) - shared]
 
 
@@ -303,7 +303,7 @@ def test_an_image_behind_what_differs_cannot_be_read_on():
     policy = tiny_policy().eval()
     prompt = asked(policy, "Which?", first=False)
     read = policy.read([prompt], policy.image_features(prompt.images))
-    assert policy.read_on(read, [prompt], [0], [asked(policy, "Who?", first=False)]) is None
+    assert policy.read_on(read, [0], [asked(policy, "Who?", first=False)]) is None
 
 
 def test_the_same_prompt_has_a_token_left_over():
