@@ -1,4 +1,4 @@
-"""What becomes of held-out names: how often they are sampled as wrong answers, and what their birds end up being called.
+"""What becomes of held-out names: how often they are sampled as wrong answers, and what their birds end up called.
 
 A held-out species is never the right answer in training, but the policy knows its name and says it of other photos, and
 each time it loses by that. It is counted in the rollouts.jsonl and answers.jsonl that the runs of a study left behind.

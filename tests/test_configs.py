@@ -78,7 +78,10 @@ def printed(*configs: Path) -> dict[str, Any]:
     return flat(yaml.safe_load(out.getvalue()))
 
 
-EXACT = ("model.class_path", "init_args.reward", "_weight", "init_args.none_of_these", "terms", "train_task")
+EXACT = (
+    *("model.class_path", "init_args.reward", "_weight", "init_args.none_of_these", "init_args.outside", "terms"),
+    *("train_task", "group_filter.score"),
+)
 ALLOWED = {  # what the paper changes between runs, and nothing else
     "binary": ("specificity.rule",),
     "correct": ("specificity.rule",),
@@ -101,13 +104,13 @@ ALLOWED = {  # what the paper changes between runs, and nothing else
     "annealed": ("triplet.annealed_over",),
     "by": ("data.init_args.similarity", "data.init_args.epoch_length"),
     "n": ("sampling.positives",),
-    "few_shot": ("data.init_args.train.", "max_steps"),
+    "few_shot": ("data.init_args.train.", "max_steps", "val_check_interval"),
     "mixed_domain": ("data.init_args.train.", "task.init_args.question"),
     "random_options": ("train.0.options",),
     "alike_options": ("train.0.options",),
     "m3": ("train_task.init_args.options",),
     "refreshed": ("trainer.callbacks.5.", "data.init_args.epoch_length"),
-    "none_of_these": ("train_task.init_args.none_of_these",),
+    "none_of_these": ("train_task.init_args.none_of_these", "train_task.init_args.told"),
     "exact": EXACT,
     "exact_no_think": (*EXACT, "task.init_args.think"),
 }

@@ -32,6 +32,9 @@ class ClosedWorld(Task):
     `prepare` drew, anew in each epoch and with the label as often in each place; on an example that was not prepared it
     is a function of `seed` and the uid alone.
 
+    With `told` false the prompt is that of `OpenWorld`: for a model that can answer no other. The options bound the
+    answer all the same, for only one of them is a choice.
+
     With `none_of_these` above 0 that is the last option of every question, and right in that share of the questions of
     split "train", from which the label is left out; `options` does not count it.
 
@@ -48,6 +51,7 @@ class ClosedWorld(Task):
         think: bool = False,
         seed: int = 0,
         none_of_these: float = 0.0,
+        told: bool = True,
     ) -> None:
         if options != "all" and not 2 <= options <= len(LETTERS):
             raise UserError(f"options must lie between 2 and {len(LETTERS)} or be all, got {options}")
@@ -57,9 +61,11 @@ class ClosedWorld(Task):
                 f"{NONE!r} needs an option that may be left out, and a letter of its own, got options {options}: show "
                 "fewer, or set none_of_these to 0"
             )
+        if not told and (letters or none_of_these):
+            raise UserError("who is not told the options can answer neither by letter nor that it is none of these")
         refuse_control_tokens("the task's question", [question])
         self.options, self.letters, self.question, self.think, self.seed = options, letters, question, think, seed
-        self.none_of_these = none_of_these
+        self.none_of_these, self.told = none_of_these, told
         self.needs_label = options != "all"
         self.members: dict[str, list[str]] = {}  # node to the classes at or below it
 
@@ -86,6 +92,8 @@ class ClosedWorld(Task):
         return tuple(prepared) if prepared else self._draw(example, random.Random(f"{self.seed}:{example.uid}"))
 
     def choices(self, example: Example) -> str:
+        if not self.told:
+            return ""
         marks = (f"{letter})" for letter in LETTERS) if self.letters else repeat("-")
         return "".join(f"{mark} {option}\n" for mark, option in zip(marks, self.shown(example), strict=False))
 
@@ -94,6 +102,8 @@ class ClosedWorld(Task):
         return tuple(LETTERS[: len(shown)]) if self.letters else tuple(shown)
 
     def what_to_answer(self) -> str:
+        if not self.told:
+            return "the name"
         return "the letter of one option" if self.letters else "the name of one option"
 
     def target(self, example: Example, rng: random.Random) -> str:

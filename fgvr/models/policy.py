@@ -212,7 +212,10 @@ class Policy(nn.Module):
 
         `of` says which of the prompts `before` that is. None where an image stands behind that place.
         """
-        shared = [common_prefix(before.prompts[number], other) for number, other in zip(of, asked, strict=True)]
+        shared = [
+            min(common_prefix(before.prompts[number], other), len(other.input_ids) - 1)  # the last tells what follows
+            for number, other in zip(of, asked, strict=True)
+        ]
         rest = [one.input_ids[upto:] for one, upto in zip(asked, shared, strict=True)]
         if any((ids == self.processor.image_token).any() for ids in rest):
             return None

@@ -19,9 +19,9 @@ class DiVEk(GRPO):
     """GRPO on the choice among options (arXiv 2511.18305): no name is compared, an option is right or wrong.
 
     It is GRPO whose reward is `choice_weight` times a right choice plus `format_weight` times a well-formed reply, and
-    has the same losses. `none_of_these` is what passing over a label that was shown earns. What the data asks in
-    training must be `ClosedWorld`, whose options come from mining. `terms` are further rewards beside these, `options`
-    those of GRPO.
+    has the same losses. `none_of_these` is what passing over a label that was shown earns, `outside` what choosing no
+    option does, None for no part in the group (see `Choice`). What the data asks in training must be `ClosedWorld`,
+    whose options come from mining. `terms` are further rewards beside these, `options` those of GRPO.
 
     Questions differ in how many options they show, and with them what guessing earns: logged as `choice/guess_floor`,
     the mean of 1/m, and `choice/above_guess`, how far the choices are from it on the way to all right (1). Raises
@@ -34,12 +34,13 @@ class DiVEk(GRPO):
         choice_weight: float = 1.0,
         format_weight: float = 1.0,
         none_of_these: float = 0.0,
+        outside: float | None = 0.0,
         terms: dict[str, Term] | None = None,
         **options: Any,
     ) -> None:
         if taken := sorted(set(NAMES) & set(terms or {})):
             raise UserError(f"the term {taken[0]!r} is the choice's own: give the further reward another name")
-        own = {"choice": Term(Choice(none_of_these), choice_weight), "format": Term(Format(), format_weight)}
+        own = {"choice": Term(Choice(none_of_these, outside), choice_weight), "format": Term(Format(), format_weight)}
         super().__init__(policy, WeightedSum(own | (terms or {})), **options)
 
     def log_rollouts(self, rollouts: RolloutBatch) -> None:

@@ -17,18 +17,25 @@ from fgvr.taxonomy.tree import Taxonomy
 class Choice(Reward):
     """1 for the one right option (DiVE-k, arXiv 2511.18305), `none_of_these` for passing over a label shown, else 0.
 
+    `outside` is what a well-formed reply earns that chooses none of the options. None gives it no reward and no part in
+    its group: a name that is never offered in training, because its class is held out, is then not unlearned as a wrong
+    answer.
+
     It goes by what `ClosedWorld.parse` has read, as evaluation does: there is no second parser. Where the label was
     left out, "none of these" is the right option. Of the groups scored it counts how many showed so many options
     ("options/4"), the place of the right one ("right_option/A") and of those chosen ("chosen_option/A", "…/none" for a
-    reply that chose none). Raises UserError for examples without options shown, and unless 0 <= none_of_these < 1.
+    reply that chose none). Raises UserError for examples without options shown, and unless 0 <= none_of_these < 1 and
+    outside is below 1.
     """
 
-    def __init__(self, none_of_these: float = 0.0) -> None:
+    def __init__(self, none_of_these: float = 0.0, outside: float | None = 0.0) -> None:
         if not 0 <= none_of_these < 1:
             raise UserError(
                 f"none_of_these is less than a right choice earns, so from 0 to below 1, got {none_of_these}"
             )
-        self.none_of_these = none_of_these
+        if outside is not None and not outside < 1:
+            raise UserError(f"outside is less than a right choice earns, so below 1, or null, got {outside}")
+        self.none_of_these, self.outside = none_of_these, outside
         self._counts: Counter[str] = Counter()
 
     def bind(self, taxonomy: Taxonomy) -> Self:
@@ -56,4 +63,11 @@ class Choice(Reward):
         self._counts[f"right_option/{LETTERS[shown.index(right)]}"] += 1
         for text in said:
             self._counts[f"chosen_option/{LETTERS[shown.index(text)] if text in shown else 'none'}"] += 1
-        return [1.0 if text == right else self.none_of_these if text == NONE in shown else 0.0 for text in said]
+        return [self._worth(text, right, shown) for text in said]
+
+    def _worth(self, text: str | None, right: str, shown: Sequence[str]) -> float | None:
+        if text == right:
+            return 1.0
+        if text is not None and text not in shown:
+            return self.outside
+        return self.none_of_these if text == NONE else 0.0

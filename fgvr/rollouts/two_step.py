@@ -35,8 +35,9 @@ class TwoStep:
     `samples` replies are drawn at `temperature`, up to `max_new_tokens` each (None takes the module's), and their
     `options` most voted names make the question. It is not asked where all replies agree, nor, with a `margin`, where
     the first name leads the second by at least that share of all replies. It is asked in `rotations` orders, each name
-    once at each place when there are as many as options (None): so no letter is favoured. `seed` and a photo's uid
-    decide what is drawn. At most `max_rows` replies are written at a time. Raises UserError outside the ranges.
+    once at each place when there are as many as options (None): so no letter is favoured. Options that are not told
+    have no order, and it is asked once. `seed` and a photo's uid decide what is drawn. At most `max_rows` replies are
+    written at a time. Raises UserError outside the ranges.
     """
 
     samples: int = 20
@@ -254,7 +255,7 @@ class _Steps:
         drawn, names = random.Random(key_of(self.plan.seed, "options", decision.example.uid)), list(decision.options)
         drawn.shuffle(names)
         last = (NONE,) if self.choice.none_of_these else ()
-        count = min(self.plan.rotations or len(names), len(names))
+        count = min(self.plan.rotations or len(names), len(names)) if self.choice.told else 1
         return [(*names[turn:], *names[:turn], *last) for turn in range(count)]
 
     def _asked(self, photo: _Photo, order: tuple[str, ...]) -> _Photo:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from toy_birds import BIRDS, PATHS, example
 
 from fgvr.data.closed_world import ClosedWorld
+from fgvr.data.tasks import OpenWorld
 from fgvr.errors import SampleError, UserError
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Answer, Example
@@ -167,3 +168,16 @@ def test_none_of_these_is_right_where_the_label_was_left_out():
             ClosedWorld(options, letters, none_of_these=0.1)  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match="none_of_these"):
         ClosedWorld(none_of_these=1.5)
+
+
+def test_options_that_are_not_told_bound_the_answer_of_the_open_question():
+    task, own = ClosedWorld(2, question="Which bird?", think=True, told=False).bind(BIRDS), example()
+    assert task.messages(own, random.Random(0)) == OpenWorld("Which bird?", think=True).messages(own, random.Random(0))
+    shown = task.prepare(own, random.Random(0))
+    assert len(task.shown(shown)) == 2
+    assert task.parse(task.target(shown, random.Random(0)), shown) == OpenWorld(think=True).bind(BIRDS).parse(
+        OpenWorld(think=True).bind(BIRDS).target(own, random.Random(0))
+    )
+    for how in ({"letters": True}, {"none_of_these": 0.1}):
+        with pytest.raises(UserError, match="who is not told the options can answer neither by letter"):
+            ClosedWorld(2, told=False, **how)

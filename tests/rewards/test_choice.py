@@ -30,6 +30,14 @@ def test_passing_over_the_label_earns_what_is_said_and_where_it_is_left_out_all(
             Choice(worth)
 
 
+def test_choosing_no_option_may_have_no_part_in_the_group():
+    # "hello" breaks the grammar and is wrong; "A or B" and "C", which was not offered, choose nothing
+    assert Choice(outside=None).score([group(["Blue Finch", "Red Finch"])]) == [[1.0, 0.0, 1.0, None, None, 0.0]]
+    assert Choice(outside=-0.5).score([group(["Blue Finch", "Red Finch"])]) == [[1.0, 0.0, 1.0, -0.5, -0.5, 0.0]]
+    with pytest.raises(UserError, match="outside is less than a right choice earns"):
+        Choice(outside=1.0)
+
+
 def test_what_was_shown_and_chosen_is_counted():
     reward = Choice().bind(BIRDS)
     reward.score([group(["Blue Finch", "Red Finch"]), group(["Red Finch", "Blue Finch", "Ash Finch"])])

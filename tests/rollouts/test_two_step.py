@@ -38,6 +38,14 @@ def test_a_torn_vote_becomes_a_question_in_every_order_of_its_options():
     assert policy.towers == 1, "both steps and all questions share the photo's features"
 
 
+def test_options_that_are_not_told_are_asked_about_once_in_the_words_of_the_first_step():
+    policy = says([TORN], lambda text: "<answer>Amber Finch</answer>")
+    choice = ClosedWorld(3, question=ASK.question, told=False).bind(BIRDS)
+    (decision,) = two_step(policy, batch_of(policy, ["Amber Finch"]), ASK, choice, TwoStep(8, options=3))
+    (question,) = decision.questions
+    assert (question.chosen, decision.answer, decision.by) == ("Amber Finch", "Amber Finch", "choice")
+
+
 def test_votes_off_scope_and_unread_replies_add_up_to_all_of_them():
     policy = says([TORN])
     scope = {"Azure Finch", "Jade Owl"}
