@@ -24,6 +24,8 @@ from fgvr.types import RolloutGroup
 
 ROOT = Path(__file__).parents[1]
 BIRDS = {"species": 48, "unseen": 4, "novel": 4, "train": 3, "val": 1, "test": 0, "size": 56}
+FILTERED = {"group_filter": {"score": "format", "low": 0.0, "high": 0.6}, "updates": 2}
+Moment = Literal["refilling", "sampled", "updating", "validating", "mining"]
 
 
 class Kill(Callback):
@@ -35,7 +37,7 @@ class Kill(Callback):
     of photos has been asked for their options anew, at `step` or later.
     """
 
-    def __init__(self, step: int, moment: Literal["refilling", "sampled", "updating", "validating", "mining"]) -> None:
+    def __init__(self, step: int, moment: Moment) -> None:
         self.step, self.moment = step, moment
 
     @property

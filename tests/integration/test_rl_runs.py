@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -13,37 +12,25 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from killed_runs import assert_same_end, curves, final_figures, kill_at_chosen_moments, killers, spare
 from rl_run import (
     BIRDS,
+    FILTERED,
     ROOT,
-    Kill,
-    divek_config,
     ends,
     first_update,
     grpo_config,
     json_rows,
     kill_after,
-    mine_options,
-    refreshed_config,
     sft_config,
     start,
-    tapo_config,
     two_ranks,
-)  # fmt: skip
+)
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from toy_run import same_weights
 
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
-from fgvr.data import ClosedWorld
-from fgvr.options.store import read_store
-from fgvr.shards.manifest import load_manifest
-from fgvr.shards.reading import ShardSet
 
-KILLS = [("sampled", 2), ("refilling", 4), ("updating", 7)]
-CHOICE_KILLS = [("sampled", 2), ("validating", 5), ("updating", 7), ("validating", 10)]
-REFRESH_KILLS = [("mining", 4), ("sampled", 5), ("mining", 8), ("updating", 9), ("validating", 10)]
-FILTERED = {"group_filter": {"score": "format", "low": 0.0, "high": 0.6}, "updates": 2}
 VARIANTS: dict[str, dict[str, Any]] = {
     "filtered": FILTERED,
     "adapters": {"policy": {"lora": {"rank": 4, "alpha": 8}}, "kl": {"coefficient": 0.1}, "updates": 2},
@@ -55,7 +42,6 @@ TRL_TAGS = {
     "completions/clipped_ratio", "entropy", "clip_ratio/region_mean", "clip_ratio/low_mean", "clip_ratio/high_mean",
     "step_time", "num_tokens",
 }  # fmt: skip
-OF_THE_CLOCK = ("time/", "step_time", "memory/", "tokens/s")
 
 
 @pytest.fixture(scope="module")
@@ -66,24 +52,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def mined(folder: Path) -> Path:
-    """The folder, once options were mined from the supervised run."""
-    mine_options(folder)
-    return folder
-
-
 def config_of(folder: Path, variant: str) -> Path:
-    kills = [{"class_path": "rl_run.Kill", "init_args": {"step": step, "moment": moment}} for moment, step in KILLS]
-    return grpo_config(folder, variant, *kills, **VARIANTS[variant])
-
-
-def spare(run: Path) -> Path:
-    """Marks every chosen kill as done."""
-    run.mkdir(exist_ok=True)
-    for moment, step in KILLS:
-        (run / Kill(step, moment).mark).touch()  # pyright: ignore[reportArgumentType]
-    return run
+    return grpo_config(folder, variant, *killers(), **VARIANTS[variant])
 
 
 @pytest.fixture(scope="module")
@@ -92,42 +62,6 @@ def whole(folder: Path) -> Path:
     run = spare(folder / "filtered")
     ends(start(config_of(folder, "filtered"), run))
     return run
-
-
-def curves(run: Path) -> dict[str, dict[int, float]]:
-    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
-    names = [name for name in events.Tags()["scalars"] if not name.startswith(OF_THE_CLOCK)]
-    return {name: {point.step: point.value for point in events.Scalars(name)} for name in names}
-
-
-def final_figures(run: Path) -> dict[str, Any]:
-    figures = json.loads((run / "final_metrics.json").read_text())
-    assert figures.pop("seconds") > 0
-    del figures["digest"]  # of the seconds too
-    return figures
-
-
-def assert_same_end(run: Path, whole: Path) -> None:
-    """Every checkpoint's weights and optimiser state, every sample and completion, every final figure."""
-    ours, theirs = (checkpoints_in(one / "checkpoints") for one in (run, whole))
-    assert [path.name for path in ours] == [path.name for path in theirs]
-    assert ours[-1].name == "step-00000012.ckpt"
-    for path, other in zip(ours, theirs, strict=True):
-        one, two = read_checkpoint(path), read_checkpoint(other)
-        assert one["state_dict"]
-        assert same_weights(one, two)
-        assert one["lr_schedulers"] == two["lr_schedulers"]
-        assert one["callbacks"]["Throughput"] == two["callbacks"]["Throughput"]
-    for log in ("rollouts.jsonl", "samples.jsonl"):
-        assert (run / log).read_text() == (whole / log).read_text()
-    assert final_figures(run) == final_figures(whole)
-
-
-def kill_at_chosen_moments(config: Path, run: Path) -> None:
-    for _ in KILLS:
-        ends(start(config, run), -signal.SIGKILL)
-    assert {path.name for path in run.glob("killed-*")} == {f"killed-{moment}-{step}" for moment, step in KILLS}
-    ends(start(config, run))
 
 
 def kill_at_random(config: Path, run: Path, kills: int) -> None:
@@ -149,137 +83,6 @@ def test_killed_at_any_moment_the_run_ends_as_if_it_had_not_been(folder: Path, w
     assert_same_end(folder / "chosen", whole)
     assert_same_end(folder / "random", whole)
     assert curves(folder / "chosen") == curves(whole)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_run_of_choices_killed_in_training_and_in_two_steps_ends_as_if_it_had_not_been(folder: Path) -> None:
-    kills = [
-        {"class_path": "rl_run.Kill", "init_args": {"step": step, "moment": moment}} for moment, step in CHOICE_KILLS
-    ]
-    config = divek_config(folder, "choices", *kills)
-    whole, killed = folder / "choices-whole", folder / "choices-killed"
-    whole.mkdir()
-    for moment, step in CHOICE_KILLS:
-        (whole / Kill(step, moment).mark).touch()  # pyright: ignore[reportArgumentType]
-    ends(start(config, whole))
-    for _ in CHOICE_KILLS:
-        ends(start(config, killed), -signal.SIGKILL)
-    ends(start(config, killed))
-    assert_same_end(killed, whole)
-    assert curves(killed) == curves(whole)
-    rows = [{file.name: file.read_bytes() for file in (run / "two_step").iterdir()} for run in (whole, killed)]
-    assert {"step-00000000.jsonl", "step-00000010.jsonl", "step-00000010.html"} <= set(rows[0])
-    assert rows[0] == rows[1]
-    told = curves(whole)
-    assert {"choice/guess_floor", "choice/above_guess", "options/3", "rewards/choice/mean"} <= set(told)
-    assert all(floor == pytest.approx(1 / 3) for floor in told["choice/guess_floor"].values())
-    assert {"seen/two_step/accuracy", "novel/two_step/options"} <= set(told)
-    before, after = (str(whole / f"two_step/step-{step:08}.jsonl") for step in (0, 10))
-    assert main(["ladder", "--untrained", before, "--trained", after]) == 0
-
-
-@pytest.mark.slow
-def test_questions_in_divek_s_own_layout_are_packed_and_practised(folder: Path) -> None:
-    photos, items = ShardSet(folder / "aviary", "train", ("seen",)), []
-    task, draw = ClosedWorld(options=3).bind(photos.taxonomy), random.Random(0)
-    (folder / "mcq").mkdir()
-    for number in range(24):
-        example = photos.read(number)
-        (folder / f"mcq/{number}.jpg").write_bytes(example.images[0])
-        names = task.shown(task.prepare(example, draw))
-        options = "\n".join(f"{letter}. {name.lower()}" for letter, name in zip("ABC", names, strict=True))
-        solution = f"<answer>{'ABC'[names.index(example.label)]}</answer>"
-        items.append({"image_path": f"/theirs/{number}.jpg", "problem": f"Which?\n{options}", "solution": solution})
-    (folder / "mcq/birds.json").write_text(json.dumps(items))
-    source = ["--source", "ChoiceJSON", f"--source.file={folder / 'mcq/birds.json'}", "--source.prefix=/theirs"]
-    assert main(["shards", *source, "--out", str(folder / "mcq_shards"), "--val=0.2", "--test=0"]) == 0
-    config = yaml.safe_load(divek_config(folder, "mcq_run").read_text())
-    config["data"]["init_args"]["train"] = [{"path": str(folder / "mcq_shards")}]
-    config["trainer"] |= {"max_steps": 2, "val_check_interval": 2}
-    (folder / "mcq_run.yaml").write_text(yaml.safe_dump(config))
-    ends(start(folder / "mcq_run.yaml", folder / "mcq_run"))
-    told = curves(folder / "mcq_run")
-    assert set(told["options/3"].values()) == {1.0}
-    assert {"rewards/choice/mean", "choice/guess_floor", "choice/above_guess"} <= set(told)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_run_whose_options_are_mined_anew_ends_as_if_it_had_not_been_killed_in_mining(mined: Path) -> None:
-    folder = mined
-    kills = [
-        {"class_path": "rl_run.Kill", "init_args": {"step": step, "moment": moment}} for moment, step in REFRESH_KILLS
-    ]
-    config = refreshed_config(folder, "refreshed", *kills)
-    whole, killed = folder / "refreshed-whole", folder / "refreshed-killed"
-    whole.mkdir()
-    for moment, step in REFRESH_KILLS:
-        (whole / Kill(step, moment).mark).touch()  # pyright: ignore[reportArgumentType]
-    said = ends(start(config, whole))
-    assert said.count("Options of 30 photos were mined anew after step") == 2
-    told = []
-    for _ in REFRESH_KILLS:
-        told.append(ends(start(config, killed), -signal.SIGKILL))
-    told.append(ends(start(config, killed)))
-    assert "is sampled anew" not in "".join(told)
-    assert_same_end(killed, whole)
-    assert curves(killed) == curves(whole)
-    files = {file.relative_to(whole) for file in (whole / "options").rglob("*.jsonl")}
-    at = [Path("options/step-00000004-epoch-0001"), Path("options/step-00000008-epoch-0002")]
-    assert files == {folder / name for folder in at for name in ("replies.jsonl", "options.jsonl")}
-    assert files == {file.relative_to(killed) for file in (killed / "options").rglob("*.jsonl")}
-    for file in files:
-        assert (killed / file).read_bytes() == (whole / file).read_bytes(), file
-    made, photos = read_store(whole / at[0] / "replies.jsonl")
-    again, others = read_store(whole / at[1] / "replies.jsonl")
-    assert made.model != again.model
-    assert not {photo.uid for photo in photos} & {photo.uid for photo in others}, "photos are asked by turns"
-    assert made.held_out
-    aged = curves(whole)["options/staleness"]
-    assert set(aged) == {4, 8}
-    assert all(0 < figure <= 1 for figure in aged.values())
-    assert set(curves(whole)["options/asked"].values()) == {30}
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_run_of_triplets_killed_at_any_moment_ends_as_if_it_had_not_been(folder: Path) -> None:
-    kills = [{"class_path": "rl_run.Kill", "init_args": {"step": step, "moment": moment}} for moment, step in KILLS]
-    config = tapo_config(folder, "triplets", *kills, triplet={"gamma": 0.5, "annealed_over": 0.8}, **FILTERED)
-    whole, killed = spare(folder / "triplets-whole"), folder / "triplets-killed"
-    ends(start(config, whole))
-    kill_at_chosen_moments(config, killed)
-    assert_same_end(killed, whole)
-    assert curves(killed) == curves(whole)
-    assert {"divergence", "triplets/gamma", "triplets/exact/positive", "triplets/without_negative"} <= set(
-        curves(whole)
-    )
-    states = [read_checkpoint(checkpoints_in(run / "checkpoints")[-1])["callbacks"] for run in (whole, killed)]
-    assert states[0]["CollapseWatch"] == states[1]["CollapseWatch"]
-    pairs = [{file.name: file.read_text() for file in (run / "triplets").iterdir()} for run in (whole, killed)]
-    assert len(set(pairs[0].values())) > 1  # what is confused has changed them
-    assert pairs[0] == pairs[1]
-    streams = [read_checkpoint(checkpoints_in(run / "checkpoints")[-1])["TripletData"] for run in (whole, killed)]
-    assert streams[0]["rivals"]["confused"]
-    assert streams[0] == streams[1]
-    photos = {row["photo"] for row in json_rows(whole / "rollouts.jsonl")}
-    assert photos == {"anchor", "positive"}
-
-
-@pytest.mark.slow
-def test_triplets_are_frozen_by_the_tower_of_a_run(folder: Path) -> None:
-    source = [f"--source.{name}={value}" for name, value in BIRDS.items()]
-    measure = ["--triplets", "TowerCentroids", "--triplets.run", str(folder / "sft"), "--triplets.photos", "2"]
-    out = folder / "by_tower"
-    assert main(["shards", "--source", "Aviary", *source, "--out", str(out), *measure]) == 0
-    manifest = load_manifest(out)
-    assert manifest.options["triplets"]["similarity"] == {
-        "kind": "TowerCentroids", "photos": 2, "every": None, "run": "sft"
-    }  # fmt: skip
-    entries = list(ShardSet(out, "train", ("seen",)).entries())
-    assert {tuple(partner.view for partner in entry.partners) for entry in entries} == {("pos", "neg")}
-    assert all(entry.label != entry.partners[1].label for entry in entries)
 
 
 @pytest.mark.slow
@@ -340,18 +143,6 @@ def test_two_processes_share_the_rollouts_and_end_with_the_same_weights(folder: 
     assert all(any(row["learned"] for row in rows) for rows in shares)
     # whoever samples a prompt, the replies are the same, and so is what is learned from
     assert first_update([*shares[0], *shares[1]]) == first_update(json_rows(whole / "rollouts.jsonl"))
-
-
-@pytest.mark.slow
-def test_two_processes_mine_together_and_train_on_the_same_options(mined: Path) -> None:
-    run = mined / "refreshed-pair"
-    two_ranks(refreshed_config(mined, "refreshed-pair", {"class_path": "rl_run.KeepWeights"}), run)
-    first, second = (torch.load(run / f"weights.rank{rank}.pt") for rank in (0, 1))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    (file,) = (run / "options").rglob("replies.jsonl")
-    assert len(read_store(file)[1]) == 30
-    saved = read_checkpoint(checkpoints_in(run / "checkpoints")[-1])
-    assert saved["PromptData"]["renewed"]["epoch"] == 1
 
 
 def test_the_run_to_start_from_is_missed_before_anything_is_drawn(

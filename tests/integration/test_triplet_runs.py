@@ -11,9 +11,13 @@ import pytest
 import torch
 import yaml
 from conftest import photo
-from rl_run import ROOT, ends, first_update, json_rows, sft_config, start, tapo_config, two_ranks
+from killed_runs import assert_same_end, curves, kill_at_chosen_moments, killers, spare
+from rl_run import BIRDS, FILTERED, ROOT, ends, first_update, json_rows, sft_config, start, tapo_config, two_ranks
 
+from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
+from fgvr.shards.manifest import load_manifest
+from fgvr.shards.reading import ShardSet
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -31,6 +35,42 @@ def changed(config: Path, change: Any) -> Path:
     change(settings)
     config.write_text(yaml.safe_dump(settings))
     return config
+
+
+def test_a_run_of_triplets_killed_at_any_moment_ends_as_if_it_had_not_been(folder: Path) -> None:
+    config = tapo_config(folder, "triplets", *killers(), triplet={"gamma": 0.5, "annealed_over": 0.8}, **FILTERED)
+    whole, killed = spare(folder / "triplets-whole"), folder / "triplets-killed"
+    ends(start(config, whole))
+    kill_at_chosen_moments(config, killed)
+    assert_same_end(killed, whole)
+    assert curves(killed) == curves(whole)
+    assert {"divergence", "triplets/gamma", "triplets/exact/positive", "triplets/without_negative"} <= set(
+        curves(whole)
+    )
+    states = [read_checkpoint(checkpoints_in(run / "checkpoints")[-1])["callbacks"] for run in (whole, killed)]
+    assert states[0]["CollapseWatch"] == states[1]["CollapseWatch"]
+    pairs = [{file.name: file.read_text() for file in (run / "triplets").iterdir()} for run in (whole, killed)]
+    assert len(set(pairs[0].values())) > 1  # what is confused has changed them
+    assert pairs[0] == pairs[1]
+    streams = [read_checkpoint(checkpoints_in(run / "checkpoints")[-1])["TripletData"] for run in (whole, killed)]
+    assert streams[0]["rivals"]["confused"]
+    assert streams[0] == streams[1]
+    photos = {row["photo"] for row in json_rows(whole / "rollouts.jsonl")}
+    assert photos == {"anchor", "positive"}
+
+
+def test_triplets_are_frozen_by_the_tower_of_a_run(folder: Path) -> None:
+    source = [f"--source.{name}={value}" for name, value in BIRDS.items()]
+    measure = ["--triplets", "TowerCentroids", "--triplets.run", str(folder / "sft"), "--triplets.photos", "2"]
+    out = folder / "by_tower"
+    assert main(["shards", "--source", "Aviary", *source, "--out", str(out), *measure]) == 0
+    manifest = load_manifest(out)
+    assert manifest.options["triplets"]["similarity"] == {
+        "kind": "TowerCentroids", "photos": 2, "every": None, "run": "sft"
+    }  # fmt: skip
+    entries = list(ShardSet(out, "train", ("seen",)).entries())
+    assert {tuple(partner.view for partner in entry.partners) for entry in entries} == {("pos", "neg")}
+    assert all(entry.label != entry.partners[1].label for entry in entries)
 
 
 def test_a_run_that_its_watch_stops_stops_there_again_when_it_is_queued_again(folder: Path) -> None:
