@@ -159,7 +159,8 @@ class _Deriving:
                 for name in self.padding.offered(asked, len(self.classes.names))
                 if name not in names and name != asked.label and self._may_stand(name, asked.label)
             ][: 2 - len(names)]
-            names, origins = [*names, *more], [*origins, *("padded" for _ in more)]
+            names += more
+            origins.extend("padded" for _ in more)
         if len(names) < 2:
             return "one option"
         return Choice(asked.uid, asked.label, tuple(names), tuple(votes.get(name, 0) for name in names), tuple(origins))

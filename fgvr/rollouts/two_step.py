@@ -293,7 +293,8 @@ class _Steps:
 
 def _behind(prompt: EncodedPrompt, ids: Sequence[int]) -> EncodedPrompt:
     """The prompt with the beginning of its answer, which is read once for all that go on from there."""
-    after, tokens = int(prompt.positions.max()) + 1, torch.tensor(ids, dtype=torch.long)
-    positions = torch.arange(after, after + len(ids)).expand(3, -1)
-    behind = ((prompt.input_ids, tokens), (prompt.positions, positions))
-    return EncodedPrompt(*(torch.cat([one, more.to(one.device)], -1) for one, more in behind), prompt.images)
+    after, device = int(prompt.positions.max()) + 1, prompt.input_ids.device
+    tokens = torch.tensor(ids, dtype=torch.long, device=device)
+    places = torch.arange(after, after + len(ids), device=device).expand(3, -1)
+    together = torch.cat([prompt.input_ids, tokens]), torch.cat([prompt.positions, places], 1)
+    return EncodedPrompt(*together, prompt.images)

@@ -34,7 +34,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data_module(shards: Path, **options: Any) -> PromptData:
-    data = PromptData([ShardSource(shards)], OpenWorld(QUESTION), **({"batch_size": 6, "workers": 0} | options))
+    options = {"batch_size": 6, "workers": 0} | options
+    data = PromptData([ShardSource(shards)], OpenWorld(QUESTION), **options)
     data.processor = tiny_backbone().processor(PixelBudget(28 * 28, 84 * WIDE))
     data.setup("fit")
     return data

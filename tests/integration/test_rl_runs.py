@@ -189,7 +189,7 @@ def test_questions_in_divek_s_own_layout_are_packed_and_practised(folder: Path) 
     ends(start(folder / "mcq_run.yaml", folder / "mcq_run"))
     told = curves(folder / "mcq_run")
     assert set(told["options/3"].values()) == {1.0}
-    assert {"rewards/choice/mean", "choice/guess_floor", "seen/two_step/accuracy"} <= set(told)
+    assert {"rewards/choice/mean", "choice/guess_floor", "choice/above_guess"} <= set(told)
 
 
 @pytest.mark.slow

@@ -101,18 +101,22 @@ def test_reading_on_is_reading_the_whole():
     """Rows that go on behind beginnings of two prompts, of other lengths, against the same rows read in one go."""
     before, of, shared, own = read(), [1, 0, 1], [3, 7, 5], [2, 4, 1]
     keys, values = random(B, K, 7, D, seed=1), random(B, K, 7, D, seed=2)
-    added = [random(3, heads, max(own), D, seed=seed) for heads, seed in ((K * Q, 3), (K, 4), (K, 5))]
+    asking, more_keys, more_values = (
+        random(3, heads, max(own), D, seed=seed) for heads, seed in ((K * Q, 3), (K, 4), (K, 5))
+    )
     cache = ContinuedCache(before, of, shared, own)
-    answers = cache.attend(0, *added, SCALE)
+    answers = cache.attend(0, asking, more_keys, more_values, SCALE)
     assert cache.lengths.tolist() == [5, 11, 6]
     for row in range(3):
-        (query, more_keys, more_values), start = (x[row, :, : own[row]] for x in added), shared[row]
-        whole = [
-            torch.cat([x[of[row], :, :start], more], 1)[None] for x, more in ((keys, more_keys), (values, more_values))
-        ]
-        seen = torch.ones(own[row], start + own[row], dtype=torch.bool).tril(start)
-        expected = masked_attention(query[None], *whole, seen[None, None], SCALE)[0]
-        torch.testing.assert_close(answers[row, :, : own[row]], expected)
-        kept = [x[row, :, : start + own[row]] for x in cache.layers[0]]
-        torch.testing.assert_close(kept[0], in_pairs(whole[0][0]))
-        torch.testing.assert_close(kept[1], whole[1][0])
+        start, count = shared[row], own[row]
+        whole_keys, whole_values = (
+            torch.cat([x[of[row], :, :start], more[row, :, :count]], 1)
+            for x, more in ((keys, more_keys), (values, more_values))
+        )
+        seen = torch.ones(count, start + count, dtype=torch.bool).tril(start)[None, None]
+        query = asking[row, None, :, :count]
+        expected = masked_attention(query, whole_keys[None], whole_values[None], seen, SCALE)[0]
+        torch.testing.assert_close(answers[row, :, :count], expected)
+        kept_keys, kept_values = (x[row, :, : start + count] for x in cache.layers[0])
+        torch.testing.assert_close(kept_keys, in_pairs(whole_keys))
+        torch.testing.assert_close(kept_values, whole_values)

@@ -284,6 +284,21 @@ def test_questions_that_are_read_on_are_answered_as_if_they_had_been_read_whole(
 
 
 @torch.no_grad()
+def test_reading_on_in_half_precision_is_as_exact_as_reading_the_whole():
+    policy = noisy(tiny_policy())
+    prompt, other = asked(policy, "Which bird is this?"), asked(policy, "Which bird is this? A) hen B) owl")
+    features = policy.image_features(prompt.images)
+    exact = policy.read([other], features).hidden
+    with torch.autocast("cpu", torch.bfloat16):
+        read_on = policy.read_on(policy.read([prompt], features), [0], [other])
+        whole = policy.read([other], features).hidden
+    assert read_on is not None
+    off, usual = ((hidden - exact).norm() / exact.norm() for hidden in (read_on.hidden, whole))
+    assert off < 2 * usual + 1e-6
+    assert read_on.hidden.dtype == whole.dtype
+
+
+@torch.no_grad()
 def test_only_what_differs_is_read():
     policy = tiny_policy().eval()
     prompt, other = asked(policy, "Which?"), asked(policy, "Which? A) hen")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -46,7 +46,7 @@ def policy() -> Policy:
 
 
 @pytest.fixture
-def shards(tmp_path: Path) -> Iterator[ShardSet]:
+def shards(tmp_path: Path) -> ShardSet:
     for number, name in enumerate(NAMES):
         folder = tmp_path / "photos" / "train" / name
         folder.mkdir(parents=True)
