@@ -104,7 +104,7 @@ ALLOWED = {  # what the paper changes between runs, and nothing else
     "annealed": ("triplet.annealed_over",),
     "by": ("data.init_args.similarity", "data.init_args.epoch_length"),
     "n": ("sampling.positives",),
-    "few_shot": ("data.init_args.train.", "max_steps", "val_check_interval"),
+    "few_shot": ("data.init_args.train.", "max_steps"),
     "mixed_domain": ("data.init_args.train.", "task.init_args.question"),
     "random_options": ("train.0.options",),
     "alike_options": ("train.0.options",),
