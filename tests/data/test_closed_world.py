@@ -178,6 +178,6 @@ def test_options_that_are_not_told_bound_the_answer_of_the_open_question():
     assert task.parse(task.target(shown, random.Random(0)), shown) == OpenWorld(think=True).bind(BIRDS).parse(
         OpenWorld(think=True).bind(BIRDS).target(own, random.Random(0))
     )
-    for how in ({"letters": True}, {"none_of_these": 0.1}):
+    for letters, none_of_these in ((True, 0.0), (False, 0.1)):
         with pytest.raises(UserError, match="who is not told the options can answer neither by letter"):
-            ClosedWorld(2, told=False, **how)
+            ClosedWorld(2, letters, none_of_these=none_of_these, told=False)
