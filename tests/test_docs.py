@@ -55,6 +55,9 @@ def test_any_other_command_is_one_that_a_reader_has(line: str):
     elif words[0] in ("sbatch", "bash"):
         script = next(word for word in words[1:] if word.endswith(".sbatch") or "/" in word)
         assert (ROOT / script).is_file(), script
+    elif words[0] == "python":
+        for file in (word for word in words[1:] if word.startswith("benchmarks/")):
+            assert (ROOT / file).is_file(), file
     else:
         assert words[0] in ("pytest", "tensorboard", "ruff", "pyright"), f"say how a reader gets {words[0]}"
 
