@@ -156,15 +156,16 @@ class ShardDataModule(LightningDataModule, ABC):
 
     @cached_property
     def train_sets(self) -> list[ShardSet | PartOfSet]:
-        wholes = [ShardSet(Path(entry.path), "train", TRAINED_COHORTS, self.max_bad_share) for entry in self.train]
-        parts = [
-            whole if entry.examples is None else part_of(whole, entry.examples, self.seed)
-            for whole, entry in zip(wholes, self.train, strict=True)
-        ]
+        parts = [self.train_part(entry) for entry in self.train]
         return [
             part if entry.options is None else with_options(part, entry.options)
             for part, entry in zip(parts, self.train, strict=True)
         ]
+
+    def train_part(self, entry: ShardSource) -> ShardSet | PartOfSet:
+        """What is trained on of a packed set, before options leave any of it out."""
+        whole = ShardSet(Path(entry.path), "train", TRAINED_COHORTS, self.max_bad_share)
+        return whole if entry.examples is None else part_of(whole, entry.examples, self.seed)
 
     @cached_property
     def order(self) -> ShuffledOrder:
