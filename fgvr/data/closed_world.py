@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import repeat
 from typing import Any, Literal
 
-from fgvr.data.choosing import LETTERS, NONE, chosen_option
+from fgvr.data.choosing import CONTRADICTION, LETTERS, NONE, chosen_option
 from fgvr.data.control_tokens import refuse_control_tokens
 from fgvr.data.tasks import Task, format_answer, parse_completion
 from fgvr.errors import SampleError, UserError, refuse_no_share
@@ -43,7 +43,7 @@ class ClosedWorld(Task):
 
     `parse` turns a letter or a synonym into the option's name, by the rules of `chosen_option`. A reply that names no
     single option ("A, B", "A or B", a name not shown) is returned as it was written, for the judge to find wrong; one
-    whose letter and name contradict each other, though either might be taken for right, is no answer.
+    whose letter stands with the name of another option, though either might be taken for right, is no answer.
     """
 
     def __init__(
@@ -131,10 +131,9 @@ class ClosedWorld(Task):
             raise ValueError("a closed-world reply can only be read beside the options: pass the example")
         shown = self.shown(example)
         place = chosen_option(answer.text, shown, self.letters, self._same)
-        if place is not None:
-            return Answer(shown[place], answer.thought)
-        contradicts = any(self._same(answer.text, option) for option in shown)
-        return None if contradicts else answer
+        if place == CONTRADICTION:
+            return None
+        return answer if place is None else Answer(shown[place], answer.thought)
 
     def _same(self, text: str, option: str) -> bool:
         return self._class_of(text) == self._class_of(option)

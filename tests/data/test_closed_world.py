@@ -91,9 +91,9 @@ def test_closed_world_replies() -> None:
     for text in ["B", "b", "(B)", "B.", "B) Red Finch", "b. rubra", "red finch", "Rubra", "the Red Finch."]:
         assert read(text) == "Red Finch", text
     # A reply that names no single option stays as it is, and no judge will find it right.
-    for text in ["A, B", "A B", "A or B", "B) Blue Finch", "Z", "Red, Finch", "Red Finch or Ash Finch", "Tall Wren"]:
+    for text in ["A, B", "A B", "A or B", "B) Tall Finch", "Z", "Red, Finch", "Red Finch or Ash Finch", "Tall Wren"]:
         assert read(text) == text
-    assert read("") is None
+    assert read("B) Blue Finch") is read("") is None
     assert task.parse("B", entry) is None
     with pytest.raises(ValueError, match="pass the example"):
         task.parse("<answer>B</answer>")
