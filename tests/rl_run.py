@@ -200,7 +200,7 @@ def mine_options(folder: Path) -> None:
     (folder / "alike").mkdir()
     copy(folder / "mined/replies.jsonl", folder / "alike/replies.jsonl")
     line = ["mine", "--data", str(folder / "aviary"), "--out", str(folder / "alike"), "--source", "Alike"]
-    assert main([*line, "--rules.m", "3", "--rules.keep_easy", "true"]) == 0
+    assert main([*line, "--rules.m", "3", "--rules.scope", "open", "--rules.keep_easy", "true"]) == 0
 
 
 def judged_config(folder: Path, name: str, cache: str, **server: Any) -> Path:
