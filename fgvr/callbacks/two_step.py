@@ -154,7 +154,8 @@ class TwoStepInference(Callback):
                 module.trained_policy, batch, task, self._bound, self.plan, module.max_new_tokens, scope
             )
         for decision, text in zip(decisions, outputs, strict=True):
-            tokens = len(module.processor.tokenizer.encode(text, add_special_tokens=False)) + 1
+            written = len(module.processor.tokenizer.encode(text, add_special_tokens=False)) + 1  # and its end
+            tokens = min(written, module.max_new_tokens)  # one that was cut off has none
             row = as_row(decision, cohort, task.parse(text, decision.example), tokens, names)
             self._rows.append(row)
             if trainer.predicting:

@@ -25,7 +25,7 @@ from fgvr.options.deriving import Rules, derive, write_options
 from fgvr.options.sources import Alike, Confused, Mined, Mixture, OptionSource, RandomNames  # noqa: F401
 from fgvr.options.store import Made, ReplyStore, read_store
 from fgvr.rollouts import InProcess, RolloutEngine
-from fgvr.rollouts.mining import Miner, digest_of, made_of
+from fgvr.rollouts.mining import Miner, digest_of, made_of, told
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.order import key_of, spread_over_classes
 from fgvr.shards.reading import ShardSet
@@ -34,6 +34,7 @@ from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.mining_report import report
 
 STORE, OPTIONS = "replies.jsonl", "options.jsonl"
+SAMPLING = Sampling(20, 1.0, 1024)
 
 
 def mine(
@@ -45,7 +46,7 @@ def mine(
     split: Literal["train", "val", "test"] = "train",
     cohorts: list[str] | None = None,
     examples: int | None = None,
-    sampling: Sampling = Sampling(20, 1.0, 1024),  # noqa: B008 - settings only
+    sampling: Sampling = SAMPLING,
     seed: int = 0,
     engine: RolloutEngine = InProcess(),  # noqa: B008 - settings only
     rows: int = 320,
@@ -84,6 +85,8 @@ def mine(
         config = PolicyConfig(model, pixels)
         _sample(_Asking(config, _asked(model, task), sampling, seed, engine, rows, device), photos, out, console)
     made, sampled = read_store(out / STORE)
+    if model is None:
+        _refuse_unheeded(made, task, pixels, sampling, seed, out)
     _refuse_other_photos(made, photos, out)
     classes = Classes(tuple(sorted(made.classes)), Taxonomy.from_dict(made.taxonomy), photos.of_class, seed=seed)
     derived = derive(made, sampled, rules, classes, source, padding)
@@ -196,6 +199,21 @@ def _asked(model: Backbone, task: Task | None) -> Task:
             "what that run was asked is asked again"
         )
     return found
+
+
+def _refuse_unheeded(
+    made: Made, task: Task | None, pixels: PixelBudget | None, sampling: Sampling, seed: int, out: Path
+) -> None:
+    """Raises UserError for settings of what is sampled that the replies which are there were not made with."""
+    given = [name for name, value in (("task", task), ("pixels", pixels)) if value is not None]
+    given += ["sampling"] if sampling != SAMPLING and told(sampling) != dict(made.sampling) else []
+    given += ["seed"] if seed not in (0, made.seed) else []
+    if given:
+        raise UserError(
+            f"without --model nothing is sampled, so that {' and '.join(given)} must be left out: {out / STORE} holds "
+            f"{made.sampling['k']} replies to each photo, made with seed {made.seed}. What fewer would come to is in "
+            "sweep.csv; to sample otherwise, give --model and another --out"
+        )
 
 
 def _refuse_other_photos(made: Made, photos: _Photos, out: Path) -> None:
