@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from fgvr.data.tasks import Task
 from fgvr.datamodules.optioned import with_options
 from fgvr.datamodules.photos import photos_for
-from fgvr.datamodules.shard_source import TRAINED_COHORTS, ShardSource, refuse_leaks
+from fgvr.datamodules.shard_source import ShardSource, refuse_leaks
 from fgvr.errors import UserError, refuse_below, refuse_no_share
 from fgvr.shards.loading import Collate, Encode, LoaderLinks, SampleSet, StepLoader
 from fgvr.shards.manifest import load_manifest
@@ -23,7 +23,7 @@ from fgvr.shards.packed import pack_or_compare
 from fgvr.shards.part import PartOfSet, part_of
 from fgvr.shards.reading import ShardSet
 from fgvr.shards.workers import say_if_too_many
-from fgvr.sources.base import COHORTS
+from fgvr.sources.base import COHORTS, TRAINED_COHORTS
 from fgvr.sources.photos import Photos
 from fgvr.taxonomy.reserved import refuse_figure_as_dataset
 from fgvr.taxonomy.tree import Taxonomy

@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from fgvr.datamodules.shard_source import TRAINED_COHORTS, ShardSource
+from fgvr.datamodules.shard_source import ShardSource
 from fgvr.errors import SampleError, UserError
 from fgvr.options.deriving import Choice, read_options
 from fgvr.shards.manifest import MANIFEST, load_manifest
 from fgvr.shards.part import PartOfSet
 from fgvr.shards.reading import ShardSet
-from fgvr.sources.base import Record, Source
+from fgvr.sources.base import TRAINED_COHORTS, Record, Source
 from fgvr.types import Example
 
 NAMED = 3

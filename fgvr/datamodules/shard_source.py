@@ -12,9 +12,8 @@ from fgvr.errors import UserError, refuse_below
 from fgvr.shards.leaks import Part, shared_pictures, told
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.plan import PackOptions
-from fgvr.sources.base import COHORTS, Source
+from fgvr.sources.base import COHORTS, TRAINED_COHORTS, Source
 
-TRAINED_COHORTS = ("seen", "base")
 log = logging.getLogger(__name__)
 
 

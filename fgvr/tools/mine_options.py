@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.console import Console
 from fgvr.data.images import open_image
 from fgvr.data.tasks import Task
 from fgvr.datamodules.asked import task_of
-from fgvr.errors import SampleError, UserError, refuse_below
+from fgvr.errors import UserError, refuse_below
 
 # So that --model, --source and --padding accept these by their short names.
 from fgvr.models import Backbone, PixelBudget, Policy, PolicyConfig, Pretrained, TinyQwen, Trained  # noqa: F401
@@ -30,6 +29,8 @@ from fgvr.shards.manifest import load_manifest
 from fgvr.shards.order import key_of, spread_over_classes
 from fgvr.shards.reading import ShardSet
 from fgvr.similarity import Classes, FolderCentroids, FolderNames, Siblings, TowerCentroids  # noqa: F401
+from fgvr.similarity.base import some_photos
+from fgvr.sources.base import TRAINED_COHORTS
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.mining_report import report
 
@@ -160,20 +161,17 @@ class _Photos:
     def of_class(self, label: str, count: int) -> Sequence[Image.Image]:
         """Some training photos of a class, as `Classes` wants them."""
         own = [number for number, other in enumerate(self.whole.labels()) if other == label]
-        draw = random.Random(f"{self.seed} photos of {label}")
-        photos: list[Image.Image] = []
-        for number in sorted(draw.sample(own, min(count, len(own)))):
-            try:
-                example = self.whole.read(number)
-                photos.append(open_image(example.images[0], example.uid))
-            except SampleError:
-                continue  # mining itself names it
-        return photos
+
+        def photo(place: int) -> Image.Image:
+            example = self.whole.read(own[place])
+            return open_image(example.images[0], example.uid)
+
+        return some_photos(label, len(own), count, self.seed, photo)
 
 
 def _photos(data: Path, split: str, cohorts: list[str] | None, examples: int | None, seed: int) -> _Photos:
     there = set(load_manifest(data).cohorts.values())
-    chosen = tuple(cohorts or sorted(there & {"seen", "base"} if split == "train" else there))
+    chosen = tuple(cohorts or sorted(there & {*TRAINED_COHORTS} if split == "train" else there))
     if unknown := sorted(set(chosen) - there):
         raise UserError(f"cohorts must be some of those of {data}, {', '.join(sorted(there))}, got {unknown}")
     whole = ShardSet(data, split, chosen)
