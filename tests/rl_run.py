@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from shutil import copy
 from typing import Any, Literal
 
 import torch
@@ -159,13 +160,14 @@ def tapo_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: 
 
 
 def divek_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: Any) -> Path:
-    """As `grpo_config`, with DiVE-k, whose choices are among the nearest relatives, and photos named in two steps."""
+    """As `grpo_config`, with DiVE-k, whose choices are among the relatives that `mine_options` found, in two steps."""
     plan = {"samples": 4, "options": 3, "temperature": 1.5}
     steps = {"class_path": "fgvr.callbacks.TwoStepInference", "init_args": {"plan": plan, "pictures": 4}}
     file = grpo_config(folder, name, steps, *callbacks, **changes)
     config = yaml.safe_load(file.read_text())
     config["model"]["class_path"] = "fgvr.modules.DiVEk"
     del config["model"]["init_args"]["reward"]
+    config["data"]["init_args"]["train"][0]["options"] = str(folder / "alike/options.jsonl")
     config["data"]["init_args"]["train_task"] = {
         "class_path": "fgvr.data.ClosedWorld",
         "init_args": {"question": "Which bird is this?", "options": 3},
@@ -191,10 +193,14 @@ def refreshed_config(folder: Path, name: str, *callbacks: dict[str, Any], **chan
 
 
 def mine_options(folder: Path) -> None:
-    """Mines options for `refreshed_config` from the run of `sft_config`, into mined/."""
+    """Mines options from the run of `sft_config`, its own into mined/ and relatives into alike/, for such runs."""
     line = ["mine", "--data", str(folder / "aviary"), "--out", str(folder / "mined"), "--device", "cpu"]
     line += ["--model", "Trained", "--model.run", str(folder / "sft"), "--rules.scope", "open"]
     assert main([*line, "--sampling.group_size", "8", "--sampling.max_new_tokens", "12"]) == 0
+    (folder / "alike").mkdir()
+    copy(folder / "mined/replies.jsonl", folder / "alike/replies.jsonl")
+    line = ["mine", "--data", str(folder / "aviary"), "--out", str(folder / "alike"), "--source", "Alike"]
+    assert main([*line, "--rules.m", "3", "--rules.scope", "open", "--rules.keep_easy", "true"]) == 0
 
 
 def judged_config(folder: Path, name: str, cache: str, **server: Any) -> Path:

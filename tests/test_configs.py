@@ -105,14 +105,14 @@ ALLOWED = {  # what the paper changes between runs, and nothing else
     "by": ("data.init_args.similarity", "data.init_args.epoch_length"),
     "n": ("sampling.positives",),
     "few_shot": ("data.init_args.train.", "max_steps"),
-    "mixed_domain": ("data.init_args.train.", "task.init_args.question"),
+    "mixed_domain": ("data.init_args.train.", "task.init_args.question", "choice.init_args.question"),
     "random_options": ("train.0.options",),
     "alike_options": ("train.0.options",),
-    "m3": ("train_task.init_args.options",),
+    "m3": ("train_task.init_args.options", "choice.init_args.options", "plan.options"),
     "refreshed": ("trainer.callbacks.5.", "data.init_args.epoch_length"),
-    "none_of_these": ("train_task.init_args.none_of_these", "train_task.init_args.told"),
+    "none_of_these": tuple(f"{of}.init_args.{name}" for of in ("task", "choice") for name in ("none_of_these", "told")),
     "exact": EXACT,
-    "exact_no_think": (*EXACT, "task.init_args.think"),
+    "exact_no_think": (*EXACT, "task.init_args.think", "choice.init_args.think"),
 }
 
 
@@ -201,12 +201,32 @@ def test_divek_has_the_papers_values():
         f"{model}.reduction": "sequence", f"{model}.updates": 1, f"{model}.group_filter": None,
         f"{data}.batch_size": 6, f"{data}.max_prompt_tokens": 1024, f"{data}.train_task.init_args.options": 5,
         f"{data}.train_task.init_args.letters": True, ".trainer.max_steps": 400, ".trainer.precision": "bf16-mixed",
-        f"{plan}.samples": 20, f"{plan}.options": 5, f"{plan}.temperature": 1.0,
+        f"{plan}.samples": 20, f"{plan}.options": 5, f"{plan}.temperature": 1.0, f"{plan}.rotations": 1,
     }  # fmt: skip
     assert {name: values[name] for name in expected} == expected
     smaller = printed(CONFIGS / "divek_qwen2_5_vl_3b.yaml")
     changed = {name for name in {*values, *smaller} if values.get(name) != smaller.get(name)}
     assert changed == {".run.dir", f"{model}.policy.backbone.init_args.path", f"{data}.train.0.options"}
+
+
+DIVEK = [path for path in (*METHODS, *VARIANTS) if any(part.startswith("divek") for part in path.with_suffix("").parts)]
+
+
+@pytest.mark.parametrize("config", DIVEK, ids=lambda path: "-".join(path.parts[-3:]))
+def test_what_a_run_of_choices_practises_is_what_it_is_judged_by(config: Path):
+    values = printed(*[MAIN[config.parent]] if config in VARIANTS else [], config)
+    data = ".data.init_args"
+    assert values[f"{data}.task.class_path"] == "fgvr.data.OpenWorld", "validation asks for the name"
+    (two_step,) = (
+        key.removesuffix(".class_path") for key, value in values.items() if value == "fgvr.callbacks.TwoStepInference"
+    )
+    choice = {key: value for key, value in values.items() if key.startswith(f"{two_step}.init_args.choice.")}
+    assert choice, "the second question is written out"
+    assert values[f"{two_step}.init_args.plan.options"] == values[f"{two_step}.init_args.choice.init_args.options"]
+    assert values[f"{two_step}.init_args.choice.init_args.think"] == values[f"{data}.task.init_args.think"]
+    if values.get(f"{data}.train_task.class_path") is not None:
+        practised = {key.removeprefix(f"{data}.train_task."): v for key, v in values.items() if ".train_task." in key}
+        assert practised == {key.removeprefix(f"{two_step}.init_args.choice."): value for key, value in choice.items()}
 
 
 @pytest.mark.parametrize("share", [5, 10, 25])

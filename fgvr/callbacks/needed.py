@@ -9,11 +9,14 @@ from lightning.pytorch.callbacks import Timer
 
 from fgvr.callbacks.collapse_watch import CollapseWatch, refuse_other_module
 from fgvr.callbacks.judge_validation import JudgeValidation
+from fgvr.callbacks.option_refresh import OptionRefresh, refuse_without_options
 from fgvr.callbacks.rollout_generation import RolloutGeneration
 from fgvr.callbacks.triplets import TripletLogging, refuse_other_data
+from fgvr.data.closed_world import ClosedWorld
 from fgvr.datamodules import ShardDataModule, TripletData
+from fgvr.datamodules.optioned import check_options
 from fgvr.errors import UserError
-from fgvr.modules import GRPO, PolicyModule
+from fgvr.modules import GRPO, DiVEk, PolicyModule
 
 
 def refuse_timer(class_paths: Iterable[str]) -> None:
@@ -38,12 +41,27 @@ def refuse_without(
             refuse_other_module(model)
         if isinstance(one, TripletLogging):
             refuse_other_data(data)
+        if isinstance(one, OptionRefresh):
+            refuse_without_options(data, model)
+    if trains:
+        _refuse_options(model, data)
     counted = isinstance(data, TripletData) and data.similarity is not None and data.similarity.decay is not None
     if trains and counted and not any(isinstance(one, TripletLogging) for one in callbacks):
         raise UserError(_missing("TripletLogging", "it tells the data what the policy confuses"))
     if validates and not any(isinstance(one, JudgeValidation) for one in callbacks):
         need = _missing("JudgeValidation", "the answers of a validation or test are judged")
         raise UserError(f"{need}, or switch validation off with --trainer.limit_val_batches 0." if trains else need)
+
+
+def _refuse_options(model: PolicyModule, data: ShardDataModule) -> None:
+    """Raises UserError for options that cannot be trained on, and where a choice among them is not what is asked."""
+    asked = getattr(data, "train_task", data.task)
+    if isinstance(model, DiVEk) and not isinstance(asked, ClosedWorld):
+        raise UserError(
+            f"DiVEk practises choices, but training asks {type(asked).__name__}: let data.init_args.train_task be "
+            "fgvr.data.ClosedWorld"
+        )
+    check_options(data.train, data.train_part, needed=isinstance(model, DiVEk))
 
 
 def _missing(name: str, need: str) -> str:

@@ -65,24 +65,8 @@ class OptionRefresh(Callback):
         self.sampling, self.rules, self.engine, self.seed = sampling, rules, engine, seed
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        data: Any = getattr(trainer, "datamodule", None)
-        if stage != "fit":
-            return
-        if not isinstance(data, PromptData) or isinstance(data, TripletData) or not isinstance(pl_module, PolicyModule):
-            raise UserError(
-                f"options are mined anew for fgvr.datamodules.PromptData, by a module of fgvr.modules, got "
-                f"{type(data).__name__} and {type(pl_module).__name__}"
-            )
-        if isinstance(data.task, ClosedWorld):
-            raise UserError(
-                "options are mined by asking for names, but data.init_args.task is ClosedWorld: put what training asks "
-                "into data.init_args.train_task, and fgvr.data.OpenWorld into task"
-            )
-        if not any(entry.options for entry in data.train):
-            raise UserError(
-                "options that are mined anew take the place of others, but no set of data.train has any: mine the "
-                "first with `python -m fgvr mine` and name the file in options"
-            )
+        if stage == "fit":
+            refuse_without_options(getattr(trainer, "datamodule", None), pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data_of(trainer).begins = partial(self._begin, trainer, pl_module)
@@ -154,6 +138,25 @@ class _Refresh:
         turn = self.epoch // self.by.every - 1
         order = permutation(key_of(self.data.seed, "refreshed", number), count).tolist()
         return sorted(first.numbers[order[(turn * most + place) % count]] for place in range(most))
+
+
+def refuse_without_options(data: Any, module: LightningModule) -> None:
+    """Raises UserError where no options can be mined anew: for other data or modules, another task, without any now."""
+    if not isinstance(data, PromptData) or isinstance(data, TripletData) or not isinstance(module, PolicyModule):
+        raise UserError(
+            f"options are mined anew for fgvr.datamodules.PromptData, by a module of fgvr.modules, got "
+            f"{type(data).__name__} and {type(module).__name__}"
+        )
+    if isinstance(data.task, ClosedWorld):
+        raise UserError(
+            "options are mined by asking for names, but data.init_args.task is ClosedWorld: put what training asks "
+            "into data.init_args.train_task, and fgvr.data.OpenWorld into task"
+        )
+    if not any(entry.options for entry in data.train):
+        raise UserError(
+            "options that are mined anew take the place of others, but no set of data.train has any: mine the first "
+            "with `python -m fgvr mine` and name the file in options"
+        )
 
 
 def classes_of(made: Made) -> Classes:

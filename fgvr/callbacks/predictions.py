@@ -6,12 +6,13 @@ import csv
 import io
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from fgvr.callbacks.two_step import TwoStepInference
 from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import UserError
@@ -43,8 +44,10 @@ class Prediction:
 class Predictions(Callback):
     """Writes predictions.csv into the Trainer's root folder from the completions that `predict_step` returns.
 
-    Its columns are those of `as_csv`, its rows the data module's `photos`, in their order, from all ranks. Photos that
-    could not be used are named in the log too. Raises UserError without a `ShardDataModule`.
+    Its columns are those of `as_csv`, its rows the data module's `photos`, in their order, from all ranks. Where photos
+    are named in two steps the answer is what these decided, "" where they abstained, and the completion still the one
+    without sampling. Photos that could not be used are named in the log too. Raises UserError without a
+    `ShardDataModule`.
     """
 
     def __init__(self) -> None:
@@ -68,7 +71,8 @@ class Predictions(Callback):
         self.rows |= predictions(_data(trainer).task, batch, outputs)
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data, found = _data(trainer), dict(of_all_ranks(list(self.rows.items())))
+        data, own = _data(trainer), {place: _decided(row, trainer) for place, row in self.rows.items()}
+        found = dict(of_all_ranks(list(own.items())))
         self.rows = {}
         if not trainer.is_global_zero:
             return
@@ -91,6 +95,12 @@ def predictions(task: Task, batch: PromptBatch, completions: Sequence[str]) -> d
         answer = task.parse(text, example)
         rows[example.uid] = Prediction(example.uid, answer.text if answer else "", text)
     return {place: rows[uid] for place, uid in zip(batch.record.positions, batch.record.uids, strict=True)}
+
+
+def _decided(row: Prediction, trainer: Trainer) -> Prediction:
+    callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    named = {uid: name for one in callbacks if isinstance(one, TwoStepInference) for uid, name in one.named.items()}
+    return replace(row, answer=named[row.file] or "") if row.file in named else row
 
 
 def as_csv(rows: Sequence[Prediction], taxonomy: Taxonomy) -> bytes:

@@ -17,7 +17,7 @@ from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.images import open_image
 from fgvr.data.tasks import Task
 from fgvr.errors import UserError, refuse_below
-from fgvr.metrics.ladder import Asked, best_gate, rungs, split_of
+from fgvr.metrics.ladder import Asked, best_margin, gates, rungs, split_of
 from fgvr.metrics.two_step_rows import as_lines, as_row
 from fgvr.modules import PolicyModule
 from fgvr.pictures.trace import trace_page
@@ -41,7 +41,8 @@ class TwoStepInference(Callback):
     training is done so, its first and those of the start always; tests and predictions are.
 
     Logs `{cohort}/two_step/{figure}`: the accuracies greedy, vote, accuracy and options (recall), right_of_reached, the
-    shares asked and nothing_read, tokens a photo, and what the best margin would save. Writes a row per photo into
+    shares asked and nothing_read, tokens a photo, and what a margin would save that costs no cohort anything, in
+    hindsight. Writes a row per photo into
     two_step/step-00000100.jsonl in the Trainer's root folder (test.jsonl, predict.jsonl), and `pictures` photos of each
     cohort as a page beside it. Raises UserError for a task that is not open, and without a datamodule.
     """
@@ -66,6 +67,7 @@ class TwoStepInference(Callback):
         self._shown: list[Shown] = []
         self._bound: ClosedWorld | None = None
         self._passes = 0
+        self.named: dict[str, str | None] = {}  # the photos of a prediction by uid, those that this rank had
 
     def state_dict(self) -> dict[str, Any]:
         return {"passes": self._passes}
@@ -82,7 +84,7 @@ class TwoStepInference(Callback):
                     file.unlink(missing_ok=True)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._rows, self._shown, self._bound = [], [], None
+        self._rows, self._shown, self._bound, self.named = [], [], None, {}
         if trainer.sanity_checking:
             return
         fitting = trainer.state.fn == TrainerFn.FITTING
@@ -152,9 +154,12 @@ class TwoStepInference(Callback):
                 module.trained_policy, batch, task, self._bound, self.plan, module.max_new_tokens, scope
             )
         for decision, text in zip(decisions, outputs, strict=True):
-            tokens = len(module.processor.tokenizer.encode(text, add_special_tokens=False)) + 1
+            written = len(module.processor.tokenizer.encode(text, add_special_tokens=False)) + 1  # and its end
+            tokens = min(written, module.max_new_tokens)  # one that was cut off has none
             row = as_row(decision, cohort, task.parse(text, decision.example), tokens, names)
             self._rows.append(row)
+            if trainer.predicting:
+                self.named[decision.example.uid] = decision.answer
             self._show(row, decision.example.images[0], module)
 
     def _show(self, row: Row, data: bytes, module: LightningModule) -> None:
@@ -186,8 +191,13 @@ def first_of_each_cohort(shown: Sequence[Shown], most: int) -> list[Shown]:
 def figures_of(rows: Sequence[Row]) -> dict[str, float]:
     """What a validation's rows come to, as `{cohort}/two_step/{figure}`."""
     figures: dict[str, float] = {}
-    for cohort in sorted({row["cohort"] for row in rows}):
-        asked = [Asked.of(row) for row in rows if row["cohort"] == cohort]
+    cohorts = {
+        cohort: [Asked.of(row) for row in rows if row["cohort"] == cohort]
+        for cohort in sorted({row["cohort"] for row in rows})
+    }
+    gated = any(one.gate == "margin" for asked in cohorts.values() for one in asked)
+    margin = None if gated else best_margin(cohorts.values())
+    for cohort, asked in cohorts.items():
         greedy, vote, steps, options = rungs(asked)
         own = {
             "greedy": greedy.accuracy, "vote": vote.accuracy, "options": options.accuracy,
@@ -196,8 +206,7 @@ def figures_of(rows: Sequence[Row]) -> dict[str, float]:
             "asked": sum(one.gate == "asked" for one in asked) / len(asked),
             "nothing_read": sum(one.gate == "nothing read" for one in asked) / len(asked),
         }  # fmt: skip
-        if not any(one.gate == "margin" for one in asked):
-            best = best_gate(asked)
-            own["gate_saves"] = best.saved if best else 0.0
+        if margin is not None:
+            own["gate_saves_in_hindsight"] = gates(asked, [margin])[0].saved
         figures |= {f"{cohort}/two_step/{name}": float(value) for name, value in own.items()}
     return figures

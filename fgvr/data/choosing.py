@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Final, Literal
 
 from fgvr.taxonomy.spelling import spelling
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 NONE = "none of these"  # an option that says that the right one is not among the others
 
+CONTRADICTION: Final = "contradiction"  # a letter with the name of another option
+
 Same = Callable[[str, str], bool]
+Chosen = int | Literal["contradiction"] | None
 
 _WORD = r"(?:(?i:option|choice)\s+)?"
 EMPHASIS = re.compile(r"[*`]+|(?<![^\W_])_+|_+(?![^\W_])")
@@ -19,8 +23,8 @@ MARKED = re.compile(rf"{_WORD}(?:[(\[]([A-Za-z])[)\]][.:]?|([A-Za-z])[).:\]])\s*
 SPACED = re.compile(rf"{_WORD}([A-Za-z])(?:\s+[-–—])?\s+(\S.*)", re.DOTALL)
 
 
-def chosen_option(text: str, shown: Sequence[str], letters: bool, same: Same) -> int | None:
-    """The place of the one option that an answer chooses, None where it chooses none or several.
+def chosen_option(text: str, shown: Sequence[str], letters: bool, same: Same) -> Chosen:
+    """The place of the one option that an answer chooses, None where it chooses none or several, or a contradiction.
 
     `same` says whether a text, said in whatever way, means an option. With `letters` the k-th option may be called by
     the k-th letter. In this order:
@@ -29,7 +33,8 @@ def chosen_option(text: str, shown: Sequence[str], letters: bool, same: Same) ->
       word "option" as well ("A", "a", "(A)", "A.", "**A**", "[A]", "Option A"), even where another option bears that
       letter as its name
     - the name of an option as it is written is that option, past case and punctuation ("B-2", "A. americana")
-    - behind a letter the name of that very option may follow ("A) Red Finch"): of another one, it contradicts itself
+    - behind a letter the name of that very option may follow ("A) Red Finch", "A Red Finch"); the name of another one
+      is a contradiction, so that "a" before a name is never an article
     - any other way of saying an option's name is that option
     """
     plain = EMPHASIS.sub("", text).strip()
@@ -41,22 +46,14 @@ def chosen_option(text: str, shown: Sequence[str], letters: bool, same: Same) ->
     for place, option in enumerate(shown):
         if written and spelling(option) == written:
             return place
-    if not letters:
-        return _said(text, shown, same)
-    if marked := MARKED.fullmatch(plain):
-        return _agreeing(marked[1] or marked[2], marked[3], shown, same)
-    said = _said(text, shown, same)
-    if said is None and (spaced := SPACED.fullmatch(plain)):
-        return _agreeing(spaced[1], spaced[2], shown, same)
-    return said
-
-
-def _agreeing(letter: str, name: str, shown: Sequence[str], same: Same) -> int | None:
-    """The option under the letter, if it was offered and is what the name behind it means."""
-    place = LETTERS.index(letter.upper())
-    return place if place < len(shown) and _said(name, [shown[place]], same) == 0 else None
-
-
-def _said(text: str, shown: Sequence[str], same: Same) -> int | None:
-    meant = [place for place, option in enumerate(shown) if same(text, option)]
+    if letters and (found := MARKED.fullmatch(plain) or SPACED.fullmatch(plain)):
+        *letter, name = (part for part in found.groups() if part is not None)
+        own, meant = LETTERS.index(letter[0].upper()), _meant(name, shown, same)
+        if meant:
+            return own if meant == [own] else CONTRADICTION
+    meant = _meant(text, shown, same)
     return meant[0] if len(meant) == 1 else None
+
+
+def _meant(text: str, shown: Sequence[str], same: Same) -> list[int]:
+    return [place for place, option in enumerate(shown) if same(text, option)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import repeat
-from typing import Literal
+from typing import Any, Literal
 
-from fgvr.data.choosing import LETTERS, NONE, chosen_option
+from fgvr.data.choosing import CONTRADICTION, LETTERS, NONE, chosen_option
 from fgvr.data.control_tokens import refuse_control_tokens
 from fgvr.data.tasks import Task, format_answer, parse_completion
 from fgvr.errors import SampleError, UserError, refuse_no_share
@@ -30,7 +31,9 @@ class ClosedWorld(Task):
     relatives outward, so that siblings come first. Fewer are shown where there are no more. No two options mean the
     same class, and none is an ancestor or a descendant of the label, so exactly one is right. The order shown is what
     `prepare` drew, anew in each epoch and with the label as often in each place; on an example that was not prepared it
-    is a function of `seed` and the uid alone.
+    is a function of `seed` and the uid alone. In split "train" no class is shown that `holding_out` was told of,
+    wherever the options come from; "all" are then all others, and `extra["held_out"]` says how many of those given were
+    left out.
 
     With `told` false the prompt is that of `OpenWorld`: for a model that can answer no other. The options bound the
     answer all the same, for only one of them is a choice.
@@ -40,7 +43,7 @@ class ClosedWorld(Task):
 
     `parse` turns a letter or a synonym into the option's name, by the rules of `chosen_option`. A reply that names no
     single option ("A, B", "A or B", a name not shown) is returned as it was written, for the judge to find wrong; one
-    whose letter and name contradict each other, though either might be taken for right, is no answer.
+    whose letter stands with the name of another option, though either might be taken for right, is no answer.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class ClosedWorld(Task):
         self.none_of_these, self.told = none_of_these, told
         self.needs_label = options != "all"
         self.members: dict[str, list[str]] = {}  # node to the classes at or below it
+        self.held_out: frozenset[str] = frozenset()
 
     def bind(self, taxonomy: Taxonomy) -> ClosedWorld:
         classes = len(taxonomy.paths)
@@ -82,9 +86,17 @@ class ClosedWorld(Task):
                 bound.members[node].append(label)
         return bound
 
+    def holding_out(self, names: Collection[str]) -> ClosedWorld:
+        copied = copy.copy(self)
+        copied.held_out = frozenset(names)
+        return copied
+
     def prepare(self, example: Example, rng: random.Random) -> Example:
-        shown = self._draw(example, rng)
-        return replace(example, extra=example.extra | {"shown": list(shown)})
+        drawn: dict[str, Any] = {"shown": list(self._draw(example, rng))}
+        if hidden := self._not_beside(example):
+            given = () if self.options == "all" else example.extra.get("options", ())
+            drawn["held_out"] = sum(self._class_of(option) in hidden for option in given)
+        return replace(example, extra=example.extra | drawn)
 
     def shown(self, example: Example) -> tuple[str, ...]:
         """The options in the order in which the prompt lists them."""
@@ -119,10 +131,9 @@ class ClosedWorld(Task):
             raise ValueError("a closed-world reply can only be read beside the options: pass the example")
         shown = self.shown(example)
         place = chosen_option(answer.text, shown, self.letters, self._same)
-        if place is not None:
-            return Answer(shown[place], answer.thought)
-        contradicts = any(self._same(answer.text, option) for option in shown)
-        return None if contradicts else answer
+        if place == CONTRADICTION:
+            return None
+        return answer if place is None else Answer(shown[place], answer.thought)
 
     def _same(self, text: str, option: str) -> bool:
         return self._class_of(text) == self._class_of(option)
@@ -134,12 +145,12 @@ class ClosedWorld(Task):
 
     def _draw(self, example: Example, rng: random.Random) -> tuple[str, ...]:
         if self.options == "all":
-            classes = sorted(self._bound().taxonomy.paths)
+            classes = sorted(self._bound().taxonomy.paths.keys() - self._not_beside(example))
             return tuple(rng.sample(classes, len(classes)))
         missing = bool(self.none_of_these) and example.split == "train" and rng.random() < self.none_of_these
         right = [] if missing else [example.label]
         most = int(self.options) - len(right)
-        distractors = self._given(example) if "options" in example.extra else self._relatives(example.label, rng, most)
+        distractors = self._given(example) if "options" in example.extra else self._relatives(example, rng, most)
         if not distractors:
             raise SampleError(f"{example.uid}: a choice needs a second class beside {example.label!r}, there is none")
         drawn = [*right, *distractors[:most]]
@@ -151,9 +162,11 @@ class ClosedWorld(Task):
         if not isinstance(options, (list, tuple)) or not all(isinstance(option, str) for option in options):
             raise SampleError(f"{example.uid}: options must be a list of names, got {options!r}")
         distinct: dict[str | tuple[str, ...], str] = {}
+        hidden = self._not_beside(example)
         for option in options:
             named = spelling(option) and spelling(option) != spelling(NONE)
-            if named and self._among(option, example.path) is None and not self._finer(option, example.label):
+            apart = self._among(option, example.path) is None and not self._finer(option, example.label)
+            if named and apart and self._class_of(option) not in hidden:
                 distinct.setdefault(self._class_of(option), option)
         return list(distinct.values())
 
@@ -161,8 +174,12 @@ class ClosedWorld(Task):
         node = self.names.find(option) if self.names else None
         return self.names is not None and node is not None and self.names.taxonomy.is_ancestor(label, node)
 
-    def _relatives(self, label: str, rng: random.Random, most: int) -> list[str]:
-        taxonomy = self._bound().taxonomy
+    def _not_beside(self, example: Example) -> frozenset[str]:
+        """The held-out classes, which training must not show; an example's own label always may be shown."""
+        return self.held_out - {example.label} if example.split == "train" else frozenset()
+
+    def _relatives(self, example: Example, rng: random.Random, most: int) -> list[str]:
+        taxonomy, label, hidden = self._bound().taxonomy, example.label, self._not_beside(example)
         relatives: list[str] = []
         for ancestor in (*reversed(taxonomy.lineage[label][:-1]), taxonomy.root):
             ring = [
@@ -170,6 +187,7 @@ class ClosedWorld(Task):
                 for other in self.members[ancestor]
                 if other not in relatives
                 and other != label
+                and other not in hidden
                 and not taxonomy.is_ancestor(other, label)
                 and not taxonomy.is_ancestor(label, other)
             ]

@@ -16,7 +16,7 @@ import math
 import random
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
 from fgvr.data.control_tokens import refuse_control_tokens
@@ -109,6 +109,10 @@ class Task(ABC):
         copied = copy.copy(self)
         copied.always_thinks = bool(opening.strip())
         return copied
+
+    def holding_out(self: T, names: Collection[str]) -> T:
+        """A copy that shows none of these classes in training; a task that shows no names is the same."""
+        return self
 
     def prepare(self, example: Example, rng: random.Random) -> Example:
         """The example with what was drawn for this showing in its `extra`, so that prompt, target and parser agree."""

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from fgvr.data.tasks import Task
 from fgvr.datamodules.optioned import with_options
 from fgvr.datamodules.photos import photos_for
-from fgvr.datamodules.shard_source import TRAINED_COHORTS, ShardSource, refuse_leaks
+from fgvr.datamodules.shard_source import ShardSource, refuse_leaks
 from fgvr.errors import UserError, refuse_below, refuse_no_share
 from fgvr.shards.loading import Collate, Encode, LoaderLinks, SampleSet, StepLoader
 from fgvr.shards.manifest import load_manifest
@@ -23,7 +23,7 @@ from fgvr.shards.packed import pack_or_compare
 from fgvr.shards.part import PartOfSet, part_of
 from fgvr.shards.reading import ShardSet
 from fgvr.shards.workers import say_if_too_many
-from fgvr.sources.base import COHORTS
+from fgvr.sources.base import COHORTS, TRAINED_COHORTS
 from fgvr.sources.photos import Photos
 from fgvr.taxonomy.reserved import refuse_figure_as_dataset
 from fgvr.taxonomy.tree import Taxonomy
@@ -156,15 +156,16 @@ class ShardDataModule(LightningDataModule, ABC):
 
     @cached_property
     def train_sets(self) -> list[ShardSet | PartOfSet]:
-        wholes = [ShardSet(Path(entry.path), "train", TRAINED_COHORTS, self.max_bad_share) for entry in self.train]
-        parts = [
-            whole if entry.examples is None else part_of(whole, entry.examples, self.seed)
-            for whole, entry in zip(wholes, self.train, strict=True)
-        ]
+        parts = [self.train_part(entry) for entry in self.train]
         return [
             part if entry.options is None else with_options(part, entry.options)
             for part, entry in zip(parts, self.train, strict=True)
         ]
+
+    def train_part(self, entry: ShardSource) -> ShardSet | PartOfSet:
+        """What is trained on of a packed set, before options leave any of it out."""
+        whole = ShardSet(Path(entry.path), "train", TRAINED_COHORTS, self.max_bad_share)
+        return whole if entry.examples is None else part_of(whole, entry.examples, self.seed)
 
     @cached_property
     def order(self) -> ShuffledOrder:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from fgvr.datamodules.shard_source import TRAINED_COHORTS
-from fgvr.errors import UserError
+from fgvr.datamodules.shard_source import ShardSource
+from fgvr.errors import SampleError, UserError
 from fgvr.options.deriving import Choice, read_options
-from fgvr.shards.manifest import load_manifest
+from fgvr.shards.manifest import MANIFEST, load_manifest
 from fgvr.shards.part import PartOfSet
 from fgvr.shards.reading import ShardSet
+from fgvr.sources.base import TRAINED_COHORTS, Record, Source
 from fgvr.types import Example
 
 NAMED = 3
@@ -49,9 +51,16 @@ class Optioned(PartOfSet):
 
 
 def with_options(part: ShardSet | PartOfSet, file: Path) -> Optioned:
+    """As `options_of`; says in the log how many samples these are."""
+    found = options_of(part, file)
+    log.info("%s: %d of %d photos to train on have options in %s.", found.whole.folder, len(found), len(part), file)
+    return found
+
+
+def options_of(part: ShardSet | PartOfSet, file: Path) -> Optioned:
     """The samples of a set, or of a part of it, that have options in a file of `python -m fgvr mine`.
 
-    Says in the log how many these are. Raises UserError for options of test photos or of another set, where no sample
+    Raises UserError for options of test photos or of another set, where no sample
     has any, and where a name is among them whose class is held out of training.
     """
     head, choices = read_options(file)
@@ -71,8 +80,42 @@ def with_options(part: ShardSet | PartOfSet, file: Path) -> Optioned:
     chosen = [number for number in numbers if whole.uid(number) in choices]
     if not chosen:
         raise UserError(f"{file} must have options for photos to train on, but it has none for these of {whole.folder}")
-    log.info("%s: %d of %d photos to train on have options in %s.", whole.folder, len(chosen), len(numbers), file)
     return Optioned(whole, chosen, choices)
+
+
+def check_options(
+    train: Sequence[ShardSource], part: Callable[[ShardSource], ShardSet | PartOfSet], needed: bool
+) -> None:
+    """Raises UserError for options that cannot be trained on, and, where they are `needed`, for a set without any.
+
+    `part` gives what is trained on of a packed set. Of one that is still to be packed the source is looked at.
+    """
+    for entry in train:
+        packed = (Path(entry.path) / MANIFEST).is_file()
+        if entry.options is not None:
+            read_options(entry.options)
+            if packed:
+                options_of(part(entry), entry.options)
+        elif needed and not (_brought(part(entry)) if packed else _told(entry.source)):
+            raise UserError(
+                f"choices are practised among options of each photo, but {entry.path} has none: mine them with `python "
+                "-m fgvr mine`, and name its options.jsonl as the `options` of that set in data.train"
+            )
+
+
+def _brought(part: ShardSet | PartOfSet) -> bool:
+    """Whether options were packed with the photos, as ChoiceJSON has them."""
+    for number in range(len(part)):
+        with suppress(SampleError):  # training itself names it
+            if "options" in part.read(number).extra:
+                return True
+    return False
+
+
+def _told(source: Source | None) -> bool:
+    """Whether the source of a set that is still to be packed tells options."""
+    records = source.records() if source is not None else ()
+    return source is None or any(isinstance(one, Record) and "options" in one.extra for one in records)
 
 
 def _refuse_held_out(file: Path, whole: ShardSet, choices: Mapping[str, Choice]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch.trainer.states import TrainerFn
 
+from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.collate import PromptCollate, PromptEncode
 from fgvr.data.control_tokens import refuse_control_tokens
 from fgvr.data.tasks import Task
@@ -16,6 +17,7 @@ from fgvr.datamodules.base import ShardDataModule, ShardSource
 from fgvr.datamodules.optioned import Optioned
 from fgvr.datamodules.partners import TrainSet
 from fgvr.datamodules.renewed import Renewed, order_over
+from fgvr.datamodules.shard_source import held_out_classes
 from fgvr.errors import refuse_below
 from fgvr.shards.loading import Encode, StepLoader
 from fgvr.shards.order import ShuffledOrder
@@ -26,13 +28,30 @@ log = logging.getLogger(__name__)
 class AskingData(ShardDataModule):
     """A stream whose task learns the taxonomy of the sets, and which asks and does not tell in validation and test.
 
-    Raises UserError when the model's chat template and the task do not go together, or when the task's question or a
-    name of the taxonomy spells one of the tokenizer's control tokens.
+    `train_task` is what training asks where that differs from `task`, which validation, test and prediction go on
+    asking: choices are practised, and judged is the name that is given freely. It shows no class that is held out of
+    training. Raises UserError when the model's chat template and the task do not go together, or when the task's
+    question or a name of the taxonomy spells one of the tokenizer's control tokens.
     """
+
+    def __init__(
+        self, train: list[ShardSource], task: Task | None = None, *, train_task: Task | None = None, **options: Any
+    ) -> None:
+        super().__init__(train, task, **options)
+        self._train_task = train_task
+
+    @property
+    def train_task(self) -> Task:
+        """What is asked in training."""
+        return self.task if self._train_task is None else self._train_task
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self.task = self._ready(self.task)
+        if self._train_task is not None:
+            self._train_task = self._ready(self._train_task)
+        if stage == "fit" and isinstance(self.train_task, ClosedWorld) and self.train_task.held_out:
+            log.info("%d classes are held out of training: no option is one of these.", len(self.train_task.held_out))
         if self.processor.opening:
             log.info("The chat template begins every reply with %r: it counts as part of it.", self.processor.opening)
         spelt_in = self.processor.control_tokens_in
@@ -42,7 +61,8 @@ class AskingData(ShardDataModule):
     def _ready(self, task: Task) -> Task:
         """The task, knowing the taxonomy and the chat template."""
         refuse_control_tokens("the task's question", [task.question], self.processor.control_tokens_in)
-        return task.bind(self.taxonomy).opened(self.processor.opening)
+        bound = task.bind(self.taxonomy).opened(self.processor.opening)
+        return bound.holding_out(held_out_classes(self.train, self._all_folders()))
 
     def eval_encode(self) -> PromptEncode:
         return PromptEncode(self.processor, self.task)
@@ -54,10 +74,9 @@ class AskingData(ShardDataModule):
 class PromptData(AskingData):
     """Prompts to be answered, with their examples; `batch_size` counts them per rollout batch over all ranks.
 
-    `train_task` is what is asked in training where that differs from `task`, which validation, test and prediction go
-    on asking: DiVE-k practises choices and is judged by the names it gives. `begins`, where it is set, is told each
-    epoch as it begins, before a photo of it is read: whoever set it may `use` other options from then on.
-    A prompt longer than `max_prompt_tokens` is quarantined, never cut. The other options are `ShardDataModule`'s.
+    `begins`, where it is set, is told each epoch as it begins, before a photo of it is read: whoever set it may `use`
+    other options from then on. A prompt longer than `max_prompt_tokens` is quarantined, never cut. The other options
+    are those of `AskingData` and `ShardDataModule`.
     Raises UserError unless `max_prompt_tokens` is positive.
     """
 
@@ -66,7 +85,6 @@ class PromptData(AskingData):
         train: list[ShardSource],
         task: Task | None = None,
         *,
-        train_task: Task | None = None,
         batch_size: int = 16,
         max_prompt_tokens: int = 4096,
         **options: Any,
@@ -74,19 +92,8 @@ class PromptData(AskingData):
         super().__init__(train, task, batch_size=batch_size, **options)
         refuse_below(1, "data", max_prompt_tokens=max_prompt_tokens)
         self.max_prompt_tokens = max_prompt_tokens
-        self._train_task = train_task
         self.begins: Callable[[int], None] | None = None
         self.renewed: Renewed | None = None
-
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        if self._train_task is not None:
-            self._train_task = self._ready(self._train_task)
-
-    @property
-    def train_task(self) -> Task:
-        """What is asked in training."""
-        return self.task if self._train_task is None else self._train_task
 
     def train_encode(self) -> Encode[Any]:
         return PromptEncode(self.processor, self.train_task, self.max_prompt_tokens)

@@ -24,9 +24,9 @@ class SFTData(AskingData):
 
     The tokens of a micro-batch are those computed, padding included. A sequence longer than `micro_batch_tokens` is
     quarantined, never cut. Short rows keep dense attention cheap; with varlen and flash attention a micro-batch is one
-    row without padding, whatever `row_tokens` is. `augment` is off unless asked for. The other options are
-    `ShardDataModule`'s. A warning tells of stored responses that the task does not teach. Raises UserError for a number
-    of tokens below 1.
+    row without padding, whatever `row_tokens` is. `augment` is off unless asked for. The other options are those of
+    `AskingData` and `ShardDataModule`. A warning tells of stored responses that the task does not teach. Raises
+    UserError for a number of tokens below 1.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SFTData(AskingData):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if stage == "fit" and not self.task.think:
+        if stage == "fit" and not self.train_task.think:
             self._say_unused_responses()
 
     def _say_unused_responses(self) -> None:
@@ -59,7 +59,7 @@ class SFTData(AskingData):
                 )
 
     def train_encode(self) -> SFTEncode:
-        return SFTEncode(self.processor, self.task, self.micro_batch_tokens, self.augment)
+        return SFTEncode(self.processor, self.train_task, self.micro_batch_tokens, self.augment)
 
     def train_collate(self) -> SFTCollate:
         module: Any = None if self.trainer is None else self.trainer.lightning_module

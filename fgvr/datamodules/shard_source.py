@@ -10,10 +10,10 @@ from pathlib import Path
 
 from fgvr.errors import UserError, refuse_below
 from fgvr.shards.leaks import Part, shared_pictures, told
+from fgvr.shards.manifest import load_manifest
 from fgvr.shards.plan import PackOptions
-from fgvr.sources.base import COHORTS, Source
+from fgvr.sources.base import COHORTS, TRAINED_COHORTS, Source
 
-TRAINED_COHORTS = ("seen", "base")
 log = logging.getLogger(__name__)
 
 
@@ -39,6 +39,13 @@ class ShardSource:
         if not (math.isfinite(self.weight) and self.weight > 0):
             raise UserError(f"data.train.weight must be above 0, got {self.weight}: leave {self.path} out instead")
         refuse_below(1, "data.train", examples=self.examples)
+
+
+def held_out_classes(train: Sequence[ShardSource], folders: Sequence[Path]) -> frozenset[str]:
+    """The classes of these sets that none of `train` has photos of to train on."""
+    known = {name for folder in folders for name in load_manifest(folder).cohorts}
+    trained = [load_manifest(Path(entry.path)).cohorts for entry in train]
+    return frozenset(known - {name for of in trained for name, cohort in of.items() if cohort in TRAINED_COHORTS})
 
 
 def refuse_leaks(train: Sequence[ShardSource], evaluated: Sequence[Path], seed: int, allow: bool) -> None:

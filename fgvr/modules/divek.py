@@ -24,8 +24,8 @@ class DiVEk(GRPO):
     whose options come from mining. `terms` are further rewards beside these, `options` those of GRPO.
 
     Questions differ in how many options they show, and with them what guessing earns: logged as `choice/guess_floor`,
-    the mean of 1/m, and `choice/above_guess`, how far the choices are from it on the way to all right (1). Raises
-    UserError for a further term of either name.
+    the mean of 1/m (and what a guess of "none of these" earns), and `choice/above_guess`, how far the choices are from
+    it on the way to all right (1). Raises UserError for a further term of either name.
     """
 
     def __init__(
@@ -42,16 +42,22 @@ class DiVEk(GRPO):
             raise UserError(f"the term {taken[0]!r} is the choice's own: give the further reward another name")
         own = {"choice": Term(Choice(none_of_these, outside), choice_weight), "format": Term(Format(), format_weight)}
         super().__init__(policy, WeightedSum(own | (terms or {})), **options)
+        self.none_of_these = none_of_these
 
     def log_rollouts(self, rollouts: RolloutBatch) -> None:
-        super().log_rollouts(replace(rollouts, figures=rollouts.figures | guess_figures(rollouts.figures)))
+        guessed = guess_figures(rollouts.figures, self.none_of_these)
+        super().log_rollouts(replace(rollouts, figures=rollouts.figures | guessed))
 
 
-def guess_figures(figures: Mapping[str, float]) -> dict[str, float]:
-    """The guess floor of a rollout batch and the distance from it, given the shares of questions by their options."""
+def guess_figures(figures: Mapping[str, float], none_of_these: float = 0.0) -> dict[str, float]:
+    """The guess floor of a rollout batch and the distance from it, given the shares of questions by their options.
+
+    Where "none of these" is offered and not right ("label/shown"), a guess that falls on it earns `none_of_these`.
+    """
     shares = {int(name.removeprefix("options/")): value for name, value in figures.items() if "options/" in name[:8]}
     if not shares:
         return {}
-    floor = sum(share / count for count, share in shares.items())
+    once = sum(share / count for count, share in shares.items())  # what one option is worth, where it is worth 1
+    floor = once * (1 + none_of_these * figures.get("label/shown", 0.0))
     above = (figures["rewards/choice/mean"] - floor) / (1 - floor)
     return {"choice/guess_floor": floor, "choice/above_guess": above}

@@ -204,7 +204,10 @@ def write_options(path: Path, made: Made, rules: Rules, derived: Derived) -> Non
 
 
 def read_options(path: Path) -> tuple[dict[str, Any], dict[str, Choice]]:
-    """What a file of options says of itself, and the choices by uid. Raises UserError for what is no such file."""
+    """What a file of options says of itself, and the choices by uid. Raises UserError for what is no such file.
+
+    A file that is not there is none either.
+    """
     try:
         with Path(path).open("rb") as file:
             head, *rows = map(unsealed_line, file)
@@ -214,6 +217,11 @@ def read_options(path: Path) -> tuple[dict[str, Any], dict[str, Choice]]:
             Choice(row["uid"], row["label"], tuple(row["options"]), tuple(row["votes"]), tuple(row["origins"]))
             for row in rows
         ]
+    except OSError as error:
+        raise UserError(
+            f"{path} must be a file of options, but it cannot be read ({error.strerror or error}): mine it with "
+            "`python -m fgvr mine`, which writes it into the folder that --out names"
+        ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path} must be options as `python -m fgvr mine` writes them, but it is not ({error}): run that line again"

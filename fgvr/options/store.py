@@ -13,13 +13,13 @@ from typing import IO, Any, Literal
 
 from fgvr.errors import UserError
 from fgvr.options.votes import Reply
+from fgvr.sources.base import TRAINED_COHORTS
 from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.whole_files import sealed_line, unsealed_line, write_whole
 
 log = logging.getLogger(__name__)
 FORMAT = 1
-TRAINED = ("seen", "base")  # cohorts whose names may be trained on
 Scope = Literal["base", "all", "open"]
 MEANING = {
     "model": "model",
@@ -68,7 +68,7 @@ class Made:
     @property
     def held_out(self) -> frozenset[str]:
         """The classes whose names must not enter training."""
-        return frozenset(name for name, cohort in self.classes.items() if cohort not in TRAINED)
+        return frozenset(name for name, cohort in self.classes.items() if cohort not in TRAINED_COHORTS)
 
     def scope(self, scope: Scope) -> frozenset[str] | None:
         """The names that may be options: those of the classes trained on, those of all classes, or None for any."""

@@ -24,9 +24,9 @@ class Cell:
     """K replies a photo, of which the m most named become options.
 
     `recall` is the share of all photos whose label is an option, within `low` and `high`, a percentile interval of
-    bootstrap samples of the photos. `guessed` is how many one would get right by choosing blindly among the options,
-    `recall` what one would who always chose right: step 2 lies between. `options` are there on average, at a cost of
-    `tokens` sampled tokens a photo.
+    bootstrap samples of the photos, of the exact binomial width where it is 0 or 1. `guessed` is how many one would get
+    right by choosing blindly among the options, `recall` what one would who always chose right: step 2 lies between.
+    `options` are there on average, at a cost of `tokens` sampled tokens a photo.
     """
 
     k: int
@@ -99,6 +99,8 @@ def _cells(casts: Sequence[_Cast], k: int, ms: Sequence[int], draws: int, seed: 
         shown = np.minimum(names, m)
         each: Float[ndarray, " P"] = hit.mean(1)
         low, high = np.quantile(weights @ each / len(casts), ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2))
+        seldom = 1 - ((1 - COVERAGE) / 2) ** (1 / len(casts))  # what may well happen never in so many photos
+        low, high = min(low, 1 - seldom if (each == 1).all() else 1.0), max(high, seldom if (each == 0).all() else 0.0)
         guessed = np.where(hit, 1 / np.maximum(shown, 1), 0.0).mean()
         figures = (each.mean(), low, high, guessed, shown.mean(), tokens.mean())
         cells.append(Cell(k, m, *(round(float(figure), 6) for figure in figures)))

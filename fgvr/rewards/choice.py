@@ -24,8 +24,10 @@ class Choice(Reward):
     It goes by what `ClosedWorld.parse` has read, as evaluation does: there is no second parser. Where the label was
     left out, "none of these" is the right option. Of the groups scored it counts how many showed so many options
     ("options/4"), the place of the right one ("right_option/A") and of those chosen ("chosen_option/A", "…/none" for a
-    reply that chose none). Raises UserError for examples without options shown, and unless 0 <= none_of_these < 1 and
-    outside is below 1.
+    reply that chose none), whether the label was among them where "none of these" was ("label/shown"), and of the
+    options given with a photo the share that was left out since their classes are held out of training
+    ("given_options/held_out"). Raises UserError for examples without options shown, and unless 0 <= none_of_these < 1
+    and outside is below 1.
     """
 
     def __init__(self, none_of_these: float = 0.0, outside: float | None = 0.0) -> None:
@@ -60,6 +62,12 @@ class Choice(Reward):
         right = right_option(shown, group.example.label)
         said = [None if answer is None else answer.text for answer in group.answers]
         self._counts[f"options/{len(shown)}"] += 1
+        if NONE in shown:
+            self._counts[f"label/{'left_out' if right == NONE else 'shown'}"] += 1
+        if "held_out" in group.example.extra:
+            left_out = int(group.example.extra["held_out"])
+            self._counts["given_options/held_out"] += left_out
+            self._counts["given_options/kept"] += len(group.example.extra.get("options", ())) - left_out
         self._counts[f"right_option/{LETTERS[shown.index(right)]}"] += 1
         for text in said:
             self._counts[f"chosen_option/{LETTERS[shown.index(text)] if text in shown else 'none'}"] += 1

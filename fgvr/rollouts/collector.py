@@ -237,8 +237,9 @@ class Collector:
         if lost > self.max_unscorable * groups:
             raise UserError(
                 f"at most {self.max_unscorable:.0%} of the groups may go without any reward, but {lost:.0f} of "
-                f"{groups:.0f} did: mend what the log says of them (a server that is gone must be back), and the "
-                "same command goes on from the last checkpoint"
+                f"{groups:.0f} did: mend what the log says of them (a server that is gone must be back; replies "
+                "outside the options earn nothing where DiVEk's outside is null: set it to 0, or max_unscorable to 1), "
+                "and the same command goes on from the last checkpoint"
             )
 
     @property

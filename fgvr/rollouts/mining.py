@@ -205,11 +205,7 @@ def made_of(
         model=model,
         # what decides what is asked and how large the photo is: the task's settings, its wording, the pixels
         prompt=digest_of([type(task).__name__, vars(task), task.instruction(), pixels and asdict(pixels)]),
-        sampling={
-            "k": sampling.group_size,
-            "temperature": sampling.temperature,
-            "max_new_tokens": sampling.max_new_tokens,
-        },
+        sampling=told(sampling),
         seed=seed,
         data=digest_of([photos.fingerprint, numbers]),
         split=photos.split,
@@ -220,6 +216,15 @@ def made_of(
         taxonomy=manifest.taxonomy,
         classes=manifest.cohorts,
     )
+
+
+def told(sampling: Sampling) -> dict[str, float]:
+    """What a store says of how its replies were sampled."""
+    return {
+        "k": sampling.group_size,
+        "temperature": sampling.temperature,
+        "max_new_tokens": sampling.max_new_tokens,
+    }
 
 
 def digest_of(value: Any) -> str:

@@ -87,7 +87,8 @@ class Decision:
     """How one photo got its name, or None where nobody could say: by the choice, else by the vote, else not at all.
 
     `confidence` is the share of all replies that gave the name, times its probability among the options, averaged over
-    the questions; 0 without a name. `votes` accounts for every reply; `vote` is the most voted name.
+    the questions that were answered, 1/m where none of those asked was; 0 without a name. `votes` accounts for every
+    reply; `vote` is the most voted name.
     """
 
     example: Example
@@ -153,15 +154,17 @@ def gate_of(votes: Tally, margin: float | None) -> Gate:
 def decide(before: Decision, questions: Sequence[Question]) -> Decision:
     """The choice of the questions that were answered; the vote stands where none was, or "none of these" abstains.
 
-    One question's own choice counts; of several orders, the option with the highest mean probability, the better
-    ranked of equals.
+    Where one question was asked its own choice counts; of several orders, the option with the highest mean probability
+    over those that were answered, the better ranked of equals. An answer that cannot be read is worth no more than a
+    guess: the vote's confidence is then divided by the number of options.
     """
     read = [question for question in questions if question.chosen is not None]
     if not read:
-        return replace(before, questions=list(questions))
+        guessed = before.confidence / max(len(question.shown) for question in questions)
+        return replace(before, questions=list(questions), confidence=guessed)
     names = [*before.options, *(NONE for one in read[:1] if NONE in one.shown)]
     mean = {name: math.fsum(q.probabilities[q.shown.index(name)] for q in read) / len(read) for name in names}
-    name = read[0].chosen if len(read) == 1 else max(names, key=mean.__getitem__)
+    name = read[0].chosen if len(questions) == 1 else max(names, key=mean.__getitem__)
     if name is None or name == NONE:
         return replace(before, questions=list(questions), answer=None, by="abstain", confidence=0.0)
     votes = next(one.votes for one in before.votes.ranked if one.name == name)

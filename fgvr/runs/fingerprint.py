@@ -52,7 +52,7 @@ RENAMED = {
     "fgvr.data.tasks.OpenWorld": "fgvr.data.OpenWorld",
 }
 # callbacks that decide what is learned, not only when something is written
-DECIDING = ("RolloutGeneration", "CollapseWatch")
+DECIDING = ("RolloutGeneration", "CollapseWatch", "OptionRefresh")
 
 
 def config_fingerprint(config: Mapping[str, Any]) -> dict[str, Any]:

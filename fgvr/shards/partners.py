@@ -14,11 +14,11 @@ from PIL import Image
 from fgvr.data.images import inspect_image, open_image, stored_form
 from fgvr.errors import SampleError, UserError
 from fgvr.shards.manifest import PartnerEntry, canonical_json
-from fgvr.shards.plan import HELD_OUT, Item, Plan, sample_key
+from fgvr.shards.plan import Item, Plan, sample_key
 from fgvr.shards.reading import VIEWS
 from fgvr.similarity import Classes, Ranking, Similarity
 from fgvr.similarity.base import some_photos
-from fgvr.sources.base import PartnerRecord, Record
+from fgvr.sources.base import HELD_OUT_COHORTS, PartnerRecord, Record
 
 NAMED = 5  # classes that a sentence names
 
@@ -112,7 +112,7 @@ def _photos(pools: Mapping[str, list[Record]], seed: int, label: str, count: int
 
 
 def _is_trained(item: Item) -> bool:
-    return item.split == "train" and item.cohort not in HELD_OUT
+    return item.split == "train" and item.cohort not in HELD_OUT_COHORTS
 
 
 def _picture(record: Record) -> bytes:

@@ -13,13 +13,12 @@ from typing import Any, Literal
 from fgvr.errors import UserError
 from fgvr.shards.manifest import FORMAT, SHOWN, canonical_json
 from fgvr.shards.texts import control_complaint, refuse_names
-from fgvr.sources.base import COHORTS, Record, Refusal, Source
+from fgvr.sources.base import COHORTS, HELD_OUT_COHORTS, Record, Refusal, Source
 from fgvr.taxonomy.reserved import refuse_figure_as_dataset
 from fgvr.taxonomy.tree import Taxonomy
 
 ClassSplit = Literal["seen-unseen", "base-novel"]
 SPLIT_ORDER = ("train", "val", "test")
-HELD_OUT = ("unseen", "novel")
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ def picture_splits(records: Sequence[Record], cohorts: Mapping[str, str], option
     splits = {record.name: record.split for record in records if record.split is not None}
     for label, group in _by_label(records, options.seed, "split").items():
         free = [record.name for record in group if record.split is None]
-        if cohorts[label] in HELD_OUT:
+        if cohorts[label] in HELD_OUT_COHORTS:
             both = options.val + options.test
             val = _at_least_one(options.val / both if both else 0.0, len(free))
             splits |= _deal(free, val, len(free) - val)

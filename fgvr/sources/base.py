@@ -18,6 +18,7 @@ from fgvr.taxonomy.tree import Taxonomy
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 COHORTS = ("seen", "unseen", "base", "novel")
+TRAINED_COHORTS, HELD_OUT_COHORTS = ("seen", "base"), ("unseen", "novel")
 MAX_BYTES = 256 * 2**20  # no photo is larger; a disk image renamed to .jpg is
 
 

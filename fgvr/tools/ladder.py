@@ -24,7 +24,7 @@ def ladder(untrained: Path, trained: Path | None = None, out: Path | None = None
 
     Args:
         untrained: the rows of the weights a run began with, such as runs/divek/two_step/step-00000000.jsonl
-        trained: those of the trained weights about the same photos, such as runs/divek/two_step/test.jsonl
+        trained: those of the trained weights about the same photos, such as runs/divek/two_step/step-00000160.jsonl
         out: a markdown file to write besides
     """
     before = read_rows(untrained)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.console import Console
 from fgvr.data.images import open_image
 from fgvr.data.tasks import Task
 from fgvr.datamodules.asked import task_of
-from fgvr.errors import SampleError, UserError, refuse_below
+from fgvr.errors import UserError, refuse_below
 
 # So that --model, --source and --padding accept these by their short names.
 from fgvr.models import Backbone, PixelBudget, Policy, PolicyConfig, Pretrained, TinyQwen, Trained  # noqa: F401
@@ -25,15 +24,18 @@ from fgvr.options.deriving import Rules, derive, write_options
 from fgvr.options.sources import Alike, Confused, Mined, Mixture, OptionSource, RandomNames  # noqa: F401
 from fgvr.options.store import Made, ReplyStore, read_store
 from fgvr.rollouts import InProcess, RolloutEngine
-from fgvr.rollouts.mining import Miner, digest_of, made_of
+from fgvr.rollouts.mining import Miner, digest_of, made_of, told
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.order import key_of, spread_over_classes
 from fgvr.shards.reading import ShardSet
 from fgvr.similarity import Classes, FolderCentroids, FolderNames, Siblings, TowerCentroids  # noqa: F401
+from fgvr.similarity.base import some_photos
+from fgvr.sources.base import TRAINED_COHORTS
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.mining_report import report
 
 STORE, OPTIONS = "replies.jsonl", "options.jsonl"
+SAMPLING = Sampling(20, 1.0, 1024)
 
 
 def mine(
@@ -45,7 +47,7 @@ def mine(
     split: Literal["train", "val", "test"] = "train",
     cohorts: list[str] | None = None,
     examples: int | None = None,
-    sampling: Sampling = Sampling(20, 1.0, 1024),  # noqa: B008 - settings only
+    sampling: Sampling = SAMPLING,
     seed: int = 0,
     engine: RolloutEngine = InProcess(),  # noqa: B008 - settings only
     rows: int = 320,
@@ -84,6 +86,8 @@ def mine(
         config = PolicyConfig(model, pixels)
         _sample(_Asking(config, _asked(model, task), sampling, seed, engine, rows, device), photos, out, console)
     made, sampled = read_store(out / STORE)
+    if model is None:
+        _refuse_unheeded(made, task, pixels, sampling, seed, out)
     _refuse_other_photos(made, photos, out)
     classes = Classes(tuple(sorted(made.classes)), Taxonomy.from_dict(made.taxonomy), photos.of_class, seed=seed)
     derived = derive(made, sampled, rules, classes, source, padding)
@@ -157,20 +161,17 @@ class _Photos:
     def of_class(self, label: str, count: int) -> Sequence[Image.Image]:
         """Some training photos of a class, as `Classes` wants them."""
         own = [number for number, other in enumerate(self.whole.labels()) if other == label]
-        draw = random.Random(f"{self.seed} photos of {label}")
-        photos: list[Image.Image] = []
-        for number in sorted(draw.sample(own, min(count, len(own)))):
-            try:
-                example = self.whole.read(number)
-                photos.append(open_image(example.images[0], example.uid))
-            except SampleError:
-                continue  # mining itself names it
-        return photos
+
+        def photo(place: int) -> Image.Image:
+            example = self.whole.read(own[place])
+            return open_image(example.images[0], example.uid)
+
+        return some_photos(label, len(own), count, self.seed, photo)
 
 
 def _photos(data: Path, split: str, cohorts: list[str] | None, examples: int | None, seed: int) -> _Photos:
     there = set(load_manifest(data).cohorts.values())
-    chosen = tuple(cohorts or sorted(there & {"seen", "base"} if split == "train" else there))
+    chosen = tuple(cohorts or sorted(there & {*TRAINED_COHORTS} if split == "train" else there))
     if unknown := sorted(set(chosen) - there):
         raise UserError(f"cohorts must be some of those of {data}, {', '.join(sorted(there))}, got {unknown}")
     whole = ShardSet(data, split, chosen)
@@ -196,6 +197,21 @@ def _asked(model: Backbone, task: Task | None) -> Task:
             "what that run was asked is asked again"
         )
     return found
+
+
+def _refuse_unheeded(
+    made: Made, task: Task | None, pixels: PixelBudget | None, sampling: Sampling, seed: int, out: Path
+) -> None:
+    """Raises UserError for settings of what is sampled that the replies which are there were not made with."""
+    given = [name for name, value in (("task", task), ("pixels", pixels)) if value is not None]
+    given += ["sampling"] if sampling != SAMPLING and told(sampling) != dict(made.sampling) else []
+    given += ["seed"] if seed not in (0, made.seed) else []
+    if given:
+        raise UserError(
+            f"without --model nothing is sampled, so that {' and '.join(given)} must be left out: {out / STORE} holds "
+            f"{made.sampling['k']} replies to each photo, made with seed {made.seed}. What fewer would come to is in "
+            "sweep.csv; to sample otherwise, give --model and another --out"
+        )
 
 
 def _refuse_other_photos(made: Made, photos: _Photos, out: Path) -> None:

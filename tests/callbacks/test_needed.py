@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import yaml
-from rl_run import grpo_config, sft_config, tapo_config
+from rl_run import divek_config, grpo_config, refreshed_config, sft_config, tapo_config
 
 from fgvr.__main__ import main
 from fgvr.callbacks.needed import refuse_timer
@@ -85,6 +85,39 @@ def test_what_a_callback_looks_at_is_missed_before_the_start_is_scored(
     read[part]["class_path"] = other
     for name in ("similarity", "k") if part == "data" else ():
         del read["data"]["init_args"][name]
+    config.write_text(yaml.safe_dump(read))
+    assert main(["fit", "--config", str(config)]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "aviary").exists()
+
+
+def of_a_tiny_model(config: Path) -> dict[str, Any]:
+    """What a config of tests/rl_run.py holds, with a model that is there."""
+    read = yaml.safe_load(config.read_text())
+    tiny = yaml.safe_load(sft_config(config.parent).read_text())["model"]["init_args"]["policy"]["backbone"]
+    read["model"]["init_args"]["policy"]["backbone"] = tiny
+    return read
+
+
+@pytest.mark.parametrize(("kind", "said"), [
+    ("missing", "alike/options.jsonl must be a file of options, but it cannot be read (No such file or directory)"),
+    ("no options", "choices are practised among options of each photo, but"),
+    ("no choice", "DiVEk practises choices, but training asks OpenWorld: let data.init_args.train_task be"),
+    ("nothing to refresh", "options that are mined anew take the place of others, but no set of data.train has any"),
+    ("refreshed by choices", "options are mined by asking for names, but data.init_args.task is ClosedWorld"),
+])  # fmt: skip
+def test_what_is_wrong_with_options_is_said_before_the_start_is_scored(
+    tmp_path: Path, capsys: Any, kind: str, said: str
+) -> None:
+    config = (refreshed_config if "refresh" in kind else divek_config)(tmp_path, "divek")
+    read = of_a_tiny_model(config)
+    data = read["data"]["init_args"]
+    if kind in ("no options", "nothing to refresh"):
+        del data["train"][0]["options"]
+    if kind == "no choice":
+        del data["train_task"]
+    if kind == "refreshed by choices":
+        data["task"] = data["train_task"]
     config.write_text(yaml.safe_dump(read))
     assert main(["fit", "--config", str(config)]) == 2
     assert said in capsys.readouterr().err

@@ -10,10 +10,11 @@ import pytest
 import torch
 from hostile import encoded, photo
 from leaving import leave_group_at_exit
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from toy_stream import TAXONOMY, ToyStream, write_set
 
 from fgvr.callbacks.predictions import NAMED, Prediction, Predictions, as_csv, predictions
+from fgvr.callbacks.two_step import TwoStepInference
 from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.collate import places_of
 from fgvr.data.images import open_image
@@ -77,10 +78,18 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def predict(data: Path, photos: Path | None, root: Path, module: LightningModule | None = None, **options: Any) -> None:
+def predict(
+    data: Path,
+    photos: Path | None,
+    root: Path,
+    module: LightningModule | None = None,
+    steps: Callback | None = None,
+    **options: Any,
+) -> None:
     stream = PhotoStream([ShardSource(data)], OpenWorld(), eval_batch_size=2, workers=0, predict=photos)
+    callbacks = [Predictions(), *([] if steps is None else [steps])]
     settings = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False} | options
-    trainer = Trainer(default_root_dir=root, callbacks=[Predictions()], enable_checkpointing=False, **settings)
+    trainer = Trainer(default_root_dir=root, callbacks=callbacks, enable_checkpointing=False, **settings)
     trainer.predict(module or Sayer(), datamodule=stream, return_predictions=False)
 
 
@@ -111,6 +120,25 @@ def test_every_photo_has_its_row_whatever_happened_to_it(data, photos, tmp_path,
     assert said[2].startswith(
         "Of 6 photos, 2 got a name of the taxonomy, 1 another answer, 1 none that can be read, and 2"
     )
+
+
+class Decides(TwoStepInference):
+    """Two steps that name the owl another bird, and abstain about the azure finch."""
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.named = {"owl.PNG": "Jade Owl", "sub/azure.jpg": None}
+
+    def on_predict_batch_end(self, *_: Any, **__: Any) -> None: ...
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None: ...
+
+
+def test_what_two_steps_decided_is_the_answer(data, photos, tmp_path):
+    predict(data, photos, tmp_path / "run", steps=Decides())
+    rows = {row[0]: row[1:] for row in read(tmp_path / "run")}
+    assert rows["owl.PNG"] == ["Jade Owl", "owl", "Jade Owl", SAID["owl"], ""]
+    assert rows["sub/azure.jpg"] == ["", "", "", SAID["azure"], ""]
+    assert rows["odd.png"][0] == "'=HYPERLINK(0)", "what was not decided stays as it was said"
 
 
 def test_photos_that_are_not_reached_say_so(data, photos, tmp_path):

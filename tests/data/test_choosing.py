@@ -7,10 +7,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from toy_birds import BIRDS, example
 
-from fgvr.data.choosing import LETTERS, chosen_option
+from fgvr.data.choosing import CONTRADICTION, LETTERS, chosen_option
 from fgvr.data.closed_world import ClosedWorld
 from fgvr.judges.taxonomy import TaxonomyJudge
-from fgvr.rewards import AnsweredGroup, Choice
+from fgvr.rewards import AnsweredGroup, Choice, Format
 from fgvr.taxonomy.names import Names
 from fgvr.types import Example, Verdict
 
@@ -25,7 +25,7 @@ def same(text: str, option: str) -> bool:
 
 def chosen(text: str, shown: tuple[str, ...] = SHOWN, letters: bool = True) -> str | None:
     place = chosen_option(text, shown, letters, same)
-    return None if place is None else shown[place]
+    return shown[place] if isinstance(place, int) else None
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def chosen(text: str, shown: tuple[str, ...] = SHOWN, letters: bool = True) -> s
             "B,",
         ],
         *["B) Red Finch", "(B) red finch", "B. rubra", "**B** Red Finch", "**B.** Red Finch", "B - Red Finch"],
-        *["B: Rubra", "red finch", "Rubra", "the Red Finch.", "A Red Finch", "**Red Finch**"],
+        *["B: Rubra", "red finch", "Rubra", "the Red Finch.", "B Red Finch", "b red finch", "**Red Finch**"],
     ],
 )
 def test_a_single_option_is_read_however_it_is_written(text: str):
@@ -77,6 +77,34 @@ def test_a_single_option_is_read_however_it_is_written(text: str):
 )
 def test_what_names_no_single_offered_option_chooses_none(text: str):
     assert chosen(text) is None
+
+
+@pytest.mark.parametrize("text", [
+    *["A) Red Finch", "A. Red Finch", "(a) rubra", "A Red Finch", "a red finch", "Option A: Red Finch"],
+    *["A - Red Finch", "**A.** Red Finch", "A. the Red Finch", "B) Blue Finch", "E) Red Finch", "Z Red Finch"],
+])  # fmt: skip
+def test_a_letter_with_the_name_of_another_option_is_no_answer_and_earns_nothing(text: str):
+    assert chosen_option(text, SHOWN, True, same) == CONTRADICTION
+    task = ClosedWorld(letters=True).bind(BIRDS)
+    for label in ("Red Finch", "Blue Finch"):
+        asked = example(label, shown=list(SHOWN))
+        answer = task.parse(reply := f"<answer>{text}</answer>", asked)
+        assert answer is None
+        group = AnsweredGroup(asked, [reply], [answer], [1], [False])
+        assert [reward.score([group]) for reward in (Choice(), Choice(outside=None), Format())] == [[[0.0]]] * 3
+
+
+@pytest.mark.parametrize("text", ["A) Tall Finch", "A Tall Finch", "B) Red Finch or Ash Finch", "A, B", "Z"])
+def test_a_letter_with_what_is_no_option_contradicts_none(text: str):
+    assert chosen_option(text, SHOWN, True, same) is None
+
+
+def test_a_name_that_begins_with_a_letter_is_a_name():
+    def mean(text: str, option: str) -> bool:
+        return text.casefold() == {"Plain Wren": "c. americana", "Sooty Wren": "e sordida"}[option]
+
+    shown = ("Plain Wren", "Sooty Wren")
+    assert [chosen_option(text, shown, True, mean) for text in ("C. americana", "E sordida")] == [0, 1]
 
 
 def test_options_may_bear_letters_and_brackets_in_their_names():

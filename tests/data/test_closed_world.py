@@ -1,6 +1,7 @@
 import collections
 import pickle
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -90,9 +91,9 @@ def test_closed_world_replies() -> None:
     for text in ["B", "b", "(B)", "B.", "B) Red Finch", "b. rubra", "red finch", "Rubra", "the Red Finch."]:
         assert read(text) == "Red Finch", text
     # A reply that names no single option stays as it is, and no judge will find it right.
-    for text in ["A, B", "A B", "A or B", "B) Blue Finch", "Z", "Red, Finch", "Red Finch or Ash Finch", "Tall Wren"]:
+    for text in ["A, B", "A B", "A or B", "B) Tall Finch", "Z", "Red, Finch", "Red Finch or Ash Finch", "Tall Wren"]:
         assert read(text) == text
-    assert read("") is None
+    assert read("B) Blue Finch") is read("") is None
     assert task.parse("B", entry) is None
     with pytest.raises(ValueError, match="pass the example"):
         task.parse("<answer>B</answer>")
@@ -181,3 +182,25 @@ def test_options_that_are_not_told_bound_the_answer_of_the_open_question():
     for letters, none_of_these in ((True, 0.0), (False, 0.1)):
         with pytest.raises(UserError, match="who is not told the options can answer neither by letter"):
             ClosedWorld(2, letters, none_of_these=none_of_these, told=False)
+
+
+def test_no_held_out_class_is_shown_in_training_wherever_the_options_come_from():
+    hidden = ["Blue Finch", "Plain Wren"]
+    for options in (2, 4, 6, "all"):
+        task = ClosedWorld(options).bind(BIRDS).holding_out(hidden)
+        mined = ["the plain wren", "Blue Finch", "Made-up Bird", "Barred Wren", "Tall Finch"]
+        for asked in (example(), example(options=mined)):
+            for draw in range(20):
+                train = replace(asked, split="train")
+                shown = task.shown(task.prepare(train, random.Random(draw)))
+                assert "Red Finch" in shown
+                assert not {"Blue Finch", "Plain Wren", "the plain wren"} & {*shown, *task.shown(train)}
+    task = ClosedWorld(4).bind(BIRDS).holding_out(hidden)
+    given = replace(example(options=["the plain wren", "Blue Finch", "Ash Finch"]), split="train")
+    assert task.prepare(given, random.Random(0)).extra["held_out"] == 2
+    assert "Blue Finch" in ClosedWorld(6).bind(BIRDS).holding_out(hidden).shown(example()), "evaluation shows all"
+    own = replace(example("Blue Finch"), split="train")
+    assert "Blue Finch" in task.shown(own)
+    with pytest.raises(SampleError, match="a choice needs a second class"):
+        task.prepare(replace(example(options=["Plain Wren"]), split="train"), random.Random(0))
+    assert OpenWorld().holding_out(hidden).__dict__ == OpenWorld().__dict__

@@ -1,22 +1,26 @@
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from toy_stream import LABELS, ToyStream, write_set
+from toy_stream import LABELS, ToyStream, picture, write_set
 
+from fgvr.aviary import Aviary
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.base import ShardSource
-from fgvr.datamodules.optioned import Optioned, with_options
+from fgvr.datamodules.optioned import Optioned, check_options, with_options
 from fgvr.errors import UserError
 from fgvr.options import deriving
 from fgvr.options.deriving import Choice
 from fgvr.shards.manifest import load_manifest, save_manifest
+from fgvr.shards.packing import pack
 from fgvr.shards.part import part_of
 from fgvr.shards.reading import ShardSet
+from fgvr.sources import ChoiceJSON
 from fgvr.whole_files import sealed_line, write_whole
 
 Write = Callable[..., Path]
@@ -112,3 +116,42 @@ def test_options_that_are_mined_anew_hold_no_held_out_name_either(folder: Path, 
     with pytest.raises(RuntimeError, match="the held-out name 'Grey Owl' must not enter training"):
         part.renewed({"s00002": choice(2, "Grey Owl")})
     assert part.renewed({"s00002": choice(2, "Snow Owl")}).options == [("Jade Owl", "Snow Owl")]
+
+
+def checked(entry: ShardSource, needed: bool = True) -> None:
+    check_options([entry], lambda one: ShardSet(Path(one.path), "train", ("seen",)), needed)
+
+
+def test_choices_need_options_from_mining_or_with_the_photos(folder: Path, mined: Write, tmp_path: Path):
+    checked(ShardSource(folder), needed=False)
+    checked(ShardSource(folder, options=mined(choice(2, "Amber Finch"))))
+    with pytest.raises(UserError, match=r"but .*set has none: mine them with `python -m fgvr mine`"):
+        checked(ShardSource(folder))
+    with pytest.raises(UserError, match="are of test photos"):
+        checked(ShardSource(folder, options=mined(choice(2, "Grey Owl"), split="test")), needed=False)
+    # of a set that is not packed yet
+    birds = Aviary(species=48, unseen=0, train=1, val=1, test=0, size=56)
+    with pytest.raises(UserError, match="birds has none"):
+        checked(ShardSource(tmp_path / "birds", source=birds))
+    (tmp_path / "x.png").write_bytes(picture(0))
+    items = [{"image_path": "x.png", "problem": "Which?\nA. x\nB. y", "solution": "<answer>A</answer>"}]
+    (tmp_path / "x.json").write_text(json.dumps(items))
+    checked(ShardSource(tmp_path / "json", source=ChoiceJSON(tmp_path / "x.json")))
+
+
+def test_options_that_are_packed_with_the_photos_are_enough(tmp_path: Path):
+    items: list[dict[str, str]] = []
+    for number in range(8):
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+        letters = "A. Jade Owl\nB. Grey Owl"
+        solution = f"<answer>{'AB'[number % 2]}</answer>"
+        items.append({"image_path": f"{number}.png", "problem": f"Which?\n{letters}", "solution": solution})
+    (tmp_path / "birds.json").write_text(json.dumps(items))
+    pack(ChoiceJSON(tmp_path / "birds.json"), tmp_path / "packed")
+    checked(ShardSource(tmp_path / "packed"))
+
+
+def test_options_that_are_not_there_are_missed_in_a_sentence_that_tells_how_to_get_them(folder: Path, tmp_path: Path):
+    for entry in (ShardSource(folder, options=tmp_path / "no.jsonl"), ShardSource(tmp_path / "none", options=folder)):
+        with pytest.raises(UserError, match=r"cannot be read .*: mine it with `python -m fgvr mine`"):
+            checked(entry, needed=False)

@@ -1,4 +1,7 @@
+import random
+from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -9,10 +12,12 @@ from templates import NEVER_THINKS, THINKS, processor_that_opens
 from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.images import open_image
 from fgvr.data.tasks import OpenWorld
-from fgvr.datamodules import PromptData, ShardSource
+from fgvr.datamodules import PromptData, SFTData, ShardSource
 from fgvr.errors import UserError
 from fgvr.models import PixelBudget, Processor
+from fgvr.shards.manifest import load_manifest, save_manifest
 from fgvr.shards.packing import pack
+from fgvr.shards.reading import ShardSet
 from fgvr.sources.image_folder import ImageFolder
 from fgvr.types import PromptBatch
 
@@ -173,3 +178,23 @@ def test_training_may_ask_otherwise_than_evaluation_with_options_in_a_new_order_
     assert not any("shown" in example.extra for example in asked)
     plain = data_module(shards)
     assert plain.train_task is plain.task
+
+
+@pytest.mark.parametrize("kind", [PromptData, SFTData])
+def test_no_option_in_training_is_of_a_held_out_class(
+    shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: type[PromptData | SFTData]
+):
+    copytree(shards, tmp_path / "set")
+    manifest = load_manifest(shards)
+    save_manifest(replace(manifest, cohorts=dict(manifest.cohorts) | {NAMES[0]: "novel"}), tmp_path / "set")
+    data = kind([ShardSource(tmp_path / "set")], OpenWorld(QUESTION), train_task=ClosedWorld(options=4), workers=0)
+    data.processor = tiny_backbone().processor(PixelBudget(28 * 28, 84 * WIDE))
+    with caplog.at_level("INFO"):
+        data.setup("fit")
+    assert "1 classes are held out of training: no option is one of these." in caplog.text
+    draw = random.Random(0)
+    whole = ShardSet(tmp_path / "set", "train", ("seen",))
+    examples = [whole.read(number) for number in range(len(whole))]
+    shown = {one.label: data.train_task.prepare(one, draw).extra["shown"] for one in examples}
+    assert all(NAMES[0] not in names for label, names in shown.items() if label != NAMES[0])
+    assert all(len(names) == len(NAMES) - 1 for label, names in shown.items() if label != NAMES[0])

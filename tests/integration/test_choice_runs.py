@@ -28,15 +28,9 @@ REFRESH_KILLS: list[tuple[Moment, int]] = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds the birds, and the supervised run that every other one starts from."""
+    """Holds the birds, the supervised run that every other one starts from, and options."""
     folder = tmp_path_factory.mktemp("choices")
     ends(start(sft_config(folder), folder / "sft"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def mined(folder: Path) -> Path:
-    """The folder, once options were mined from the supervised run."""
     mine_options(folder)
     return folder
 
@@ -83,8 +77,7 @@ def test_questions_in_divek_s_own_layout_are_packed_and_practised(folder: Path) 
     assert {"rewards/choice/mean", "choice/guess_floor", "choice/above_guess"} <= set(told)
 
 
-def test_a_run_whose_options_are_mined_anew_ends_as_if_it_had_not_been_killed_in_mining(mined: Path) -> None:
-    folder = mined
+def test_a_run_whose_options_are_mined_anew_ends_as_if_it_had_not_been_killed_in_mining(folder: Path) -> None:
     config = refreshed_config(folder, "refreshed", *killers(REFRESH_KILLS))
     whole, killed = spare(folder / "refreshed-whole", REFRESH_KILLS), folder / "refreshed-killed"
     assert ends(start(config, whole)).count("Options of 30 photos were mined anew after step") == 2
@@ -108,9 +101,9 @@ def test_a_run_whose_options_are_mined_anew_ends_as_if_it_had_not_been_killed_in
     assert set(curves(whole)["options/asked"].values()) == {30}
 
 
-def test_two_processes_mine_together_and_train_on_the_same_options(mined: Path) -> None:
-    run = mined / "refreshed-pair"
-    two_ranks(refreshed_config(mined, "refreshed-pair", {"class_path": "rl_run.KeepWeights"}), run)
+def test_two_processes_mine_together_and_train_on_the_same_options(folder: Path) -> None:
+    run = folder / "refreshed-pair"
+    two_ranks(refreshed_config(folder, "refreshed-pair", {"class_path": "rl_run.KeepWeights"}), run)
     first, second = (torch.load(run / f"weights.rank{rank}.pt") for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
     (file,) = (run / "options").rglob("replies.jsonl")

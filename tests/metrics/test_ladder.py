@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fgvr.metrics.ladder import (
     RUNGS,
     Asked,
-    best_gate,
+    best_margin,
     gates,
     harmonic,
     mcnemar,
@@ -108,11 +108,11 @@ def test_a_gate_saves_the_questions_it_closes_and_takes_the_vote_there():
     assert [(gate.accuracy, gate.saved) for gate in found.values()] == [
         (0.75, pytest.approx(2 / 3)), (1.0, pytest.approx(1 / 3)), (0.75, 0.0),
     ]  # fmt: skip
-    best = best_gate(rows, (0.3, 0.8, 1.0))
-    assert best is not None
-    assert best.margin == 0.3, "of those that cost nothing against asking always, the one that saves most"
+    assert best_margin([rows], (0.3, 0.8, 1.0)) == 0.3, "of those that cost nothing against asking always"
     hurting = [asked(lead=0.2, vote=False, choice=True, reached=True)] * 3
-    assert best_gate(hurting, (0.1,)) is None
+    assert best_margin([rows, hurting], (0.1, 0.2, 0.3)) == 0.3, "one margin, that costs no cohort anything"
+    assert best_margin([hurting], (0.1,)) == 1.0, "what closes nothing is always free"
+    assert [gate.saved for gate in gates(hurting, [1.0])] == [0.0]
     with pytest.raises(ValueError, match="set margin to null"):
         gates([asked(gate="margin")])
 

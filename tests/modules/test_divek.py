@@ -30,3 +30,6 @@ def test_the_guess_floor_is_the_mean_of_one_over_m():
     assert found["choice/guess_floor"] == pytest.approx(floor)
     assert found["choice/above_guess"] == pytest.approx((0.8 - floor) / (1 - floor))
     assert guess_figures({"reward": 1.0}) == {}
+    # a guess of "none of these" earns .2 in the nine of ten questions that show the label
+    passed_over = guess_figures(figures | {"label/shown": 0.9, "label/left_out": 0.1}, none_of_these=0.2)
+    assert passed_over["choice/guess_floor"] == pytest.approx(floor * (1 + 0.9 * 0.2))

@@ -63,6 +63,14 @@ def test_what_was_refused_counts_as_missed_and_what_is_out_of_scope_is_no_option
         sweep(made(0), [], (1,))
 
 
+def test_a_few_photos_that_are_all_right_do_not_make_certain():
+    right = [sampled(f"u{number}", "Red Finch", "Red Finch") for number in range(4)]
+    (cell,) = sweep(made(4), right, (1,))
+    assert (cell.low, cell.high) == (pytest.approx(0.025**0.25, abs=1e-6), 1)  # of 4, as Clopper and Pearson have it
+    (cell,) = sweep(made(4), [sampled(f"u{number}", "Red Finch", "Plain Wren") for number in range(4)], (1,))
+    assert (cell.low, cell.high) == (0, pytest.approx(1 - 0.025**0.25, abs=1e-6))
+
+
 def test_a_sweep_takes_seconds_and_is_the_same_twice():
     own, of = photos(200, 20), made(200)
     began = time.perf_counter()

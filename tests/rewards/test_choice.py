@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from toy_birds import BIRDS, example
 
@@ -52,3 +54,21 @@ def test_another_task_is_refused():
     asked = example()
     with pytest.raises(UserError, match=r"let data\.init_args\.train_task be fgvr\.data\.ClosedWorld"):
         Choice().score([AnsweredGroup(asked, ["<answer>B</answer>"], [None], [1], [False])])
+
+
+def test_given_options_that_were_left_out_are_counted():
+    reward, asked = Choice(), group(["Blue Finch", "Red Finch"])
+    told = asked.example.extra | {"options": ["Blue Finch", "Plain Wren", "Ash Finch"], "held_out": 2}
+    reward.score([replace(asked, example=replace(asked.example, extra=told))])
+    counts = reward.tally()
+    assert (counts["given_options/held_out"], counts["given_options/kept"]) == (2, 1)
+
+
+def test_whether_the_label_is_shown_is_counted_where_none_of_these_is_an_option():
+    reward = Choice(0.2)
+    shown = [["Red Finch", "Blue Finch", "none of these"], ["Ash Finch", "Blue Finch", "none of these"]]
+    reward.score([group(names) for names in shown])
+    counts = reward.tally()
+    assert (counts["label/shown"], counts["label/left_out"]) == (1, 1)
+    reward.score([group(["Blue Finch", "Red Finch"])])
+    assert not [name for name in reward.tally() if name.startswith("label/")]

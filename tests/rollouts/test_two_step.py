@@ -90,7 +90,7 @@ def test_an_unreadable_choice_falls_back_to_the_vote():
     policy = says([TORN], lambda text: "<answer>A or B</answer>")
     (decision,) = two_step(policy, batch_of(policy, ["Amber Finch"]), ASK, CHOOSE, TwoStep(8))
     assert (decision.gate, decision.by, decision.answer) == ("asked", "vote", "Azure Finch")
-    assert decision.confidence == 3 / 8
+    assert decision.confidence == pytest.approx(3 / 8 / len(decision.options)), "as if it had been guessed"
     assert all(question.chosen is None and question.probabilities == () for question in decision.questions)
 
 
@@ -159,6 +159,9 @@ def test_probabilities_are_averaged_over_the_orders_so_that_a_favoured_letter_do
     assert decision.answer == "Jade Owl"
     assert decision.confidence == pytest.approx(1 / 8 * (0.3 + 0.3 + 0.6) / 3)
     assert decide(before(), [question(None), asked[0]]).answer == "Azure Finch", "what cannot be read is left out"
+    other = question("Jade Owl", Azure_Finch=0.5, Amber_Finch=0.1, Jade_Owl=0.4)
+    assert decide(before(), [other]).answer == "Jade Owl", "one question's own choice counts"
+    assert decide(before(), [question(None), other]).answer == "Azure Finch", "one read of several is not one question"
     none = [question("none of these", Azure_Finch=0.2, Amber_Finch=0.1, Jade_Owl=0.1, none_of_these=0.6)]
     assert (decide(before(), none).answer, decide(before(), none).by) == (None, "abstain")
 
@@ -183,6 +186,15 @@ def test_probabilities_are_those_of_the_answers_behind_the_thought_of_the_reply(
         logprobs, _ = policy.completion_logprobs(rows)
         sums = torch.zeros(3, dtype=torch.float64).index_add_(0, rows.target_sequence, logprobs.double())
         assert question.probabilities == pytest.approx(sums.softmax(0).tolist(), abs=1e-5)
+
+
+def test_no_answer_that_broke_the_grammar_ranks_above_one_that_was_read():
+    unread = decide(before(), [Question(tuple(before().options), "hm", None, (), 3)] * 3)
+    assert (unread.answer, unread.by) == ("Azure Finch", "vote")
+    assert unread.confidence == pytest.approx(3 / 8 / 3)
+    sure = decide(before(), [question("Azure Finch", Azure_Finch=0.6, Amber_Finch=0.3, Jade_Owl=0.1)])
+    assert sure.confidence == pytest.approx(3 / 8 * 0.6)
+    assert sure.confidence > unread.confidence
 
 
 def test_equal_probabilities_leave_the_better_ranked():

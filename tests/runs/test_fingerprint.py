@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+import fgvr.callbacks
 from fgvr.errors import UserError
-from fgvr.runs.fingerprint import RENAMED, code_fingerprint, config_fingerprint, differences, refuse_changes
+from fgvr.runs.fingerprint import DECIDING, RENAMED, code_fingerprint, config_fingerprint, differences, refuse_changes
 
 CONFIG = {
     "model": {"class_path": "a.B", "init_args": {"lr": 1e-5, "sizes": [1, 2], "path": Path("x")}},
@@ -29,11 +30,30 @@ def test_a_config_is_flattened_without_what_does_not_decide_what_is_learned() ->
     }
 
 
+WATCHING = {  # only look on, whatever their settings
+    *("JudgeValidation", "SampleLogging", "Throughput", "TrackioLogger", "TripletLogging", "TwoStepInference"),
+}
+
+
 def test_a_callback_counts_where_it_decides_what_is_learned() -> None:
-    names = ("fgvr.callbacks.CollapseWatch", "fgvr.callbacks.RolloutGeneration", "fgvr.callbacks.SampleLogging")
-    callbacks = [{"class_path": name, "init_args": {"every": 1}} for name in names]
+    names = ["CollapseWatch", "OptionRefresh", "RolloutGeneration", "SampleLogging"]
+    callbacks = [{"class_path": f"fgvr.callbacks.{name}", "init_args": {"every": 1}} for name in names]
     found = config_fingerprint({"trainer": {"callbacks": callbacks}})
-    assert found == {"trainer.CollapseWatch.every": 1, "trainer.RolloutGeneration.every": 1}
+    assert found == {f"trainer.{name}.every": 1 for name in names[:3]}
+
+
+def test_of_every_callback_it_is_known_whether_it_decides() -> None:
+    assert {*DECIDING, *WATCHING} == set(fgvr.callbacks.__all__)
+    assert WATCHING.isdisjoint(DECIDING)
+
+
+def test_a_resume_with_options_mined_otherwise_is_refused() -> None:
+    def fingerprint(**settings: int) -> dict[str, object]:
+        refresh = {"class_path": "fgvr.callbacks.OptionRefresh", "init_args": settings}
+        return {"config": config_fingerprint({"trainer": {"callbacks": [refresh]}})}
+
+    with pytest.raises(UserError, match=r"trainer\.OptionRefresh\.photos: 400 -> 200"):
+        refuse_changes(fingerprint(photos=400), fingerprint(photos=200), [], Path("runs/a"))
 
 
 def test_code_is_told_apart_by_the_file_that_changed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,11 @@ def test_what_is_no_file_of_rows_is_refused(tmp_path: Path, text: str):
     (tmp_path / "x.jsonl").write_text(text)
     with pytest.raises(UserError, match="must be rows of labelled photos"):
         ladder(tmp_path / "x.jsonl")
+
+
+def test_the_pair_that_the_help_names_is_of_one_split(capsys: pytest.CaptureFixture[str]):
+    assert main(["ladder", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    named = re.findall(r"two_step/([\w-]+)\.jsonl", said)
+    assert len(named) == 2
+    assert all(name.startswith("step-") for name in named), "test.jsonl is of other photos than a validation's rows"

@@ -105,6 +105,22 @@ def test_other_rules_need_no_model(folder: Path, tmp_path: Path):
         assert plot.width > 300
 
 
+@pytest.mark.parametrize(("options", "named"), [
+    (["--sampling.group_size=8"], "sampling"),
+    (["--task=OpenWorld"], "task"),
+    (["--pixels.max=7056", "--seed=3"], "pixels and seed"),
+])  # fmt: skip
+def test_without_a_model_what_is_sampled_is_not_set(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], named: str
+):
+    few = ["--examples=4"] if "--seed=3" not in options else []
+    assert main(line(folder, tmp_path, *few, "--cohorts=[novel]", "--split=val")) == 0
+    again = ["mine", f"--data={folder / 'birds'}", f"--out={tmp_path}", *few, "--cohorts=[novel]", "--split=val"]
+    assert main([*again, *SMALL[:2]]) == 0, "what the replies were made with may be said again"
+    assert main([*again, *options]) == 2
+    assert f"so that {named} must be left out" in capsys.readouterr().err
+
+
 def test_every_cohort_of_a_test_has_its_row(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(line(folder, tmp_path, "--split=val", "--examples=3")) == 0
     report, _ = unsealed((tmp_path / "report.json").read_bytes())
