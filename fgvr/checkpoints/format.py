@@ -57,6 +57,11 @@ class Saving:
     building: Path
     part: Part
 
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that makes the folder and completes it."""
+        return self.part.state is not None
+
     def begin(self) -> None:
         """Makes the folder that the parts are written to, beside the checkpoint's place."""
         with self._refusals():

@@ -81,7 +81,7 @@ def part_of(content: dict[str, Any], rank: int) -> Part:
     def taken_out(tensor: Tensor, place: str) -> Tensor:
         if not isinstance(tensor, DTensor):
             return tensor
-        own = tensor.detach().to_local()
+        own = tensor.to_local().detach()
         if tensor.dim() == 0:
             return own
         same = (own.data_ptr(), own.stride(), tensor.shape, tensor.dtype)
@@ -122,7 +122,7 @@ def write_shard(rows: Rows, file: Path) -> FileRecord:
         writer.write(len(text).to_bytes(8, "little"))
         writer.write(text)
         for place in names:
-            writer.write(memoryview(rows[place][1].cpu().contiguous().view(-1).view(torch.uint8).numpy()))
+            writer.write(rows[place][1].cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return writer.record
 
 
