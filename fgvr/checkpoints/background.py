@@ -76,8 +76,9 @@ class BackgroundWriter:
         return files
 
     def close(self) -> None:
-        """Ends the process, which finishes what it is writing first."""
+        """Ends the process, in the middle of what it may be writing."""
         self._connection.close()
+        self._process.kill()
         self._process.wait()
         self._memory.close()
 

@@ -35,7 +35,7 @@ from fgvr.checkpoints.manifest import (
     read_manifest,
 )
 from fgvr.checkpoints.plain_data import plain
-from fgvr.checkpoints.sharded import Part, opened, whole
+from fgvr.checkpoints.sharded import Part, opened, read_whole
 from fgvr.errors import UserError
 from fgvr.whole_files import flush, unsealed
 
@@ -118,7 +118,7 @@ def no_room(what: str, folder: Path, error: OSError) -> UserError:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The checkpoint's dictionary on the CPU, after every hash has been compared; raises DamagedCheckpoint."""
-    return whole(open_checkpoint(path))
+    return read_whole(open_checkpoint(path))
 
 
 def open_checkpoint(path: Path, rank: int = 0, world: int = 1) -> dict[str, Any]:

@@ -59,6 +59,11 @@ class Part:
     rows: Rows = field(default_factory=dict[str, tuple[int, Tensor]])
     shard: str = ""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return self.state is None and not self.rows
+
     def write(self, folder: Path) -> dict[str, FileRecord]:
         """The files, by name, that are now on the disk. Raises OSError."""
         files: dict[str, FileRecord] = {}
@@ -81,7 +86,7 @@ def part_of(content: dict[str, Any], rank: int) -> Part:
     def taken_out(tensor: Tensor, place: str) -> Tensor:
         if not isinstance(tensor, DTensor):
             return tensor
-        own = tensor.to_local().detach()
+        own = own_rows(tensor)
         if tensor.dim() == 0:
             return own
         same = (own.data_ptr(), own.stride(), tensor.shape, tensor.dtype)
@@ -93,6 +98,11 @@ def part_of(content: dict[str, Any], rank: int) -> Part:
 
     state = with_each(Tensor, content, taken_out)
     return Part(state if rank == 0 else None, rows, f"shard-{rank:05d}.safetensors")
+
+
+def own_rows(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor: some rows, or all of one that is not split."""
+    return tensor.to_local().detach() if isinstance(tensor, DTensor) else tensor.detach()
 
 
 def first_row(tensor: DTensor) -> int:
@@ -164,7 +174,7 @@ def opened(path: Path, manifest: CheckpointManifest, state: dict[str, Any]) -> d
     return with_each(Tensor, state, found)
 
 
-def whole(value: Any) -> Any:
+def read_whole(value: Any) -> Any:
     """The same with every row of every StoredTensor read; those that stand in several places stay one."""
     read: dict[int, Tensor] = {}
 

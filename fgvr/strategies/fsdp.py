@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning.fabric.strategies.registry import _StrategyRegistry
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy, StrategyRegistry
+from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
-from torch.optim import Optimizer
 
 from fgvr.errors import UserError, refuse_below
-from fgvr.models.sharding import Sharding, parted_like, whole
+from fgvr.models.sharding import Sharding
+from fgvr.strategies.sharded_state import ShardedState
 
 NAME = "fsdp2"
 
 
-class FSDP2Strategy(ModelParallelStrategy):
+class FSDP2Strategy(ShardedState):
     """Each process keeps a part of every weight, its gradient and its optimiser state; layers are gathered in turn.
 
     `shard` processes share a copy of the model between them, and there are `replicate` copies; without `shard` it is
@@ -98,52 +97,9 @@ class FSDP2Strategy(ModelParallelStrategy):
             for root in roots:
                 root.set_requires_all_reduce(True)
 
-    @property
-    def lightning_restore_optimizer(self) -> bool:
-        return True
-
-    def lightning_module_state_dict(self) -> dict[str, Any]:
-        assert self.lightning_module is not None
-        return {name: whole(value).cpu() for name, value in self.lightning_module.state_dict().items()}
-
-    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        module = self.lightning_module
-        assert module is not None
-        own = module.state_dict()
-        parted = {name: parted_like(value, own.get(name, value)) for name, value in checkpoint["state_dict"].items()}
-        module.load_state_dict(parted, strict=strict)
-
-    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        state = Strategy.optimizer_state(self, optimizer)
-        of_weights = {
-            number: {name: whole(value).cpu() for name, value in entries.items()}
-            for number, entries in state["state"].items()
-        }
-        return state | {"state": of_weights}
-
-    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-            of_weights = {
-                number: {name: _like_weight(value, weights[number]) for name, value in entries.items()}
-                for number, entries in state["state"].items()
-            }
-            optimizer.load_state_dict(state | {"state": of_weights})
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        Strategy.save_checkpoint(self, checkpoint, filepath, storage_options)
-
-    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        return Strategy.load_checkpoint(self, checkpoint_path, weights_only)
-
     @classmethod
     def register_strategies(cls, strategy_registry: _StrategyRegistry) -> None:
         strategy_registry.register(NAME, cls, description="weights, gradients and optimiser states in parts")
-
-
-def _like_weight(value: Any, weight: Any) -> Any:
-    same = isinstance(value, torch.Tensor) and isinstance(weight, DTensor) and value.shape == weight.shape
-    return parted_like(value, weight) if same else value
 
 
 FSDP2Strategy.register_strategies(StrategyRegistry)

@@ -58,15 +58,16 @@ class Background:
 
     def begin(self, saving: Saving) -> None:
         """Takes a copy of what is to be written, and returns."""
-        self.prepare(0)
-        assert self._writer is not None
         self._saving = saving
-        self._writer.begin(saving)
+        if not saving.part.is_empty:
+            self.prepare(0)
+            assert self._writer is not None
+            self._writer.begin(saving)
 
     @property
     def done(self) -> bool:
         """Whether this process's part is on the disk, or refused by it."""
-        return self._saving is None or self._writer is None or self._writer.done
+        return self._saving is None or self._saving.part.is_empty or (self._writer is not None and self._writer.done)
 
     def finish(self, ranks: Ranks) -> None:
         """Waits for the parts of all, then gives the checkpoint its name. A collective call.
@@ -74,11 +75,13 @@ class Background:
         Raises UserError on all processes when the disk of one refused, with the sentence of a save at once.
         """
         saving, self._saving = self._saving, None
-        writer = self._writer
-        complete_together(saving, lambda: {} if saving is None or writer is None else writer.result(), ranks)
+        writer = None if saving is None or saving.part.is_empty else self._writer
+        complete_together(saving, lambda: {} if writer is None else writer.result(), ranks)
 
     def close(self) -> None:
-        """Ends the process; a save that was not finished is left for the next start to sweep away."""
+        """Ends the process, in the middle of a save that was not finished."""
         if self._writer is not None:
             self._writer.close()
+        if self._saving is not None and self._saving.leads:
+            self._saving.give_up()
         self._writer = self._saving = None

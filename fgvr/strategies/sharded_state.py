@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from fgvr.checkpoints.format import open_checkpoint
-from fgvr.checkpoints.sharded import StoredTensor, first_row, whole
+from fgvr.checkpoints.sharded import StoredTensor, first_row, read_whole
 from fgvr.errors import UserError
 from fgvr.ranks import Ranks, of_all_ranks
-from fgvr.strategies.checkpoint_io import load_together
+from fgvr.strategies.checkpoint_io import WholeCheckpointIO, load_together
 from fgvr.strategies.saving import Background, begin_together, complete_together
 
 
@@ -28,6 +28,12 @@ class ShardedState(ModelParallelStrategy):
     They load on any number of processes, and under other strategies, whose checkpoints load here. Lightning's own of
     this strategy go past the CheckpointIO and are pickles.
     """
+
+    @property
+    def writes_rows(self) -> bool:
+        """Whether this process's rows go into checkpoints: of several copies of the model the first one's do."""
+        names = self.device_mesh.mesh_dim_names or ()
+        return "replicate" not in names or self.device_mesh.get_local_rank("replicate") == 0
 
     @property
     def lightning_restore_optimizer(self) -> bool:
@@ -74,13 +80,30 @@ class ShardedState(ModelParallelStrategy):
         return load_together(Path(checkpoint_path), opening)
 
 
+def writes_checkpoints(strategy: Strategy) -> bool:
+    """Whether this process writes anything of a checkpoint."""
+    return strategy.is_global_zero or (isinstance(strategy, ShardedState) and strategy.writes_rows)
+
+
+def refuse_other_savers(strategy: Strategy, in_background: bool) -> None:
+    """Raises UserError where a plugin stands in for the checkpoints of fgvr and something needs these."""
+    if isinstance(strategy.checkpoint_io, WholeCheckpointIO):
+        return
+    for what, needs in (("run.save_in_background", in_background), ("fsdp2", isinstance(strategy, ShardedState))):
+        if needs:
+            raise UserError(
+                f"{what} must have the checkpoints that fgvr writes, but trainer.plugins has "
+                f"{type(strategy.checkpoint_io).__name__} in their place: leave one of the two out"
+            )
+
+
 def laid_out(value: Any, like: Any, name: str) -> Any:
     """A tensor of a checkpoint as one of the model's own lies: of one that is sharded this process's rows alone.
 
     Raises UserError when it has another shape.
     """
     if not isinstance(like, DTensor) or isinstance(value, DTensor):
-        return whole(value)
+        return read_whole(value)
     if value.shape != like.shape:
         raise UserError(
             f"a checkpoint must fit the model, but {name} is {list(value.shape)} there and {list(like.shape)} here: "
@@ -98,4 +121,4 @@ def laid_out(value: Any, like: Any, name: str) -> Any:
 def _as_parameter(value: Any, parameter: Tensor, name: str) -> Any:
     """What an optimizer keeps of a parameter lies as that does, if it is of its shape; a count of steps is not."""
     kept_by_rows = isinstance(value, Tensor | StoredTensor) and value.shape == parameter.shape
-    return laid_out(value, parameter, name) if kept_by_rows else whole(value)
+    return laid_out(value, parameter, name) if kept_by_rows else read_whole(value)
