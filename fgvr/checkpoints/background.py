@@ -51,10 +51,19 @@ class BackgroundWriter:
         theirs.close()
 
     def begin(self, saving: Saving) -> None:
-        """Copies the part; what becomes of the tensors from now on is not seen. Raises UserError as `result` does."""
+        """Copies the part; what becomes of the tensors from now on is not seen.
+
+        Raises UserError as `result` does, and where there is no memory for the copy.
+        """
         outgoing = _Outgoing()
         told = outgoing.told(saving)
-        self._memory.fill(outgoing.storages)
+        try:
+            self._memory.fill(outgoing.storages)
+        except OSError as error:
+            raise UserError(
+                "run.save_in_background must have memory for a copy of what is saved, but there is none for "
+                f"{saving.path} ({error.strerror}): leave it out, or start with more memory."
+            ) from error
         try:
             self._connection.send_bytes(told)
         except OSError as error:
