@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -17,6 +19,17 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from fgvr.ranks import Ranks, of_all_ranks
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_script(script: str, *args: str) -> list[Any]:
+    """What a script of python prints, line by line as JSON, which must end well."""
+    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-c", script, *args]
+    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **paths})
+    assert done.returncode == 0, done.stderr
+    return [json.loads(said) for said in done.stdout.splitlines()]
 
 
 def group(world: int, work: Callable[..., None], *args: Any) -> list[int]:

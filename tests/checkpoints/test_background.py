@@ -68,11 +68,10 @@ def test_what_is_written_behind_is_what_was_there_and_refused_as_at_once(tmp_pat
     assert str(behind.value) == str(at_once.value)
     assert r"b.ckpt could not be written (No such file or directory; " in str(behind.value)
 
-    writer.begin(begun(given, tmp_path / "c.ckpt"))
     os.kill(writer._process.pid, signal.SIGKILL)
+    writer._process.wait()
     with pytest.raises(UserError, match=r"has ended by itself \(exit code -9\).*are untouched"):
-        while True:
-            writer.result()
+        writer.begin(begun(given, tmp_path / "c.ckpt"))
     writer.close()
 
 

@@ -1,13 +1,8 @@
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from forked_ranks import run_script
 
 # Prints what groups of processes find that write a checkpoint together, at once and in the background.
 TOGETHER = """
@@ -72,18 +67,9 @@ assert group(2, refused, root / "full") == [0, 0]
 """
 
 
-def run(script: str, *args: str, **settings: str) -> list[Any]:
-    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", script, *args], capture_output=True, text=True, env={**os.environ, **paths, **settings}
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
 @pytest.mark.slow
 def test_a_checkpoint_of_several_is_whole_and_an_error_of_one_is_everybody_s(tmp_path: Path) -> None:
-    *saved, first, second = run(TOGETHER, str(tmp_path))
+    *saved, first, second = run_script(TOGETHER, str(tmp_path))
     for found, shards in zip(saved, (2, 3, 2), strict=True):  # of two copies of the model one is written
         assert found["same"] == found["tied"] == [True, True]
         assert not found["early"]
@@ -174,7 +160,7 @@ for kind in ("new", "overwrite"):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_of_several_processes_one_killed_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
-    lines = run(KILLED, str(tmp_path))
+    lines = run_script(KILLED, str(tmp_path))
     for kind, victim, least in (("new", 0, 14), ("overwrite", 0, 20), ("new", 1, 5), ("overwrite", 1, 5)):
         own = [line for line in lines if line[:2] == [kind, victim]]
         assert len(own) > least, own
