@@ -6,13 +6,14 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from shutil import copytree, rmtree
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rl_run import ends, start
+from rl_run import ends, json_rows, start
 
 from fgvr.checkpoints.format import checkpoints_in, read_manifest
 
@@ -41,8 +42,12 @@ def end_all(processes: Sequence[subprocess.Popen[str]], code: int = 0) -> list[s
     return [ends(process, code) for process in processes]
 
 
-def kill_all(processes: Sequence[subprocess.Popen[str]]) -> None:
-    """Every process of the run, and what these have started, as `kill -9` does."""
+def kill_all_after(processes: Sequence[subprocess.Popen[str]], log: Path, batches: int, delay: float) -> None:
+    """Kills every process of the run, and what these have started, `delay` seconds after `batches` were logged."""
+    deadline = time.monotonic() + 200
+    while processes[0].poll() is None and len(json_rows(log)) < batches and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(delay)
     for process in processes:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rl_run import ends, grpo_config, json_rows, sft_config, start
-from sharded_runs import LOADED, as_at, end_all, start_ranks
+from sharded_runs import LOADED, as_at, end_all, kill_all_after, start_ranks
 from toy_run import same_weights
 
-from fgvr.checkpoints.format import checkpoints_in, read_checkpoint, read_manifest
+from fgvr.checkpoints.format import checkpoints_in, read_checkpoint, read_manifest, verify_checkpoint
 from fgvr.checkpoints.manifest import SHARDED
 
 FSDP, PLAIN = "--trainer.strategy=fsdp2", "--trainer.strategy=auto"
@@ -56,12 +57,8 @@ def said_after_half(run: Path, log: str) -> list[Any]:
     """What a log says of each photo from the checkpoint on, whichever processes wrote it."""
     rows = [row for file in run.glob(f"{log}*.jsonl") for row in json_rows(file)]
     if log == "samples":
-        places = [
-            (row["epoch"], row["step"], *pair)
-            for row in rows
-            for pair in zip(row["positions"], row["uids"], strict=True)
-        ]
-        return sorted(places)
+        taken = ((row["epoch"], row["step"], zip(row["positions"], row["uids"], strict=True)) for row in rows)
+        return sorted((epoch, step, *photo) for epoch, step, photos in taken for photo in photos)
     told = [(row["epoch"], row["step"], row["place"], row["uid"], row["completion"]) for row in rows]
     return sorted(one for one, row in zip(told, rows, strict=True) if row["global_step"] > HALF)
 
@@ -79,8 +76,27 @@ def test_a_run_of_two_goes_on_with_any_number_and_without_sharding_and_back(fold
         assert_goes_on(fit(config, run, world, strategy), whole)
     plain = folder / f"{variant}-1-auto"
     assert read_manifest(checkpoints_in(plain / "checkpoints")[-1]).format != SHARDED
-    back = as_at(plain, HALF + 2, folder / f"{variant}-back")
-    fit(config, back, 2, FSDP)
-    assert same_weights(
-        read_checkpoint(back / LOADED), read_checkpoint(plain / f"checkpoints/step-{HALF + 2:08d}.ckpt")
-    )
+    back = fit(config, as_at(plain, HALF + 2, folder / f"{variant}-back"), 2, FSDP)
+    then = read_checkpoint(plain / f"checkpoints/step-{HALF + 2:08d}.ckpt")
+    assert same_weights(read_checkpoint(back / LOADED), then)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("behind", ["false", "true"])
+def test_killed_at_random_moments_of_many_saves_a_whole_checkpoint_is_there(folder: Path, behind: str) -> None:
+    config, strategy = sft_config(folder), (FSDP, "--trainer.max_steps=24")
+    options = (*strategy, "--run.save_every=1", f"--run.save_in_background={behind}", "--run.allow_changed=[code]")
+    whole, run = folder / f"whole-{behind}", folder / f"killed-{behind}"
+    end_all(start_ranks(config, whole, 2, *options))
+    dice, reached = random.Random(behind), [0]
+    for batches in sorted(dice.randrange(23) for _ in range(10)):
+        kill_all_after(start_ranks(config, run, 2, *options), run / "samples.rank0.jsonl", batches, dice.random() / 3)
+        there = checkpoints_in(run / "checkpoints")
+        reached.append(max((verify_checkpoint(path).step for path in there), default=0))  # all of them are whole
+    assert reached == sorted(reached)
+    assert reached[-1] > 0
+    end_all(start_ranks(config, run, 2, *options))
+    ends_of = [checkpoints_in(one / "checkpoints")[-1] for one in (whole, run)]
+    assert [path.name for path in ends_of] == ["step-00000024.ckpt"] * 2
+    assert same_weights(*map(read_checkpoint, ends_of))
