@@ -73,4 +73,6 @@ def test_steps_of_several_processes_are_those_of_one(world: int, name: str, toge
     assert (ours - theirs).norm() <= 1e-6 * theirs.norm()
     assert theirs.norm() > 0
     for key, weight in expected["weights"].items():
-        torch.testing.assert_close(found["weights"][key], weight, rtol=1e-4, atol=2e-6, msg=lambda m, k=key: f"{k}: {m}")
+        torch.testing.assert_close(
+            found["weights"][key], weight, rtol=1e-4, atol=2e-6, msg=lambda m, k=key: f"{k}: {m}"
+        )
