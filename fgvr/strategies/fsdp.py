@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.strategies.registry import _StrategyRegistry
-from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy, StrategyRegistry
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 
@@ -101,6 +101,9 @@ class FSDP2Strategy(ShardedState):
     def register_strategies(cls, strategy_registry: _StrategyRegistry) -> None:
         strategy_registry.register(NAME, cls, description="weights, gradients and optimiser states in parts")
 
+
+SUPPORTED: tuple[type[Strategy], ...] = (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy)
+"""The strategies that a run can train with."""
 
 FSDP2Strategy.register_strategies(StrategyRegistry)
 # gradients lie in the buffers that are sent: one copy of them less
