@@ -70,6 +70,11 @@ class BackgroundWriter:
             raise self._ended() from error
 
     @property
+    def ended(self) -> bool:
+        """Whether the process is gone, which it should not be."""
+        return self._process.poll() is not None
+
+    @property
     def done(self) -> bool:
         """Whether `result` would return, or raise, at once."""
         return self._connection.poll()

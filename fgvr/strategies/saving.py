@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from fgvr.checkpoints.manifest import FileRecord
 from fgvr.checkpoints.plain_data import plain
 from fgvr.checkpoints.sharded import part_of
 from fgvr.ranks import Ranks
+
+log = logging.getLogger(__name__)
 
 
 def begin_together(checkpoint: dict[str, Any], path: Path, ranks: Ranks, rank: int) -> Saving:
@@ -59,6 +62,10 @@ class Background:
     def begin(self, saving: Saving) -> None:
         """Takes a copy of what is to be written, and returns."""
         self._saving = saving
+        if self._writer is not None and self._writer.ended:  # it had nothing to do, so nothing is lost
+            log.warning("The process that writes checkpoints has ended by itself; another takes its place.")
+            self._writer.close()
+            self._writer = None
         if not saving.part.is_empty:
             self.prepare(0)
             assert self._writer is not None

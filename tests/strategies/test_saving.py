@@ -1,8 +1,16 @@
 import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from forked_ranks import run_script
+
+from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
+from fgvr.ranks import Ranks
+from fgvr.strategies.checkpoint_io import WholeCheckpointIO
+from fgvr.strategies.saving import Background
 
 # Prints what groups of processes find that write a checkpoint together, at once and in the background.
 TOGETHER = """
@@ -87,6 +95,20 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@pytest.mark.slow
+def test_a_writer_that_ended_while_it_had_nothing_to_do_is_replaced(tmp_path: Path) -> None:
+    background = Background()
+    for step in (1, 2):
+        checkpoint: dict[str, Any] = {"global_step": step, "w": torch.full((5,), float(step))}
+        WholeCheckpointIO().save_checkpoint(checkpoint, tmp_path / f"step-{step}.ckpt", background)
+        background.finish(Ranks())
+        assert background._writer is not None
+        os.kill(background._writer._process.pid, signal.SIGKILL)
+        background._writer._process.wait()
+    background.close()
+    assert [read_checkpoint(path)["w"][0] for path in checkpoints_in(tmp_path)] == [1.0, 2.0]
 
 
 # Runs one save of two processes of which one is killed before its k-th file operation, for every k and each of them,
