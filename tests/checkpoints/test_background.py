@@ -123,6 +123,7 @@ SITE = """
 import os, signal
 
 def killed_at(number):
+    import fgvr.checkpoints.background  # whose own files are read before the count begins
     from fgvr.checkpoints.hashed import HashingWriter
     count, parent = 0, os.getppid()
     def due():
