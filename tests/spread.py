@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ class AskedThrice(Triplets):
 def module_of(case: Case) -> Noted:
     backbone = tiny_backbone(case.family)
     if case.tied:
-        backbone = Tied(backbone)
+        backbone = tied(backbone)
     config = PolicyConfig(backbone, PixelBudget(28 * 28, 84 * 84), **case.policy)
     optimizer = Optimizer(lr=1e-3, schedule="constant", eps=1e-3, weight_decay=0.01, max_grad_norm=0.5)
     if case.method == "sft":
@@ -140,7 +140,7 @@ def module_of(case: Case) -> Noted:
     return made
 
 
-def Tied(backbone: Any) -> Any:
+def tied(backbone: Any) -> Any:
     plain = backbone.build
 
     def build(attention: Any) -> Any:
@@ -186,20 +186,30 @@ def strategy_of(case: Case) -> Any:
 
 def train_together(cases: Mapping[str, Case], world: int, folder: Path) -> dict[str, dict[str, Any]]:
     """What each training comes to where `world` processes of one group go through all of them, by name."""
+    return work_together(_train_all, world, folder, dict(cases))[0]
+
+
+def _train_all(rank: int, world: int, cases: dict[str, Case]) -> dict[str, dict[str, Any]]:
+    return {name: train(case, strategy=strategy_of(case), devices=world)[1] for name, case in cases.items()}
+
+
+def work_together(work: Callable[..., Any], world: int, folder: Path, *given: Any) -> list[Any]:
+    """What each of `world` processes of one group gives back from `work(rank, world, *given)`, plain data and tensors.
+
+    `work` must be found by its name in a module, and `given` be sent to another process.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    spawn(_take_part, (world, port, dict(cases), folder), nprocs=world)
-    return torch.load(folder / "found.pt", weights_only=True)
+    spawn(_take_part, (world, port, folder, work, given), nprocs=world)
+    return [torch.load(folder / f"found{rank}.pt", weights_only=True) for rank in range(world)]
 
 
-def _take_part(rank: int, world: int, port: int, cases: dict[str, Case], folder: Path) -> None:
+def _take_part(rank: int, world: int, port: int, folder: Path, work: Callable[..., Any], given: Any) -> None:
     shared = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in shared.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "spread"}
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    found = {name: train(case, strategy=strategy_of(case), devices=world)[1] for name, case in cases.items()}
-    if rank == 0:
-        torch.save(found, folder / "found.pt")
+    torch.save(work(rank, world, *given), folder / f"found{rank}.pt")
     dist.destroy_process_group()

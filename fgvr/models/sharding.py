@@ -129,7 +129,7 @@ def parted_like(tensor: Tensor, own: Tensor) -> Tensor:
     if not isinstance(own, DTensor) or isinstance(tensor, DTensor):
         return tensor
     mesh = own.device_mesh
-    return distribute_tensor(tensor.to(own.to_local().device), mesh, own.placements, src_data_rank=None)
+    return distribute_tensor(tensor.detach().to(own.to_local().device), mesh, own.placements, src_data_rank=None)
 
 
 def _units(policy: nn.Module) -> list[FSDPModule]:
