@@ -158,7 +158,7 @@ if "KILLED_AT" in os.environ:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_killed_at_any_file_operation_of_either_process_a_whole_checkpoint_is_there(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(SITE)
