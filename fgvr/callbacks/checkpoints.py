@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,29 @@ from fgvr.callbacks.judge_validation import JudgeValidation
 from fgvr.callbacks.steps import ends_with, is_finished, passes
 from fgvr.checkpoints.format import SUFFIX, checkpoints_in, read_manifest
 from fgvr.checkpoints.kept import OF_BASE
+from fgvr.checkpoints.sharded import own_rows
 from fgvr.errors import UserError
 from fgvr.modules.base import PolicyModule
+from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.runs.fingerprint import refuse_changes
 from fgvr.runs.folder import RunFolder
+from fgvr.strategies.saving import Background
+from fgvr.strategies.sharded_state import refuse_other_savers, writes_checkpoints
 from fgvr.whole_files import sealed, write_whole
 
+SPARE = 1 << 20  # bytes of a checkpoint that are no weights
 NOT_OF_ANSWERS = ("data/", "train/", "validation_")  # what other figures begin with
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A save that was begun: at which step, and which was the best one then, with its figure."""
+
+    step: int
+    best_step: int | None
+    best_value: float | None
 
 
 class RunCheckpoints(Checkpoint):
@@ -40,7 +55,10 @@ class RunCheckpoints(Checkpoint):
     step. Keeps the last `run.keep` checkpoints and the best. Raises UserError when
     `run.best` is no figure of the validation, before the training where all of them are known.
 
-    `due` may be set to have the next step saved that can be; `saved_step` is the latest that was.
+    With `run.save_in_background` the training goes on while a checkpoint is written; it has its place, and others are
+    removed, at a later step, by the next save or by `finish`, and there a disk that refused it is a UserError too.
+
+    `due` may be set to have the next step saved that can be; `saved_step` is the latest whose save was begun.
     """
 
     def __init__(self, run: RunFolder, config: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> None:
@@ -56,6 +74,8 @@ class RunCheckpoints(Checkpoint):
         self.due = False
         self._stepped = False
         self._stop_waits = False
+        self._background = Background() if run.save_in_background else None
+        self._unfinished: Saved | None = None
 
     @property
     def seconds(self) -> float:
@@ -63,6 +83,7 @@ class RunCheckpoints(Checkpoint):
         return self.seconds_before + (time.monotonic() - self._began if self._began is not None else 0.0)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        refuse_other_savers(trainer.strategy, in_background=self._background is not None)
         self._refuse_unknown_best(trainer, pl_module)
         if isinstance(pl_module, PolicyModule) and OF_BASE not in self.fingerprint:
             self._keep_start(trainer, pl_module)
@@ -78,10 +99,13 @@ class RunCheckpoints(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = time.monotonic()
         self._last_step = self.saved_step = trainer.global_step
+        if self._background is not None and writes_checkpoints(trainer.strategy):
+            self._background.prepare(_room(pl_module))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self._finish_if_written(trainer)
         step = trainer.global_step
         self._stepped = step != self._last_step
         last = ends_with(trainer)
@@ -117,6 +141,7 @@ class RunCheckpoints(Checkpoint):
         unsaved = trainer.global_step != self.saved_step
         if self.due or (unsaved and (self._stepped or is_finished(trainer))):
             self._save(trainer)
+        self.finish(trainer)
         if self.run.best is not None and self.best_step is None:
             log.warning(
                 "No validation within the training gave a value of run.best (%s) that could be compared, so no best "
@@ -179,20 +204,53 @@ class RunCheckpoints(Checkpoint):
         step = trainer.global_step
         if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             return
-        trainer.save_checkpoint(self._path(step), weights_only=False)
+        self.finish(trainer)
+        trainer.save_checkpoint(self._path(step), weights_only=False, storage_options=self._background)
         self.saved_step = step
+        self._unfinished = Saved(step, self.best_step, self.best_value)
+        if self._background is None:
+            self.finish(trainer)
+
+    def finish(self, trainer: Trainer) -> None:
+        """Waits for the save that was begun last, if it is still under way. A collective call."""
+        saved, self._unfinished = self._unfinished, None
+        if saved is None:
+            return
+        if self._background is not None:
+            self._background.finish(Ranks(trainer.world_size, of_all_ranks))
+            log.info("The checkpoint of step %d, written in the background, is whole.", saved.step)
         if not trainer.is_global_zero:
             return
-        if self.best_step is not None:
-            record = {"figure": self.run.best, "value": self.best_value, "step": self.best_step}
-            record["checkpoint"] = self._path(self.best_step).name
+        if saved.best_step is not None:
+            record = {"figure": self.run.best, "value": saved.best_value, "step": saved.best_step}
+            record["checkpoint"] = self._path(saved.best_step).name
             write_whole(self.run.checkpoints / "best.json", sealed(record, indent=1))
-        self._prune(trainer)
+        self._prune(trainer, saved.best_step)
 
-    def _prune(self, trainer: Trainer) -> None:
+    def _finish_if_written(self, trainer: Trainer) -> None:
+        if self._background is None or self._unfinished is None:
+            return
+        if trainer.strategy.reduce_boolean_decision(self._background.done, all=True):
+            self.finish(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        unfinished, background = self._unfinished, self._background
+        if background is None:
+            return
+        if unfinished is not None and trainer.world_size == 1:
+            self.finish(trainer)
+        elif unfinished is not None:  # the others may be gone, or know of no error
+            log.warning("The checkpoint of step %d was being written and is lost.", unfinished.step)
+        background.close()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._background is not None:
+            self._background.close()
+
+    def _prune(self, trainer: Trainer, best_step: int | None) -> None:
         own = [path for path in checkpoints_in(self.run.checkpoints) if path.name.startswith("step-")]
         for path in own[: -self.run.keep]:
-            if self.best_step is None or path != self._path(self.best_step):
+            if best_step is None or path != self._path(best_step):
                 trainer.strategy.remove_checkpoint(path)
 
     def _path(self, step: int) -> Path:
@@ -203,6 +261,12 @@ def _no_figure(best: str, figures: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(best, sorted(figures), n=1, cutoff=0.55)
     hint = f"the nearest is {near[0]}, of {sorted(figures)}" if near else f"choose one of {sorted(figures)}"
     return UserError(f"run.best must be a figure of the validation, got {best!r}: {hint}.")
+
+
+def _room(module: LightningModule) -> int:
+    """Bytes that a checkpoint of the module takes here: its trained weights, and as much twice for Adam's state."""
+    trained = [weight for weight in module.parameters() if weight.requires_grad]
+    return 3 * sum(own_rows(weight).nbytes for weight in trained) + SPARE
 
 
 def _between_epochs(trainer: Trainer) -> bool:

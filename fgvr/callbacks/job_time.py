@@ -35,6 +35,8 @@ class JobTime(Timer):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._over and (self.checkpoints is None or not self.checkpoints.due):
+            if self.checkpoints is not None:
+                self.checkpoints.finish(trainer)
             raise Unfinished("trainer.max_time")
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,65 +1,94 @@
 """Checkpoints that are whole or not there at all.
 
-A checkpoint is a folder `NAME.ckpt/` with `state.pt` (tensors and plain data) and `manifest.json` (size and sha256 of
-every file). It is written under a hidden name beside its place and renamed last, so what bears the name is complete,
-and what the manifest does not confirm is not loaded.
+A checkpoint is a folder `NAME.ckpt/` with `state.pt` (tensors and plain data), `shard-00000.safetensors` and so on
+where several processes held the rows of its tensors, and `manifest.json` (size and sha256 of every file). It is written
+under a hidden name beside its place and renamed last, so what bears the name is complete, and what the manifest does
+not confirm is not loaded.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 import pickle
 import shutil
-import stat
 import uuid
-from dataclasses import asdict, dataclass, field
-from io import BufferedReader
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
+from fgvr.checkpoints.hashed import write_file
+from fgvr.checkpoints.manifest import (
+    MANIFEST,
+    PLAIN,
+    STATE,
+    CheckpointManifest,
+    DamagedCheckpoint,
+    FileRecord,
+    confirm,
+    confirm_file,
+    manifest_of,
+    open_confined,
+    read_manifest,
+)
 from fgvr.checkpoints.plain_data import plain
+from fgvr.checkpoints.sharded import Part, opened, read_whole
 from fgvr.errors import UserError
 from fgvr.whole_files import flush, unsealed
 
-FORMAT = 1
 SUFFIX = ".ckpt"
-STATE = "state.pt"
-MANIFEST = "manifest.json"
 REPLACED = "~replaced"
 CHUNK = 1 << 20
 
 log = logging.getLogger(__name__)
 
 
-class DamagedCheckpoint(UserError):
-    """A checkpoint that its own manifest does not confirm, or that holds more than tensors and plain data."""
-
-
 @dataclass(frozen=True)
-class FileRecord:
-    """What a file of a checkpoint must be: `size` in bytes, `sha256` in hex."""
+class Saving:
+    """A checkpoint on its way: the processes write their parts to `building`, which is renamed when all are whole.
 
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class CheckpointManifest:
-    """The contents of `manifest.json`, next to a hash of themselves.
-
-    `step` counts optimiser steps; `fingerprint` says what the run was made of.
+    What the disk refuses is a UserError; the checkpoints already there are untouched.
     """
 
-    step: int
-    epoch: int
-    files: dict[str, FileRecord]
-    fingerprint: dict[str, Any] = field(default_factory=dict[str, Any])
-    format: int = FORMAT
+    path: Path
+    building: Path
+    part: Part
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that makes the folder and completes it."""
+        return self.part.state is not None
+
+    def begin(self) -> None:
+        """Makes the folder that the parts are written to, beside the checkpoint's place."""
+        with self._refusals():
+            self.building.mkdir(parents=True)
+
+    def write(self) -> dict[str, FileRecord]:
+        """The files of this process's part, by name, now on the disk."""
+        with self._refusals():
+            return self.part.write(self.building)
+
+    def complete(self, files: Mapping[str, FileRecord]) -> None:
+        """Gives the finished folder, which holds these files of all processes, its name; for the one that leads."""
+        assert self.part.state is not None
+        with self._refusals():
+            write_file(self.building / MANIFEST, manifest_of(self.part.state, files).dump())
+            flush(self.building)
+            put_in_place(self.building, self.path)
+
+    def give_up(self) -> None:
+        shutil.rmtree(self.building, ignore_errors=True)
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise no_room(f"The checkpoint {self.path} could not be written", self.path.parent, error) from error
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
@@ -68,34 +97,19 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     Raises UserError when the disk refuses (the checkpoints already there are untouched) or when something in
     `checkpoint` could not be loaded again safely.
     """
-    content = plain(checkpoint)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    building = hidden_name(path, "new")
+    saving = Saving(path, hidden_name(path, "new"), Part(plain(checkpoint)))
     try:
-        building.mkdir()
-        state = _write_state(content, building / STATE)
-        manifest = CheckpointManifest(
-            step=int(content.get("global_step", 0)),
-            epoch=int(content.get("epoch", 0)),
-            files={STATE: state},
-            fingerprint=content.get("fgvr", {}).get("fingerprint", {}),
-        )
-        body = asdict(manifest)
-        text = json.dumps({**body, "sha256": _own_hash(body)}, indent=1, sort_keys=True)
-        _write_file(building / MANIFEST, text.encode())
-        flush(building)
-        put_in_place(building, path)
-    except OSError as error:
-        shutil.rmtree(building, ignore_errors=True)
-        raise no_room(f"The checkpoint {path} could not be written", path.parent, error) from error
+        saving.begin()
+        saving.complete(saving.write())
     except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
+        saving.give_up()
         raise
 
 
 def no_room(what: str, folder: Path, error: OSError) -> UserError:
     """What is said when a disk refuses a checkpoint."""
-    free = shutil.disk_usage(folder).free / 1e6
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free / 1e6
     return UserError(
         f"{what} ({error.strerror or error}; {free:.0f} MB are free there). "
         "The checkpoints already saved are untouched: make room or point run.dir elsewhere, then start again."
@@ -104,12 +118,25 @@ def no_room(what: str, folder: Path, error: OSError) -> UserError:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The checkpoint's dictionary on the CPU, after every hash has been compared; raises DamagedCheckpoint."""
+    return read_whole(open_checkpoint(path))
+
+
+def open_checkpoint(path: Path, rank: int = 0, world: int = 1) -> dict[str, Any]:
+    """The same, but of a tensor that the shards hold a StoredTensor, whose rows are read when they are asked for.
+
+    Where `world` processes open it together each compares the hashes of its share of the files, and none may use it
+    before all have come back; they share the pages of a checkpoint without shards, and read what they use of it.
+    """
     manifest = read_manifest(path)
+    own = sorted(manifest.files)[rank::world]
+    confirm(path, manifest.files, [name for name in own if name != STATE])
     with open_confined(path, STATE) as file:
-        _confirm(path, STATE, file, manifest.files[STATE])
-        file.seek(0)
+        if STATE in own:
+            confirm_file(path, STATE, file, manifest.files[STATE])
+            file.seek(0)
+        shared = world > 1 and manifest.format == PLAIN
         try:
-            return torch.load(file, map_location="cpu", weights_only=True)
+            state = torch.load(path / STATE if shared else file, map_location="cpu", weights_only=True, mmap=shared)
         except pickle.UnpicklingError as error:
             raise DamagedCheckpoint(
                 f"The checkpoint {path} holds more than tensors and plain data and is not opened, "
@@ -117,40 +144,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             ) from error
         except (RuntimeError, EOFError) as error:
             raise DamagedCheckpoint(f"The checkpoint {path} cannot be read: {error}.") from error
+    return state if manifest.format == PLAIN else opened(path, manifest, state)
 
 
 def verify_checkpoint(path: Path) -> CheckpointManifest:
     """Reads every byte of the checkpoint and compares it with the manifest; raises DamagedCheckpoint."""
     manifest = read_manifest(path)
-    for name, record in manifest.files.items():
-        with open_confined(path, name) as file:
-            _confirm(path, name, file, record)
-    return manifest
-
-
-def read_manifest(path: Path) -> CheckpointManifest:
-    """Reads the manifest without the hashes being compared; raises DamagedCheckpoint."""
-    if not path.is_dir():
-        what = "is not there" if not path.exists() else f"is not a folder with {STATE} and {MANIFEST}"
-        raise DamagedCheckpoint(f"The checkpoint {path} {what}.")
-    try:
-        with open_confined(path, MANIFEST) as file:
-            raw = json.loads(file.read())
-        if raw.pop("sha256") != _own_hash(raw):
-            raise DamagedCheckpoint(f"The checkpoint {path} is damaged: {MANIFEST} does not have its own hash.")
-        if raw["format"] != FORMAT:
-            raise UserError(
-                f"The checkpoint {path} has format {raw['format']}, this version reads {FORMAT}: "
-                "use the version of fgvr that wrote it."
-            )
-        files = {name: FileRecord(int(entry["size"]), str(entry["sha256"])) for name, entry in raw["files"].items()}
-        manifest = CheckpointManifest(int(raw["step"]), int(raw["epoch"]), files, dict(raw["fingerprint"]))
-    except UserError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedCheckpoint(f"The checkpoint {path} has a damaged {MANIFEST} ({error}).") from error
-    if set(files) != {STATE}:
-        raise DamagedCheckpoint(f"The checkpoint {path} must list {STATE} alone in its manifest, not {sorted(files)}.")
+    confirm(path, manifest.files, manifest.files)
     return manifest
 
 
@@ -228,51 +228,6 @@ def sweep(folder: Path) -> list[Path]:
     return [path for path in swept if _swept(path)]
 
 
-class HashingWriter:
-    """The stream torch.save writes into: counts and hashes on the way, and keeps the disk's own error."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.size = 0
-        self.digest = hashlib.sha256()
-        self.failure: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        try:
-            self.file.write(data)
-        except OSError as error:
-            self.failure = error
-            raise
-        self.digest.update(data)
-        self.size += len(data)
-        return len(data)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
-def _write_state(content: dict[str, Any], path: Path) -> FileRecord:
-    with path.open("wb") as file:
-        writer = HashingWriter(file)
-        try:
-            torch.save(content, writer)  # pyright: ignore[reportArgumentType]
-        except RuntimeError:
-            # torch reports a full disk as a failure of its own writer
-            if writer.failure is not None:
-                raise writer.failure from None
-            raise
-        file.flush()
-        os.fsync(file.fileno())
-    return FileRecord(writer.size, writer.digest.hexdigest())
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def put_in_place(building: Path, path: Path) -> None:
     aside = path.with_name(f"{path.stem}{REPLACED}{SUFFIX}")
     if path.is_symlink():
@@ -294,33 +249,6 @@ def _swept(path: Path) -> bool:
         log.warning("%s could not be removed (%s); the next start tries it again.", path, error.strerror)
         return False
     return True
-
-
-def open_confined(path: Path, name: str) -> BufferedReader:
-    """Opens a file of the checkpoint only if neither it nor the checkpoint is a link that leads elsewhere."""
-    if path.is_symlink() and path.resolve().parent != path.parent.resolve():
-        raise DamagedCheckpoint(f"The checkpoint {path} is a link that leads out of its folder and is not followed.")
-    try:
-        descriptor = os.open(path / name, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError as error:
-        raise DamagedCheckpoint(f"The checkpoint {path} lacks a readable {name} ({error.strerror}).") from error
-    file = os.fdopen(descriptor, "rb")
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
-        raise DamagedCheckpoint(f"The checkpoint {path} must hold {name} as an ordinary file.")
-    return file
-
-
-def _confirm(path: Path, name: str, file: BufferedReader, record: FileRecord) -> None:
-    size = os.fstat(file.fileno()).st_size
-    if size != record.size:
-        raise DamagedCheckpoint(f"The checkpoint {path} is damaged: {name} has {size} bytes instead of {record.size}.")
-    if hashlib.file_digest(file, "sha256").hexdigest() != record.sha256:
-        raise DamagedCheckpoint(f"The checkpoint {path} is damaged: {name} does not have the hash of its manifest.")
-
-
-def _own_hash(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def hidden_name(path: Path, kind: str) -> Path:

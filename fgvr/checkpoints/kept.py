@@ -1,6 +1,6 @@
 """What a run began with and cannot do without: kept in its own folder, found by its digest wherever it is now.
 
-runs/NAME/base/0123456789abcdef.ckpt/ is a checkpoint of another run, under the first digits of its state's sha256;
+runs/NAME/base/0123456789abcdef.ckpt/ is a checkpoint of another run, under the first digits of its digest;
 runs/NAME/base/MODEL-01234567/ a folder with a pretrained model.
 """
 
@@ -13,20 +13,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from fgvr.checkpoints.format import (
-    CHUNK,
-    MANIFEST,
-    STATE,
-    SUFFIX,
-    DamagedCheckpoint,
-    FileRecord,
-    HashingWriter,
-    hidden_name,
-    no_room,
-    open_confined,
-    put_in_place,
-    read_manifest,
-)
+from fgvr.checkpoints.format import CHUNK, SUFFIX, hidden_name, no_room, put_in_place
+from fgvr.checkpoints.hashed import hashed
+from fgvr.checkpoints.manifest import MANIFEST, DamagedCheckpoint, FileRecord, open_confined, read_manifest
 from fgvr.errors import UserError
 from fgvr.whole_files import flush
 
@@ -39,8 +28,8 @@ log = logging.getLogger(__name__)
 
 
 def digest_of(path: Path) -> str:
-    """What tells a checkpoint from every other: the sha256 of its state, as its manifest has it."""
-    return read_manifest(path).files[STATE].sha256
+    """What tells a checkpoint from every other, as its manifest has it."""
+    return read_manifest(path).digest
 
 
 def began_with(checkpoint: Path) -> Mapping[str, str] | None:
@@ -56,17 +45,16 @@ def keep_checkpoint(path: Path, run: Path) -> Path:
     DamagedCheckpoint for a copy that is not what the manifest says.
     """
     manifest = read_manifest(path)
-    record = manifest.files[STATE]
-    target = run / BASE / f"{record.sha256[:16]}{SUFFIX}"
+    target = run / BASE / f"{manifest.digest[:16]}{SUFFIX}"
     with suppress(UserError):
-        if digest_of(target) == record.sha256:
+        if digest_of(target) == manifest.digest:
             return target
     building = hidden_name(target, "new")
     try:
         building.mkdir(parents=True)
-        linked = link(path / STATE, building / STATE)
-        if not linked:
-            _copy(path, building / STATE, record)
+        linked = all(link(path / name, building / name) for name in manifest.files)
+        for name, record in manifest.files.items() if not linked else ():
+            _copy(path, building, name, record)
         with open_confined(path, MANIFEST) as file:
             (building / MANIFEST).write_bytes(file.read())
         flush(building / MANIFEST)
@@ -78,7 +66,7 @@ def keep_checkpoint(path: Path, run: Path) -> Path:
     finally:
         shutil.rmtree(building, ignore_errors=True)
     how = "linked, so it takes room of its own only once the other is removed" if linked else "copied"
-    log.info("%s is kept as %s (%.1f MB, %s): the run needs it to go on.", path, target, record.size / 1e6, how)
+    log.info("%s is kept as %s (%.1f MB, %s): the run needs it to go on.", path, target, manifest.size / 1e6, how)
     return target
 
 
@@ -136,11 +124,9 @@ def link(source: Path, target: Path) -> bool:
     return True
 
 
-def _copy(checkpoint: Path, target: Path, record: FileRecord) -> None:
-    with open_confined(checkpoint, STATE) as source, target.open("wb") as file:
-        writer = HashingWriter(file)
+def _copy(checkpoint: Path, target: Path, name: str, record: FileRecord) -> None:
+    (target / name).unlink(missing_ok=True)  # of several files some may have been linked
+    with open_confined(checkpoint, name) as source, hashed(target / name) as writer:
         shutil.copyfileobj(source, writer, CHUNK)
-        file.flush()
-        os.fsync(file.fileno())
-    if FileRecord(writer.size, writer.digest.hexdigest()) != record:
-        raise DamagedCheckpoint(f"The checkpoint {checkpoint} is damaged: {STATE} is not what its manifest says.")
+    if writer.record != record:
+        raise DamagedCheckpoint(f"The checkpoint {checkpoint} is damaged: {name} is not what its manifest says.")

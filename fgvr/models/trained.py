@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
-from fgvr.checkpoints.format import SUFFIX, DamagedCheckpoint, best_checkpoint, newest_checkpoint, read_checkpoint
+from fgvr.checkpoints.format import SUFFIX, DamagedCheckpoint, best_checkpoint, newest_checkpoint, open_checkpoint
 from fgvr.checkpoints.kept import (
     BASE,
     CHECKPOINTS,
@@ -25,6 +25,7 @@ from fgvr.checkpoints.kept import (
     keep_checkpoint,
     run_of,
 )
+from fgvr.checkpoints.sharded import read_whole
 from fgvr.errors import UserError
 from fgvr.models.adapters import LoRA
 from fgvr.models.backbone import FAMILIES, Attention, Backbone, Pretrained, refuse_other_pixels
@@ -44,12 +45,13 @@ def read_policy(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     checkpoint = _of_policy(path)
     weights = checkpoint["state_dict"].items()
     state = {name.removeprefix("policy."): value for name, value in weights if name.startswith("policy.")}
-    return checkpoint["fgvr_policy"], state
+    return checkpoint["fgvr_policy"], read_whole(state)
 
 
 def _of_policy(path: Path) -> dict[str, Any]:
+    """The checkpoint; rows that lie in shards are not read: those of the optimizer are not asked for."""
     try:
-        checkpoint = read_checkpoint(path)
+        checkpoint = open_checkpoint(path)
     except DamagedCheckpoint as damage:
         if path.parent.name != BASE:
             raise

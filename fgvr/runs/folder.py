@@ -40,6 +40,8 @@ class RunFolder:
         fresh: move an old folder of that name aside (NAME-1, NAME-2, ...) and start again
         allow_changed: what may differ from the run that is resumed: "config", "data", "code"
         save_every: optimiser steps between two checkpoints
+        save_in_background: go on with training while a process of its own writes a checkpoint, from a copy that it
+            keeps in the host's memory: as large as what is saved, on each node where a process writes
         keep: how many of the latest checkpoints stay; the best one stays besides
         best: the validation figure, "seen/exact" say, whose best checkpoint is kept; none by default
         mode: whether the best figure is the largest ("max") or the smallest ("min")
@@ -50,6 +52,7 @@ class RunFolder:
     fresh: bool = False
     allow_changed: list[Changeable] = field(default_factory=list[Changeable])
     save_every: int = 100
+    save_in_background: bool = False
     keep: int = 3
     best: str | None = None
     mode: Literal["max", "min"] = "max"

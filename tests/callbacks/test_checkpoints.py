@@ -1,4 +1,6 @@
 import json
+import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +260,56 @@ def test_a_run_that_a_callback_stopped_goes_on_as_if_it_had_not(
     assert trained[0] == trained[1]
     ends = [checkpoints_in(one.checkpoints)[-1] for one in (whole, run)]
     assert same_weights(*map(read_checkpoint, ends))
+
+
+class OneStep(Callback):
+    """Does something after a certain step, once whatever is due there has been begun to be saved."""
+
+    def __init__(self, step: int, deed: Callable[[RunCheckpoints], None]) -> None:
+        self.step, self.deed = step, deed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.step:
+            savers: list[Any] = trainer.checkpoint_callbacks
+            self.deed(savers[0])
+
+
+def fill_disk(saver: RunCheckpoints) -> None:
+    """For the process that writes in the background alone."""
+    assert saver._background is not None
+    assert saver._background._writer is not None
+    resource.prlimit(saver._background._writer._process.pid, resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+
+
+@pytest.mark.slow
+def test_in_the_background_the_same_is_saved_and_nothing_counts_before_it_is_whole(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"save_every": 2, "keep": 2, "best": "seen/exact", "mode": "min"}
+    runs = [RunFolder(tmp_path / name, save_in_background=name == "behind", **settings) for name in ("once", "behind")]
+    _, saver = train(runs[0])
+    seen: list[set[str]] = []
+    watch = OneStep(4, lambda _: seen.append({path.name for path in runs[1].checkpoints.iterdir()}))
+    _, behind = train(runs[1], callbacks=[watch])
+    assert (behind.best_step, behind.saved_step) == (saver.best_step, saver.saved_step) == (behind.best_step, 21)
+    assert all(name.startswith((".", "step-", "best")) for name in seen[0])
+    records = [json.loads((run.checkpoints / "best.json").read_text()) for run in runs]
+    assert records[0] == records[1]
+    ours, theirs = (checkpoints_in(run.checkpoints) for run in runs)
+    assert [path.name for path in ours] == [path.name for path in theirs]
+    assert all(same_weights(*map(read_checkpoint, pair)) for pair in zip(ours, theirs, strict=True))
+    assert not [*runs[1].checkpoints.glob(".*")]
+
+
+@pytest.mark.slow
+def test_what_the_disk_refuses_in_the_background_ends_the_run_with_its_sentence(tmp_path: Path, caplog: Any) -> None:
+    run = RunFolder(tmp_path / "full", save_every=2, save_in_background=True)
+    with pytest.raises(UserError, match=r"step-00000006\.ckpt could not be written \(File too large; .*are untouched"):
+        train(run, callbacks=[OneStep(5, fill_disk)], limit_val_batches=0)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["step-00000002.ckpt", "step-00000004.ckpt"]
+    run = RunFolder(tmp_path / "stopped", save_every=4, save_in_background=True)
+
+    def stop(_: RunCheckpoints) -> None:
+        raise RuntimeError("another's mistake")
+
+    with pytest.raises(RuntimeError, match="another's mistake"):
+        train(run, callbacks=[OneStep(4, stop)], limit_val_batches=0)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000004.ckpt"]  # what was begun is finished

@@ -23,11 +23,16 @@ def fit(folder: Path, *options: str) -> int:
     return main(["fit", "--config", str(config), *options])
 
 
-def test_a_job_that_is_out_of_time_leaves_a_run_that_the_next_one_goes_on_with(tmp_path: Path, capsys: Any) -> None:
+@pytest.mark.parametrize("behind", ["false", pytest.param("true", marks=pytest.mark.slow)])
+def test_a_job_that_is_out_of_time_leaves_a_run_that_the_next_one_goes_on_with(
+    tmp_path: Path, capsys: Any, behind: str
+) -> None:
     assert fit(tmp_path / "whole") == 0
     run = tmp_path / "run"
     jobs = 0
-    while (code := fit(run, "--trainer.max_time", "00:00:00:01")) == 75 and jobs < 9:
+    while (
+        code := fit(run, "--trainer.max_time", "00:00:00:01", "--run.save_in_background", behind)
+    ) == 75 and jobs < 9:
         jobs += 1
         said = capsys.readouterr().err.splitlines()
         assert said[-1] == "fgvr: stopped by trainer.max_time. The same command goes on from the last checkpoint."

@@ -76,6 +76,7 @@ def test_what_could_not_be_loaded_again_is_refused_by_its_place(tmp_path: Path) 
 KILLED_SAVES = """
 import json, os, pathlib, signal, sys, torch
 from fgvr.checkpoints import format as io
+from fgvr.checkpoints.hashed import HashingWriter
 
 def content(step):
     return {"global_step": step, "epoch": 0, "state_dict": {"w": torch.full((50,), float(step))}}
@@ -97,14 +98,14 @@ def killed_at(number):
         setattr(owner, name, guarded)
     for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "open"):
         guard(os, name)
-    plain_write = io.HashingWriter.write
+    plain_write = HashingWriter.write
     def write(self, data):
         if due():
             self.file.write(bytes(data)[: len(data) // 2])
             self.file.flush()
             die()
         return plain_write(self, data)
-    io.HashingWriter.write = write
+    HashingWriter.write = write
 
 def save(folder, kind, number):
     killed_at(number)

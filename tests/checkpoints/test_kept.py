@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_checkpoints import save_sharded
 
 from fgvr.checkpoints.format import MANIFEST, STATE, DamagedCheckpoint, read_checkpoint, sweep, write_checkpoint
 from fgvr.checkpoints.kept import BASE, began_with, digest_of, find_checkpoint, keep_checkpoint, run_of
@@ -46,6 +47,19 @@ def test_what_is_kept_stays_when_the_other_is_removed(
     assert kept.stat().st_mtime_ns == changed
     shutil.rmtree(tmp_path / "sft")
     assert torch.equal(read_checkpoint(kept)["state_dict"]["w"], held["state_dict"]["w"])
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_every_file_of_a_sharded_one_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool):
+    if not links:
+        without_links(monkeypatch)
+    weight = torch.arange(12.0).view(4, 3)
+    path = save_sharded({"global_step": 1, "w": weight}, tmp_path / "sft/checkpoints/step-00000001.ckpt")
+    kept = keep_checkpoint(path, tmp_path / "rl")
+    assert kept.name == f"{digest_of(path)[:16]}.ckpt"
+    assert find_checkpoint(digest_of(path), path, tmp_path / "rl/checkpoints/x.ckpt") == kept
+    shutil.rmtree(tmp_path / "sft")
+    assert torch.equal(read_checkpoint(kept)["w"], weight)
 
 
 def test_a_copy_that_is_not_what_the_manifest_says_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import prompt, sequenced, tiny_policy
+from small_checkpoints import save_sharded
 
 from fgvr.checkpoints.format import STATE, read_checkpoint, read_manifest, write_checkpoint
 from fgvr.data.collate import pack
@@ -59,6 +60,16 @@ def test_weights_and_processor_are_the_checkpoint_s_bit_for_bit(tmp_path: Path, 
     assert torch.equal(scores(second), scores(first))
     assert prompt(second).input_ids.tolist() == prompt(first).input_ids.tolist()
     assert second.config.backbone.config().to_dict() == first.base.config.to_dict()
+
+
+def test_weights_that_several_processes_wrote_are_read_as_one(tmp_path: Path):
+    policy = noisy(tiny_policy())
+    alone = save(policy, tmp_path / "alone")
+    run = tmp_path / "together"
+    path = save_sharded(read_checkpoint(alone), run / "checkpoints" / alone.name, 3)
+    assert Trained(str(run)).origin()["digest"] == read_manifest(path).digest != read_manifest(alone).digest
+    read, expected = policy_on(run).state_dict(), policy.state_dict()
+    assert all(torch.equal(read[name], expected[name]) for name in expected)
 
 
 def test_merged_adapters_answer_as_the_model_with_adapters(tmp_path: Path):

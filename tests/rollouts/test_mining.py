@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import NAMES, QUESTION, photo, tiny_policy
+from forked_ranks import run_script
 
 from fgvr.data.tasks import OpenWorld
 from fgvr.models import Policy
@@ -215,3 +216,36 @@ def test_a_step_makes_other_weights():
     with torch.no_grad():
         weight.view(-1)[0] += 1e-6
     assert weights_digest(policy) != before
+
+
+# Prints the digest of the weights as one, two and three processes that share them find it, before and after a step.
+DIGESTS = """
+import json
+from types import SimpleNamespace
+import torch
+from forked_ranks import Net, group
+from torch.distributed.fsdp import fully_shard
+from fgvr.rollouts.mining import weights_digest
+
+def digest(rank, ranks):
+    torch.manual_seed(0)
+    net = Net(7, 5, 3)
+    fully_shard(net)
+    backbone = SimpleNamespace(origin=lambda: {"kind": "random"})
+    policy = SimpleNamespace(config=SimpleNamespace(backbone=backbone), trainable=net.named_parameters)
+    before = weights_digest(policy)
+    for weight in net.parameters():
+        weight.data.mul_(2)
+    print(json.dumps([before, weights_digest(policy)]))
+
+for world in (1, 2, 3):
+    assert group(world, digest) == [0] * world
+"""
+
+
+@pytest.mark.slow
+def test_weights_that_processes_share_have_the_digest_of_weights_that_one_has() -> None:
+    digests = run_script(DIGESTS)
+    assert len(digests) == 1 + 2 + 3
+    assert len({before for before, _ in digests}) == len({after for _, after in digests}) == 1
+    assert digests[0][0] != digests[0][1]

@@ -1,0 +1,65 @@
+"""Small real runs whose weights several processes share, started as a launcher starts them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from shutil import copytree, rmtree
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rl_run import ends, json_rows, start
+
+from fgvr.checkpoints.format import checkpoints_in, read_manifest
+
+LOADED = "loaded.ckpt"
+
+
+class SaveAgain(Callback):
+    """Saves what a run goes on with, before it does, where `LOADED` says."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.save_checkpoint(Path(trainer.default_root_dir) / LOADED, weights_only=False)
+
+
+def start_ranks(config: Path, run: Path, world: int, *options: str) -> list[subprocess.Popen[str]]:
+    """One run in `world` processes, each a group of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "x"}
+    line = (f"--trainer.devices={world}", *options)
+    return [start(config, run, *line, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(world)]
+
+
+def end_all(processes: Sequence[subprocess.Popen[str]], code: int = 0) -> list[str]:
+    """What each said until it ended, as all must."""
+    return [ends(process, code) for process in processes]
+
+
+def kill_all_after(processes: Sequence[subprocess.Popen[str]], log: Path, batches: int, delay: float) -> None:
+    """Kills every process of the run, and what these have started, `delay` seconds after `batches` were logged."""
+    deadline = time.monotonic() + 200
+    while processes[0].poll() is None and len(json_rows(log)) < batches and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(delay)
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    for process in processes:
+        process.communicate()
+
+
+def as_at(run: Path, step: int, copy: Path) -> Path:
+    """A copy of a run as it was when it had saved that step."""
+    copytree(run, copy)
+    for path in checkpoints_in(copy / "checkpoints"):
+        if read_manifest(path).step > step:
+            rmtree(path)
+    (copy / "final_metrics.json").unlink(missing_ok=True)
+    return copy
