@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import fgvr
 from fgvr.errors import Unfinished, UserError, shown
+from fgvr.signals import listening
 
 
 class Tool(NamedTuple):
@@ -37,20 +38,21 @@ TOOLS = {
 
 
 def main(args: list[str] | None = None) -> int:
-    """Returns 0, 2 for an error the user can mend, 75 for a training that stopped before its last step, 130 for Ctrl-C,
-    143 for SIGTERM; a bug keeps its traceback.
+    """Returns 0, 2 for an error the user can mend, 75 for a training that the next job goes on with, 76 for one that a
+    callback has ended, 130 for Ctrl-C, 143 for SIGTERM; a bug keeps its traceback.
     """
     args = sys.argv[1:] if args is None else args
     # Before torch is loaded: on a shared CPU its threads, which wait by spinning, make a step ten times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
-        return _run(args)
+        with listening():
+            return _run(args)
     except UserError as error:
         return _refuse(str(error))
     except KeyboardInterrupt as stop:
         return _stopped(stop, "Ctrl-C", 130)
     except Unfinished as stop:
-        return _stopped(stop, stop.by, 75)
+        return _stopped(stop, stop.by, stop.exit_code)
     except SystemExit as leave:
         if isinstance(leave.__context__, KeyboardInterrupt):  # lightning turns Ctrl-C into exit 1
             return _stopped(leave, "Ctrl-C", 130)
@@ -93,7 +95,6 @@ def _run(args: list[str]) -> int:
 
 def _run_lightning(args: list[str]) -> int:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from fgvr.cli import run_cli
 
@@ -101,8 +102,6 @@ def _run_lightning(args: list[str]) -> int:
         run_cli(args)
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
-    except SIGTERMException as stop:  # a SystemExit without a code
-        return _stopped(stop, "SIGTERM", 143)
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import ExitStack
 from functools import partial
@@ -17,7 +16,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from omegaconf import OmegaConf
 
@@ -28,30 +27,34 @@ from fgvr.callbacks.interrupts import ctrl_c_as_before, say_if_ctrl_c_is_ignored
 from fgvr.callbacks.job_time import JobTime
 from fgvr.callbacks.needed import refuse_timer, refuse_without
 from fgvr.callbacks.predictions import Predictions
+from fgvr.callbacks.preemption import Preemption, without_handlers
 from fgvr.callbacks.progress import Progress
 from fgvr.callbacks.same_start import SameStart
 from fgvr.callbacks.sample_log import SampleLog
 from fgvr.callbacks.sentences import sentences
 from fgvr.callbacks.step_seeds import StepSeeds
-from fgvr.callbacks.steps import StepLogger, epochs_begun, is_finished, with_step_loggers
+from fgvr.callbacks.steps import StepLogger, epochs_begun, is_finished, stopped_early, with_step_loggers
 from fgvr.cli_help import explain
 from fgvr.datamodules.base import ShardDataModule
-from fgvr.errors import Unfinished, UserError
+from fgvr.errors import ENOUGH, Unfinished, UserError
 from fgvr.modules.base import PolicyModule
 from fgvr.runs.claim import claim
 from fgvr.runs.fingerprint import code_fingerprint, config_fingerprint
 from fgvr.runs.folder import (
+    STOPPED_BY,
     RunFolder,
     Start,
     begun,
     choose_start,
     evaluation_checkpoint,
     final_figures,
-    how_to_go_on,
+    saying_how_to_go_on,
     set_later_aside,
 )
 from fgvr.runs.overlaid import replaced_lists
+from fgvr.runs.starts import counted_start
 from fgvr.runs.traces import Traces
+from fgvr.settings.given import plain_config
 from fgvr.settings.refused import refuse_nulls, refuse_numbers, refuse_seed, refuse_settings, users_own
 from fgvr.settings.said import SayingParser, complete_help
 from fgvr.settings.taken_over import say_another_task, take_over_task
@@ -140,14 +143,14 @@ class FGVRCLI(LightningCLI):
         if given is not None and Path(given) != self.run.dir:
             raise UserError(f"A run writes to run.dir ({self.run.dir}): leave trainer.default_root_dir ({given}) out.")
         refuse_timer(one.class_path for one in _as_list(config.trainer.callbacks))
-        self.plain_config: dict[str, Any] = _plain_config(self.parser.dump(self.config, format="json"), self.verb)
+        self.plain_config: dict[str, Any] = plain_config(self.parser.dump(self.config, format="json"), self.verb)
         config.trainer.default_root_dir = str(self.run.dir)
         self.fingerprint = {"config": config_fingerprint(self.plain_config), "code": code_fingerprint()}
         for line in replaced_lists([Path(file) for file in config.get("config") or []]):
             log.info(line)
         refuse_settings(self.plain_config, trains=self.verb == "fit")
         if self.verb == "fit":
-            self.stack.push(partial(_note_how_to_go_on, self.run))
+            self.stack.enter_context(saying_how_to_go_on(self.run))
             say_if_ctrl_c_is_ignored()
             if _leads():
                 self.stack.callback(claim(self.run).release)
@@ -155,6 +158,7 @@ class FGVRCLI(LightningCLI):
             if _leads():
                 set_later_aside(self.run, self.start)
                 self.stack.push(partial(self._leave_nothing, Traces(self.run)))
+                self.stack.enter_context(counted_start(self.run, self.start))
 
     def instantiate_classes(self) -> None:
         # as lightning's own, which calls a method that jsonargparse has renamed and warns about
@@ -180,10 +184,12 @@ class FGVRCLI(LightningCLI):
         if any(isinstance(one, ProgressBar) for one in listed):
             forced = [one for one in forced if not isinstance(one, ProgressBar)]
         self.trainer_defaults["callbacks"] = forced
-        kwargs["callbacks"] = [EndTogether(), *listed]
+        saver = next((one for one in [*listed, *forced] if isinstance(one, RunCheckpoints)), None)
+        first: list[Callback] = [EndTogether()] if saver is None else [EndTogether(), Preemption()]
         if settings.max_time is not None and self._trains:
-            saver = next((one for one in forced if isinstance(one, RunCheckpoints)), None)
-            kwargs |= {"callbacks": [EndTogether(), JobTime(settings.max_time, saver), *listed], "max_time": None}
+            first.append(JobTime(settings.max_time, saver))
+            kwargs["max_time"] = None
+        kwargs["callbacks"] = [*first, *listed]
         plugins = _as_list(settings.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, WholeCheckpointIO()]
@@ -192,7 +198,8 @@ class FGVRCLI(LightningCLI):
             done = self.start.manifest.step if self.start.manifest else None
             kwargs["logger"] = StepLogger(self.run.dir, done) if self._trains else False
         try:
-            return with_named_weights(with_step_loggers(super().instantiate_trainer(**kwargs)))
+            trainer = without_handlers(super().instantiate_trainer(**kwargs))
+            return with_named_weights(with_step_loggers(trainer))
         except (ImportError, TypeError, ValueError, MisconfigurationException) as error:
             raise refused_by_trainer(error) from error
 
@@ -217,15 +224,19 @@ class FGVRCLI(LightningCLI):
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=self._checkpoint)
         if self.trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             return
-        if not is_finished(self.trainer):
-            raise Unfinished("a callback")
-        facts = {"step": self.trainer.global_step, "epoch": epochs_begun(self.trainer)}
+        stopped_by = None if is_finished(self.trainer) else EarlyStopping.__name__
+        if stopped_by and not stopped_early(self.trainer):
+            raise Unfinished("a callback", ENOUGH)
+        facts: dict[str, Any] = {STOPPED_BY: stopped_by} if stopped_by else {}
+        facts |= {"step": self.trainer.global_step, "epoch": epochs_begun(self.trainer)}
         if self.trainer.enable_validation and self.figures.step != self.trainer.global_step:
             log.info("The final weights are evaluated (step %d).", facts["step"])
             self.trainer.validate(model, datamodule=datamodule, verbose=False)
         callbacks: list[Callback] = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
         saver = next((one for one in callbacks if isinstance(one, RunCheckpoints)), None)
         self._finish(began | facts | {"seconds": round(saver.seconds, 1) if saver else None})
+        if stopped_by:
+            raise Unfinished(stopped_by, ENOUGH)
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule | None = None, **_: Any) -> None:
         """Evaluates a checkpoint on the validation data and writes validate_metrics.json."""
@@ -333,18 +344,3 @@ def _leads() -> bool:
 
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _note_how_to_go_on(
-    run: RunFolder, kind: type[BaseException] | None, stop: BaseException | None, trace: TracebackType | None
-) -> None:
-    if isinstance(stop, (KeyboardInterrupt, SystemExit)):
-        stop.add_note(how_to_go_on(run))
-
-
-def _plain_config(dumped: str, verb: str) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads(dumped)
-    trainer = config.get(verb, config)["trainer"]
-    if isinstance(trainer.get("callbacks"), dict):  # one, which need not stand in a list
-        trainer["callbacks"] = [trainer["callbacks"]]
-    return {key: value for key, value in config.get(verb, config).items() if key not in ("config", "ckpt_path")}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import unicodedata
 
+AGAIN = 75  # exit code of a run that the next job goes on with; sysexits.h calls it "try again"
+ENOUGH = 76  # exit code of a run that a callback has ended before its last step
 BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 UNSEEN = frozenset(("Cc", "Cs", "Co", "Zl", "Zp"))
 
@@ -61,8 +63,11 @@ def refuse_no_share(owner: str, **shares: float) -> None:
 
 
 class Unfinished(SystemExit):
-    """A training that ends before its last step, because of `by`: exit code 75, which sysexits.h calls "try again"."""
+    """A training that ends before it is complete, because of `by`; the same command goes on with it.
 
-    def __init__(self, by: str) -> None:
-        super().__init__(75)
-        self.by = by
+    Its exit code is AGAIN where a job is to be queued again, ENOUGH where the run's own settings have ended it.
+    """
+
+    def __init__(self, by: str, code: int = AGAIN) -> None:
+        super().__init__(code)
+        self.by, self.exit_code = by, code

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "fgvr"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (  # lowest first; rooms of one layer know nothing of each other
     {"types", "errors", "whole_files", "objectives", "kernels"},
-    {"ranks", "taxonomy", "checkpoints"},
+    {"ranks", "signals", "taxonomy", "checkpoints"},
     {"sources", "data", "models", "runs"},
     {"similarity"},
     {"aviary", "shards", "judges", "options"},

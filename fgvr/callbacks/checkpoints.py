@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -17,7 +17,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 import fgvr
 from fgvr.callbacks.judge_validation import JudgeValidation
-from fgvr.callbacks.steps import ends_with, is_finished, passes
+from fgvr.callbacks.preemption import agreed
+from fgvr.callbacks.steps import ends_with, is_finished, passes, stopped_early
 from fgvr.checkpoints.format import SUFFIX, checkpoints_in, read_manifest
 from fgvr.checkpoints.kept import OF_BASE
 from fgvr.checkpoints.sharded import own_rows
@@ -26,6 +27,7 @@ from fgvr.modules.base import PolicyModule
 from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.runs.fingerprint import refuse_changes
 from fgvr.runs.folder import RunFolder
+from fgvr.signals import Stop
 from fgvr.strategies.saving import Background
 from fgvr.strategies.sharded_state import refuse_other_savers, writes_checkpoints
 from fgvr.whole_files import sealed, write_whole
@@ -59,6 +61,10 @@ class RunCheckpoints(Checkpoint):
     removed, at a later step, by the next save or by `finish`, and there a disk that refused it is a UserError too.
 
     `due` may be set to have the next step saved that can be; `saved_step` is the latest whose save was begun.
+
+    A run whose processes are asked to end, by a signal to one of them, does so by Unfinished once its step is saved, or
+    where SIGTERM finds a step that cannot be, at once. `leave_before_batch` saves the step before a batch that is
+    broken off.
     """
 
     def __init__(self, run: RunFolder, config: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> None:
@@ -76,6 +82,8 @@ class RunCheckpoints(Checkpoint):
         self._stop_waits = False
         self._background = Background() if run.save_in_background else None
         self._unfinished: Saved | None = None
+        self._place: dict[str, Any] | None = None  # where the loops stood when the latest step could be saved
+        self._goes_back = False
 
     @property
     def seconds(self) -> float:
@@ -106,8 +114,13 @@ class RunCheckpoints(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._finish_if_written(trainer)
+        stop = agreed(trainer)
+        self._save_if_due(trainer, asked=stop > Stop.NONE)
+        self._leave_if_saved(trainer, stop)
+
+    def _save_if_due(self, trainer: Trainer, asked: bool) -> None:
         step = trainer.global_step
-        self._stepped = step != self._last_step
+        self._stepped, self._place = step != self._last_step, None
         last = ends_with(trainer)
         if not self._stepped and not (last and step != self.saved_step):
             return
@@ -118,7 +131,9 @@ class RunCheckpoints(Checkpoint):
         waits = validates or _between_epochs(trainer)
         self._stop_waits = stops and waits and not validates and not last
         trainer.should_stop = stops and not self._stop_waits
-        self.due = self.due or last or stops or passes(self.run.save_every, before, step)
+        self.due = self.due or last or stops or asked or passes(self.run.save_every, before, step)
+        if not waits:
+            self._place = _place_of(trainer)
         if self.due and not waits:
             self._save(trainer)
         elif last and validates:
@@ -134,14 +149,35 @@ class RunCheckpoints(Checkpoint):
             return
         if self.run.best is not None and self._improves(trainer):
             self.due = True
-        if self.due:
+        stop, self._place = agreed(trainer), _place_of(trainer)
+        if self.due or stop:
             self._save(trainer)
+        self._leave_if_saved(trainer, stop)
+
+    def can_leave_before_batch(self, trainer: Trainer) -> bool:
+        """Whether the step before the batch that was just begun is saved, or can still be."""
+        return self._place is not None or trainer.global_step == self.saved_step
+
+    def leave_before_batch(self, trainer: Trainer) -> NoReturn:
+        """Ends a run that is asked to, as if the batch that was just begun had not been. A collective call."""
+        if self._place is not None and trainer.global_step != self.saved_step:
+            self._goes_back = True
+            self._save(trainer)
+        self.finish(trainer)
+        raise agreed(trainer).error()
+
+    def _leave_if_saved(self, trainer: Trainer, stop: Stop) -> None:
+        if stop and (trainer.global_step == self.saved_step or not stop.waits):
+            self.finish(trainer)
+            raise stop.error()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         unsaved = trainer.global_step != self.saved_step
-        if self.due or (unsaved and (self._stepped or is_finished(trainer))):
+        ends = is_finished(trainer) or stopped_early(trainer)
+        if self.due or (unsaved and (self._stepped or ends)):
             self._save(trainer)
         self.finish(trainer)
+        self._leave_if_saved(trainer, agreed(trainer))
         if self.run.best is not None and self.best_step is None:
             log.warning(
                 "No validation within the training gave a value of run.best (%s) that could be compared, so no best "
@@ -158,6 +194,8 @@ class RunCheckpoints(Checkpoint):
         self.seconds_before = state_dict["seconds"]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self._goes_back:
+            checkpoint["loops"]["fit_loop"] |= self._place
         checkpoint["fgvr"] = {"version": fgvr.__version__, "config": self.config, "fingerprint": self.fingerprint}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -267,6 +305,11 @@ def _room(module: LightningModule) -> int:
     """Bytes that a checkpoint of the module takes here: its trained weights, and as much twice for Adam's state."""
     trained = [weight for weight in module.parameters() if weight.requires_grad]
     return 3 * sum(own_rows(weight).nbytes for weight in trained) + SPARE
+
+
+def _place_of(trainer: Trainer) -> dict[str, Any]:
+    """What a checkpoint of this moment says of the loops, but for the loader, which tells by itself where it stands."""
+    return trainer.fit_loop.epoch_loop.state_dict(prefix="epoch_loop.")
 
 
 def _between_epochs(trainer: Trainer) -> bool:

@@ -95,7 +95,7 @@ def score_start(
     return {f"{START}{name}": value for name, value in content.items() if name != "fgvr"}
 
 
-def write_figures(path: Path, figures: Mapping[str, float], **facts: float | int | None) -> None:
+def write_figures(path: Path, figures: Mapping[str, float], **facts: float | int | str | None) -> None:
     """One flat JSON object with its digest, whole or not at all; what is not a finite number is written as null."""
     content: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in figures.items()}
     content |= {**facts, "fgvr": fgvr.__version__}

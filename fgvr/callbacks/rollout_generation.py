@@ -7,13 +7,16 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from fgvr.callbacks.checkpoints import RunCheckpoints
 from fgvr.callbacks.step_seeds import seed_of_run
 from fgvr.datamodules import PromptData, ShardDataModule
 from fgvr.errors import UserError, refuse_no_share
 from fgvr.modules import GRPO
 from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.rollouts import Collector, InProcess, RolloutEngine
+from fgvr.rollouts.collector import BrokenOff
 from fgvr.rollouts.updates import UpdatePlan
+from fgvr.signals import asked
 from fgvr.types import PromptBatch
 
 log = logging.getLogger(__name__)
@@ -78,6 +81,7 @@ class RolloutGeneration(Callback):
             self.seed if self.seed is not None else seed_of_run(trainer),
             self.max_unscorable,
             ranks,
+            lambda: _breaks_off(trainer),
         )
 
     def on_train_batch_start(
@@ -87,7 +91,12 @@ class RolloutGeneration(Callback):
         assert isinstance(pl_module, GRPO)
         pl_module.last_rollouts = None  # its features need not lie in memory beside the next ones
         with trainer.precision_plugin.forward_context():
-            pl_module.rollouts = self._collector.add(pl_module.trained_policy, batch)
+            try:
+                pl_module.rollouts = self._collector.add(pl_module.trained_policy, batch)
+            except BrokenOff:
+                saver = _saver_of(trainer)
+                assert saver is not None
+                saver.leave_before_batch(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._collector is not None and self._collector.waiting:
@@ -103,3 +112,19 @@ class RolloutGeneration(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.teardown(trainer, pl_module, "fit")
+
+
+def _breaks_off(trainer: Trainer) -> bool:
+    """Whether this process is asked to end, and nothing is lost that could be saved later, or there is no time for it.
+
+    A stream whose loader gives a batch that was begun once more, when it is resumed, is what ends so.
+    """
+    stop, saver = asked(), _saver_of(trainer)
+    if not stop or saver is None or not isinstance(trainer.datamodule, ShardDataModule):  # pyright: ignore[reportAttributeAccessIssue]
+        return False
+    return not stop.waits or saver.can_leave_before_batch(trainer)
+
+
+def _saver_of(trainer: Trainer) -> RunCheckpoints | None:
+    callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    return next((one for one in callbacks if isinstance(one, RunCheckpoints)), None)

@@ -72,14 +72,17 @@ def ends_with(trainer: Trainer) -> bool:
 
 
 def is_finished(trainer: Trainer) -> bool:
-    """Whether a training that returned is complete: its last step was made, or early stopping has called it the last.
+    """Whether a training that returned has made its last step; one that a callback cut short has not.
 
-    One that a callback or a limit of time cut short is not; the epoch that it was in counts for Lightning as over.
+    The epoch that such a one was in counts for Lightning as over.
     """
     loop, epochs = trainer.fit_loop, trainer.max_epochs
     by_epochs = epochs is not None and 0 <= epochs <= trainer.current_epoch
-    if 0 <= trainer.max_steps <= trainer.global_step or (by_epochs and loop.epoch_loop._num_ready_batches_reached()):
-        return True
+    return 0 <= trainer.max_steps <= trainer.global_step or (by_epochs and loop.epoch_loop._num_ready_batches_reached())
+
+
+def stopped_early(trainer: Trainer) -> bool:
+    """Whether early stopping has called the latest step good enough to be the last."""
     callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
     stoppers = [one for one in callbacks if isinstance(one, EarlyStopping)]
     return trainer.should_stop and any(one.stopping_reason != EarlyStoppingReason.NOT_STOPPED for one in stoppers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import get_args
@@ -39,6 +39,10 @@ NAMED = 5  # groups that one warning names
 log = logging.getLogger(__name__)
 
 
+class BrokenOff(Exception):
+    """A batch was not sampled to its end, because the run is to end."""
+
+
 @dataclass
 class Collector:
     """Turns batches of prompts into rollout batches. Runs without a Trainer.
@@ -48,6 +52,8 @@ class Collector:
     section 3.2); what goes beyond is left out and counted. After `max_tries` batches an update makes do with what there
     is. `seed` decides, with the epoch and a prompt's place in it, what is sampled. The run stops when more than the
     share `max_unscorable` of an update's groups lack every reward.
+
+    Where `breaks_off` says so between two groups, on one rank, what was sampled of the batch is dropped on all of them.
 
     Raises UserError when no group of `max_tries` batches was informative, when too many could not be scored, and when
     `BARREN` batches in a row left nothing to learn from.
@@ -64,6 +70,7 @@ class Collector:
     seed: int = 0
     max_unscorable: float = 0.1
     ranks: Ranks = field(default_factory=Ranks)
+    breaks_off: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
         self._barren = self._idle = 0
@@ -81,11 +88,14 @@ class Collector:
     def add(self, policy: Policy, batch: PromptBatch) -> RolloutBatch:
         """Samples one batch. Without updates in what is returned, another batch is needed before there is one.
 
-        A collective call: every rank brings its share of the global batch, which may be empty.
+        A collective call: every rank brings its share of the global batch, which may be empty. Raises BrokenOff.
         """
         self._refuse_without_partners(batch)
         with unsharded(policy):
-            self.ranks.agree(lambda: self._sample(policy, batch))
+            sampled_all = self.ranks.agree(lambda: self._sample(policy, batch))
+        if not all(self.ranks.gather([sampled_all])):
+            self._scoring.drop()
+            raise BrokenOff
         sampled = time.perf_counter()
         with self._timed("score"):
             scored = self._score()
@@ -100,7 +110,8 @@ class Collector:
             return RolloutBatch(scored, [], {}, dict(self._seconds), self._overlap, scored)
         return self._finish(policy, scored)
 
-    def _sample(self, policy: Policy, batch: PromptBatch) -> None:
+    def _sample(self, policy: Policy, batch: PromptBatch) -> bool:
+        """Whether the whole of this rank's share was sampled."""
         if self.plan.negatives is None:
             batch = without_negatives(batch)
         with self._timed("sync"):
@@ -110,9 +121,12 @@ class Collector:
             with self._timed("sample"):
                 for group in self.engine.stream(policy, batch, self.sampling, seeds):
                     self._scoring.add(group, batch.record.epoch)
+                    if self.breaks_off():
+                        return False
         except BaseException:
             self._scoring.drop()
             raise
+        return True
 
     def _seed(self, batch: PromptBatch, row: int) -> int:
         """Of one prompt: an example's own is drawn for as if it had no partners."""

@@ -7,7 +7,8 @@ runs/NAME/config.yaml  checkpoints/step-00000100.ckpt/  checkpoints/best.json  b
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,8 @@ from fgvr.checkpoints.format import (
 from fgvr.checkpoints.kept import ASIDE, BASE, CHECKPOINTS
 from fgvr.errors import UserError
 from fgvr.runs.fingerprint import Changeable, refuse_changes
+
+STOPPED_BY = "stopped_by"  # in the final figures of a run that a callback has ended before its last step
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,8 @@ class RunFolder:
         keep: how many of the latest checkpoints stay; the best one stays besides
         best: the validation figure, "seen/exact" say, whose best checkpoint is kept; none by default
         mode: whether the best figure is the largest ("max") or the smallest ("min")
+        restarts: how many more starts in a row may begin at the same step before one is refused; for jobs that queue
+            themselves again, which come to an end so; no limit by default
     """
 
     dir: Path
@@ -56,6 +61,7 @@ class RunFolder:
     keep: int = 3
     best: str | None = None
     mode: Literal["max", "min"] = "max"
+    restarts: int | None = None
 
     def __post_init__(self) -> None:
         if self.save_every < 1 or self.keep < 1:
@@ -63,6 +69,8 @@ class RunFolder:
                 f"run.save_every and run.keep must be at least 1, got {self.save_every} and {self.keep}: "
                 "a run without a checkpoint could not be resumed."
             )
+        if self.restarts is not None and self.restarts < 1:
+            raise UserError(f"run.restarts must be at least 1, got {self.restarts}: leave it out for no limit.")
         if self.fresh and self.resume not in ("auto", "never"):
             raise UserError(f"run.fresh starts again and run.resume goes on from {self.resume}: give one of the two.")
 
@@ -139,6 +147,16 @@ def how_to_go_on(run: RunFolder) -> str:
     if run.resume != "auto":
         return "The same command with --run.resume auto goes on from the last checkpoint."
     return "The same command goes on from the last checkpoint."
+
+
+@contextmanager
+def saying_how_to_go_on(run: RunFolder) -> Iterator[None]:
+    """Whatever ends the run within it, but is no error, says how it goes on."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        stop.add_note(how_to_go_on(run))
+        raise
 
 
 def set_later_aside(run: RunFolder, start: Start) -> None:
@@ -219,4 +237,6 @@ def _is_complete(run: RunFolder, manifest: CheckpointManifest, fingerprint: Mapp
         return False
     limits = ("trainer.max_steps", "trainer.max_epochs")
     then, now = manifest.fingerprint.get("config", {}), fingerprint.get("config", {})
+    if figures.get(STOPPED_BY) is not None:
+        return False
     return figures["step"] == manifest.step and all(then.get(key) == now.get(key) for key in limits)

@@ -1,0 +1,144 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from fgvr.errors import Unfinished
+from fgvr.signals import Stop, asked, hold, let_go, listening
+
+ROOT = Path(__file__).parents[1]
+USR1, USR2, INT, TERM = signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGTERM
+
+
+def send(*numbers: signal.Signals, held: Stop = Stop.NONE, then: Stop | None = None) -> None:
+    with listening():
+        hold(held)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+        if then is not None:
+            hold(then)
+        assert asked() == Stop.NONE
+
+
+@pytest.mark.parametrize(
+    ("numbers", "stop"),
+    [
+        ([], Stop.NONE),
+        ([USR1], Stop.USR1),
+        ([USR2], Stop.USR2),
+        ([USR1, USR2, USR1], Stop.USR1),
+        ([INT], Stop.CTRL_C),
+        ([USR1, INT], Stop.CTRL_C),
+        ([TERM], Stop.TERM),
+        ([TERM, TERM, INT], Stop.TERM),  # launchers pass one on twice
+        ([USR2, TERM], Stop.WARNED),
+        ([TERM, USR1], Stop.TERM),
+    ],
+    ids=str,
+)
+def test_what_is_held_is_noted(numbers: list[signal.Signals], stop: Stop) -> None:
+    before = [signal.getsignal(number) for number in (USR1, USR2, INT, TERM)]
+    with listening():
+        hold(Stop.TERM)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+        assert asked() == stop
+        let_go()
+    assert asked() == Stop.NONE
+    assert [signal.getsignal(number) for number in (USR1, USR2, INT, TERM)] == before
+
+
+@pytest.mark.parametrize(
+    ("held", "numbers", "by", "code"),
+    [
+        (Stop.NONE, [USR1], "SIGUSR1", 75),
+        (Stop.NONE, [TERM], "SIGTERM", 143),
+        (Stop.CTRL_C, [TERM], "SIGTERM", 143),
+        (Stop.CTRL_C, [USR1, TERM], "SIGTERM after a warning", 75),
+    ],
+    ids=str,
+)
+def test_what_is_not_held_ends_at_once(held: Stop, numbers: list[Any], by: str, code: int) -> None:
+    with pytest.raises(Unfinished) as stop:
+        send(*numbers, held=held)
+    assert (stop.value.by, stop.value.exit_code) == (by, code)
+
+
+def test_ctrl_c_that_is_not_held_is_pythons_own() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        send(INT)
+
+
+def test_what_was_noted_is_obeyed_when_it_is_held_no_more() -> None:
+    with pytest.raises(Unfinished) as stop:
+        send(TERM, held=Stop.TERM, then=Stop.CTRL_C)
+    assert stop.value.by == "SIGTERM"
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(USR2, signal.SIG_IGN)
+    try:
+        send(USR2)
+    finally:
+        signal.signal(USR2, before)
+
+
+def test_another_thread_listens_to_nothing() -> None:
+    noted: list[Stop] = []
+
+    def listen() -> None:
+        with listening():
+            hold(Stop.TERM)
+            noted.append(asked())
+
+    thread = Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert noted == [Stop.NONE]
+
+
+AGAIN = """
+import os, signal, sys, time
+from fgvr.signals import Stop, hold, listening
+with listening():
+    hold(Stop.TERM)
+    for name in sys.argv[1:]:
+        os.kill(os.getpid(), signal.Signals[name])
+        time.sleep(1.1)
+print("goes on")
+"""
+FORKED = """
+import os, signal, time
+from fgvr.signals import Stop, asked, hold, listening
+with listening():
+    hold(Stop.TERM)
+    if (child := os.fork()) == 0:
+        time.sleep(0.5)
+        os._exit(asked())
+    time.sleep(0.1)
+    os.kill(child, signal.SIGTERM)
+    assert os.waitpid(child, 0)[1] == 0
+    assert asked() == Stop.NONE
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [("SIGINT SIGINT", 130), ("SIGTERM SIGTERM", 143), ("SIGINT SIGTERM", 143), ("SIGUSR1 SIGTERM SIGUSR1", 0)],
+)
+def test_a_second_one_ends_the_process_at_once(names: str, code: int) -> None:
+    line = [sys.executable, "-c", AGAIN, *names.split()]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code, done.stderr
+    assert ("stopped at once by a second signal" in done.stderr) == bool(code)
+    assert (done.stdout == "goes on\n") != bool(code)
+
+
+def test_a_forked_child_notes_nothing_and_lives_on() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
