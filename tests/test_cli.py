@@ -216,11 +216,13 @@ def test_a_users_callbacks_do_not_replace_ours(config: Path) -> None:
         "  - class_path: fgvr.callbacks.progress.Progress\n    init_args: {seconds: 1000.0}\n"
     )
     config.write_text(config.read_text().replace("trainer:\n", added))
+    for step in (7, 14):  # stopped early, which is an end for now: the same command goes on
+        assert fit(config) == 76
+        assert (figures(config)["step"], figures(config)["stopped_by"]) == (step, "EarlyStopping")
+        assert checkpoints_in(config.parent / "run/checkpoints")
     assert fit(config) == 0
-    assert figures(config)["step"] == 7  # stopped early, and that too is an end
-    assert checkpoints_in(config.parent / "run/checkpoints")
-    assert fit(config) == 0
-    assert figures(config)["step"] == 7
+    assert figures(config)["step"] == 21
+    assert "stopped_by" not in figures(config)
 
 
 class StopEarly(Callback):
@@ -233,7 +235,7 @@ class StopEarly(Callback):
 def test_a_stop_that_is_not_the_last_step_is_no_end(config: Path, capsys: Any) -> None:
     text = config.read_text()
     config.write_text(text.replace("trainer:\n", "trainer:\n  callbacks: [{class_path: test_cli.StopEarly}]\n"))
-    assert fit(config) == 75
+    assert fit(config) == 76
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == "fgvr: stopped by a callback. The same command goes on from the last checkpoint."
     assert not (config.parent / "run/final_metrics.json").exists()

@@ -16,7 +16,6 @@ from fgvr.__main__ import RUNS, TOOLS, main
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "slurm/README.md"]
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
-YOURS = {"slurm/env.sh"}  # written by whoever needs it
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
@@ -68,7 +67,7 @@ def test_what_a_page_names_is_there(page: Path):
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
         assert (page.parent / link).exists(), f"{page.name} leads to {link}"
     for name in re.findall(r"`((?:configs|fgvr|benchmarks|tests|slurm|docs)/[\w./]+)`", text):
-        assert name in YOURS or (ROOT / name).exists(), f"{page.name} names {name}"
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
     for name in re.findall(r"\b(fgvr(?:\.[a-z_]+)+\.[A-Z]\w+)", text):
         room, _, kind = name.rpartition(".")
         assert hasattr(importlib.import_module(room), kind), f"{page.name} names {name}"

@@ -1,4 +1,4 @@
-"""Signals at chosen moments of real runs: what is saved, how the run ends, and that the same command goes on exactly."""
+"""Signals at chosen moments of real runs: what is saved, how the run ends, and that it then goes on exactly."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ MOMENTS: list[tuple[Moment, int, str, list[int]]] = [
     ("batch", 6, "SIGUSR1", [5, 8]),  # goes on to the first step of the next epoch
     ("batch", 6, "SIGTERM", [5]),  # leaves: the fifth was the best
     ("epoch end", 7, "SIGUSR1", [5, 8]),
-    *(("batch", 20, by, [5, 21]) for by in ("SIGUSR1", "SIGTERM")),
+    ("batch", 20, "SIGUSR1", [5, 21]),
+    ("batch", 20, "SIGTERM", [19]),
     *(("final", 21, by, [5, 21]) for by in ("SIGUSR1", "Ctrl-C", "SIGTERM")),
 ]
 

@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shutil import copytree
 
+SCRIPTS = Path(__file__).parents[2] / "slurm"
 PACKAGES = {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client"}
 NODES = ("127.0.0.1", "127.0.0.2")  # names that resolve everywhere, as Lightning and the judge's url want
 GPUS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")  # SLURM counts and hands out any device file
@@ -89,7 +91,11 @@ class SlurmCluster:
         return done.stdout.strip()
 
     def submit(self, *line: str, folder: Path, settings: Mapping[str, str] | None = None) -> int:
-        """The id of the job that `sbatch LINE` makes in `folder`, with `settings` as further variables of the shell."""
+        """The id of the job that `sbatch LINE` makes in `folder`, with `settings` as further variables of the shell.
+
+        The folder gets what of slurm/ it lacks.
+        """
+        copytree(SCRIPTS, folder / "slurm", dirs_exist_ok=True, copy_function=_unless_there)
         environment = {**self.environment, **(settings or {})}
         done = subprocess.run(
             ["sbatch", "--parsable", *line], env=environment, cwd=folder, text=True, capture_output=True, timeout=60
@@ -179,6 +185,10 @@ class SlurmCluster:
             if pid != os.getpid() and left in variables(pid):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+def _unless_there(source: str, target: str) -> str:
+    return target if Path(target).exists() else shutil.copy2(source, target)
 
 
 def install() -> None:
