@@ -21,6 +21,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from omegaconf import OmegaConf
 
 from fgvr.callbacks.checkpoints import RunCheckpoints
+from fgvr.callbacks.early_stops import EarlyStopsGoOn
 from fgvr.callbacks.failures import EndTogether, failing_together
 from fgvr.callbacks.final_metrics import START, LastFigures, print_figures, score_start, write_figures
 from fgvr.callbacks.interrupts import ctrl_c_as_before, say_if_ctrl_c_is_ignored
@@ -185,7 +186,7 @@ class FGVRCLI(LightningCLI):
             forced = [one for one in forced if not isinstance(one, ProgressBar)]
         self.trainer_defaults["callbacks"] = forced
         saver = next((one for one in [*listed, *forced] if isinstance(one, RunCheckpoints)), None)
-        first: list[Callback] = [EndTogether()] if saver is None else [EndTogether(), Preemption()]
+        first: list[Callback] = [EndTogether()] if saver is None else [EndTogether(), Preemption(), EarlyStopsGoOn()]
         if settings.max_time is not None and self._trains:
             first.append(JobTime(settings.max_time, saver))
             kwargs["max_time"] = None

@@ -121,6 +121,15 @@ def hold(most: Stop) -> None:
             raise asked().error()
 
 
+@contextmanager
+def holding_at_most(most: Stop) -> Iterator[None]:
+    """Within it, work of minutes that is kept as it is done, what is more urgent than `most` is obeyed at once."""
+    before = _listeners[-1].held if _listeners else Stop.NONE
+    hold(min(before, most))
+    yield
+    hold(before)
+
+
 def let_go() -> None:
     """Nothing is held any more, and what was noted is left to the exception that is under way."""
     if _listeners:
@@ -130,6 +139,12 @@ def let_go() -> None:
 def asked() -> Stop:
     """What this process was asked for since it began to listen."""
     return _listeners[-1].asked if _listeners else Stop.NONE
+
+
+def note(stop: Stop) -> None:
+    """What another process of the run was asked for counts here too, so that all end by the same."""
+    if _listeners:
+        _listeners[-1].asked = max(asked(), stop)
 
 
 def _leave(stop: Stop) -> None:

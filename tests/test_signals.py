@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fgvr.errors import Unfinished
-from fgvr.signals import Stop, asked, hold, let_go, listening
+from fgvr.signals import Stop, asked, hold, holding_at_most, let_go, listening
 
 ROOT = Path(__file__).parents[1]
 USR1, USR2, INT, TERM = signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGTERM
@@ -78,6 +78,26 @@ def test_what_was_noted_is_obeyed_when_it_is_held_no_more() -> None:
     with pytest.raises(Unfinished) as stop:
         send(TERM, held=Stop.TERM, then=Stop.CTRL_C)
     assert stop.value.by == "SIGTERM"
+
+
+def test_work_that_is_kept_holds_less_and_then_as_much_as_before() -> None:
+    with listening():
+        hold(Stop.TERM)
+        with holding_at_most(Stop.CTRL_C):
+            os.kill(os.getpid(), INT)
+        os.kill(os.getpid(), TERM)
+        assert asked() == Stop.CTRL_C
+        let_go()
+    with pytest.raises(Unfinished) as stop:
+        _broken_off()
+    assert stop.value.exit_code == 143
+
+
+def _broken_off() -> None:
+    with listening():
+        hold(Stop.TERM)
+        with holding_at_most(Stop.CTRL_C):
+            os.kill(os.getpid(), TERM)
 
 
 def test_what_is_ignored_stays_ignored() -> None:

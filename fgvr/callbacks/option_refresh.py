@@ -27,6 +27,7 @@ from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.rollouts import InProcess, RolloutEngine
 from fgvr.rollouts.mining import Miner, digest_of, made_of, weights_digest
 from fgvr.shards.order import key_of, permutation
+from fgvr.signals import Stop, holding_at_most
 from fgvr.similarity import Classes
 from fgvr.taxonomy.tree import Taxonomy
 
@@ -78,7 +79,7 @@ class OptionRefresh(Callback):
         assert isinstance(module, PolicyModule)
         began = time.perf_counter()
         refresh = _Refresh(self, trainer, data, module, epoch)
-        with trainer.precision_plugin.forward_context():
+        with holding_at_most(Stop.CTRL_C), trainer.precision_plugin.forward_context():
             found = [refresh.mined(number) for number in range(len(data.train))]
         asked = [one for one in found if one is not None]
         data.use(Renewed(epoch, tuple(None if one is None else one.now for one in found)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 
-from fgvr.signals import Stop, asked, hold, let_go
+from fgvr.errors import Unfinished
+from fgvr.signals import Stop, asked, hold, let_go, note
 
 
 class Preemption(Callback):
@@ -33,6 +35,8 @@ class Preemption(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         let_go()
+        if isinstance(exception, Unfinished):
+            _let_children_end(trainer)
 
 
 def agreed(trainer: Trainer) -> Stop:
@@ -40,13 +44,22 @@ def agreed(trainer: Trainer) -> Stop:
     if trainer.world_size == 1:
         return asked()
     own = torch.tensor(int(asked()), device=trainer.strategy.root_device)
-    return Stop(int(trainer.strategy.reduce(own, reduce_op="max")))
+    stop = Stop(int(trainer.strategy.reduce(own, reduce_op="max")))
+    note(stop)
+    return stop
 
 
 def without_handlers(trainer: Trainer) -> Trainer:
     """The trainer itself, without the handlers of Lightning, which broadcast and save where they interrupt."""
     trainer._signal_connector.register_signal_handlers = _nothing
     return trainer
+
+
+def _let_children_end(trainer: Trainer) -> None:
+    """Lightning kills the process that has started the others when one of these ends with a code, as they do now."""
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        launcher.procs.clear()
 
 
 def _nothing() -> None:

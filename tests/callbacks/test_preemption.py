@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +149,27 @@ def test_all_processes_end_with_the_one_that_is_told_to(
     assert steps(learned / name)[-1] == (2 if moment == "sampling" else 3)
     end_all(start_ranks(config, learned / name, 2, *options))
     assert steps(learned / name)[-1] == 12
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("sent", "by"), [("SIGINT", "Ctrl-C"), ("SIGTERM", "SIGTERM"), ("SIGUSR1", "SIGUSR1")])
+def test_a_signal_to_all_processes_of_a_run_and_their_workers(learned: Path, sent: str, by: str) -> None:
+    """One process starts the other, as on a laptop, and each has two workers; the weights end as in a run of one."""
+    config = grpo_config(learned, f"all-{sent}")
+    run, last = learned / f"all-{sent}", 0
+    options = ("--trainer.devices=2", "--trainer.strategy=ddp", "--data.init_args.workers=2", "--run.save_every=99")
+    for step in (2, 4, 8):
+        process = start(config, run, *options)
+        deadline = time.monotonic() + 200
+        while process.poll() is None and time.monotonic() < deadline:
+            if any(row["global_step"] > step for row in json_rows(run / "rollouts.rank0.jsonl")):
+                break
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.Signals[sent])
+        told = ends(process, BY[by])
+        assert f"fgvr: stopped by {by}. The same command goes on from the last checkpoint." in told
+        assert steps(run)[-1] > last
+        last = steps(run)[-1]
+    ends(start(config, run, *options))
+    assert steps(run)[-1] == 12

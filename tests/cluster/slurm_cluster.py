@@ -105,10 +105,17 @@ class SlurmCluster:
 
     def state(self, job: int) -> tuple[str, int, int]:
         """Of a job's first component: its state, its exit code and the signal that ended it."""
-        entries = self.run("scontrol", "show", "job", "-o", str(job)).splitlines()[0].split()
-        facts = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+        facts = self._facts(job)
         code, number = facts["ExitCode"].split(":")
         return facts["JobState"], int(code), int(number)
+
+    def restarts(self, job: int) -> int:
+        """How often a job was queued again."""
+        return int(self._facts(job)["Restarts"])
+
+    def _facts(self, job: int) -> dict[str, str]:
+        entries = self.run("scontrol", "show", "job", "-o", str(job)).splitlines()[0].split()
+        return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
     def ended(self, job: int, within: float = 120) -> tuple[str, int]:
         """State and exit code of a job once all of its components have ended and their processes are gone."""

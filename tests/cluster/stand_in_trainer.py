@@ -57,6 +57,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("verb")
     parser.add_argument("--config")
+    parser.add_argument("--run.restarts")
     parser.add_argument("--trainer.devices", type=int, dest="devices")
     parser.add_argument("--trainer.num_nodes", type=int, dest="nodes")
     parser.add_argument("--code", type=int, default=0, help="to end with")

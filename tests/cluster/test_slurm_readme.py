@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 SLURM = Path(__file__).parents[2] / "slurm"
 SCRIPT, README = SLURM / "train_with_judge.sbatch", SLURM / "README.md"
@@ -19,5 +23,10 @@ def test_the_readme_names_every_variable_code_and_line_to_edit() -> None:
             assert option in readme, f"slurm/README.md does not explain {option}"
 
 
-def test_the_script_is_well_formed() -> None:
-    assert subprocess.run(["bash", "-n", SCRIPT], capture_output=True, text=True).stderr == ""
+@pytest.mark.parametrize("script", sorted([*SLURM.glob("*.sbatch"), *SLURM.glob("*.sh")]), ids=lambda path: path.name)
+def test_a_script_passes_shellcheck(script: Path) -> None:
+    """It is of the test extra, so that it stands beside this python."""
+    shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent)) or shutil.which("shellcheck")
+    assert shellcheck is not None, "install the test extra: pip install -e '.[test]'"
+    done = subprocess.run([shellcheck, "-x", script.relative_to(SLURM.parent)], cwd=SLURM.parent, capture_output=True)
+    assert done.stdout.decode() == ""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cluster.slurm_cluster import SlurmCluster
-from rl_run import ROOT, sft_config
+import yaml
+from cluster.slurm_cluster import SlurmCluster, wait_until
+from rl_run import ROOT, ends, json_rows, sft_config, start
+from toy_run import same_weights
 
-from fgvr.checkpoints.format import checkpoints_in
+from fgvr.checkpoints.format import checkpoints_in, read_checkpoint, read_manifest
 
 SCRIPT = ROOT / "slurm/train.sbatch"
 SETTINGS = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
@@ -34,3 +36,63 @@ def test_a_job_that_cannot_train_says_why(tmp_path: Path, cluster: SlurmCluster,
     job = cluster.submit("--gres=none", str(SCRIPT), *arguments, folder=tmp_path, settings=SETTINGS)
     assert cluster.ended(job, 60) == ("FAILED", 2)
     assert words in (tmp_path / f"slurm-{job}.log").read_text()
+
+
+def steps(run: Path) -> list[int]:
+    return [read_manifest(path).step for path in checkpoints_in(run / "checkpoints")]
+
+
+def test_a_job_that_is_cut_queues_itself_again_and_ends_as_one_that_is_not(
+    tmp_path: Path, cluster: SlurmCluster
+) -> None:
+    """By its own limit of time, then by what SLURM sends before a job's; the log is that of all attempts."""
+    config, whole = sft_config(tmp_path), tmp_path / "whole"
+    ends(start(config, whole))
+    run = tmp_path / "sft"
+    options = ["--gres=none", str(SCRIPT), str(config), "--trainer.max_steps", "80", "--run.keep", "99"]
+    job = cluster.submit(*options, "--trainer.max_time", "00:00:00:01", folder=tmp_path, settings=SETTINGS)
+    said = (tmp_path / f"slurm-{job}.log").read_text
+    assert cluster.ended(job, 280) == ("COMPLETED", 0), said()
+    restarts = cluster.restarts(job)
+    assert restarts > 0
+    assert said().count("fgvr: stopped by trainer.max_time. The same command goes on from the last") == restarts
+    assert said().count(f"train: The run goes on when SLURM starts job {job} again.") == restarts
+    assert steps(run)[-1] == 80
+    assert len(steps(run)) > restarts
+    last = [checkpoints_in(one / "checkpoints")[-1] for one in (run, whole)]
+    assert same_weights(*map(read_checkpoint, last))
+    assert [row["step"] for row in json_rows(run / "samples.jsonl")] == [
+        row["step"] for row in json_rows(whole / "samples.jsonl")
+    ]
+
+
+def test_a_job_that_is_warned_saves_and_goes_on(tmp_path: Path, cluster: SlurmCluster) -> None:
+    """Two tasks, each with two workers, and all of their processes get the signal; `scancel` alone ends the job."""
+    config, run = sft_config(tmp_path), tmp_path / "sft"
+    options = ["--trainer.strategy", "ddp", "--trainer.max_steps", "4000", "--trainer.limit_val_batches", "0"]
+    line = ["--gres=none", "--ntasks-per-node=2", str(SCRIPT), str(config), *options, "--data.init_args.workers", "2"]
+    job = cluster.submit(*line, folder=tmp_path, settings=SETTINGS)
+    said = (tmp_path / f"slurm-{job}.log").read_text
+    for restart in (1, 2):
+        wait_until(lambda: said().count("Resuming at step") == restart - 1, 120, "the job to begin")  # noqa: B023
+        before = len(json_rows(run / "samples.rank0.jsonl"))
+        wait_until(lambda: len(json_rows(run / "samples.rank0.jsonl")) > before + 5, 120, "the training")  # noqa: B023
+        cluster.run("scancel", "--signal=USR1", str(job))
+        wait_until(lambda: cluster.restarts(job) == restart, 60, "the job to be queued again")  # noqa: B023
+        assert len(steps(run)) >= restart, said()
+    cluster.run("scancel", str(job))
+    assert cluster.ended(job, 60)[0] == "CANCELLED"
+    assert cluster.leftovers(job) == {}
+    assert said().count("fgvr: stopped by SIGUSR1. The same command goes on from the last checkpoint.") == 4  # of both
+
+
+def test_a_job_that_gets_nowhere_comes_to_an_end(tmp_path: Path, cluster: SlurmCluster) -> None:
+    config = sft_config(tmp_path)
+    settings = yaml.safe_load(config.read_text())
+    settings["trainer"]["callbacks"].append({"class_path": "test_exits.StandsStill"})
+    config.write_text(yaml.safe_dump(settings))
+    job = cluster.submit("--gres=none", str(SCRIPT), str(config), folder=tmp_path, settings=SETTINGS)
+    said = (tmp_path / f"slurm-{job}.log").read_text
+    assert cluster.ended(job, 280) == ("FAILED", 2), said()
+    assert cluster.restarts(job) == 4
+    assert "was started again 3 times at step 0 (run.restarts) and never came to a later checkpoint" in said()

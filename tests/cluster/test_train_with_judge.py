@@ -87,7 +87,8 @@ def test_the_judge_answers_every_rank_and_ends_with_the_training(folder: Folder,
         assert found["variables"]["SLURMD_NODENAME"] == NODES[1]
         assert found["variables"]["SLURM_CPUS_PER_TASK"] == "8"
         assert found["variables"]["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
-    line = ["fit", "--config", "config.yaml", "--wait", "--trainer.devices", "4", "--trainer.num_nodes", "1"]
+    line = ["fit", "--config", "config.yaml", "--run.restarts", "3", "--wait"]
+    line += ["--trainer.devices", "4", "--trainer.num_nodes", "1"]
     assert folder.rank()["argv"] == line
     assert url in folder.log(job)
     said = (folder.path / f"slurm-{job}-judge.log").read_text()
