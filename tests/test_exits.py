@@ -1,4 +1,4 @@
-"""Every row of docs/runs.md, "How a run ends", happens as it says: the exit code, the sentence, and what the same command does next."""
+"""How a run ends, row by row of docs/runs.md: the exit code, the sentence, and what the same command does next."""
 
 from __future__ import annotations
 

@@ -150,7 +150,8 @@ class RunCheckpoints(Checkpoint):
         if self.run.best is not None and self._improves(trainer):
             self.due = True
         stop, self._place = agreed(trainer), _place_of(trainer)
-        if self.due or stop:
+        # a stop ends the epoch for Lightning, so what is saved later would make a resumed run skip the rest of it
+        if self.due or stop or trainer.should_stop:
             self._save(trainer)
         self._leave_if_saved(trainer, stop)
 
