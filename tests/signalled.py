@@ -26,7 +26,7 @@ class Send(Callback):
     def __init__(self, moment: Moment, step: int = 0, names: str = "SIGUSR1", rank: int | None = None) -> None:
         self.moment, self.step, self.names, self.rank = moment, step, names, rank
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
         for one in callbacks if self.moment == "sampling" else ():
             if isinstance(getattr(one, "engine", None), InProcess):

@@ -30,9 +30,7 @@ def test_a_run_that_is_resumed_at_an_epochs_end_waits_for_the_next_figure(tmp_pa
     assert checkpoints_in(tmp_path / "run/checkpoints")[-1].stem == "step-00000021"
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Be aware that when using .ckpt_path"
-)  # it is another callback, as lightning sees it
+@pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path")  # another one, to lightning
 def test_a_figure_that_no_validation_gives_is_an_error_still(tmp_path: Path) -> None:
     assert fit(tmp_path, "seen/exact", "--trainer.max_epochs", "1") == 0
     with pytest.raises(RuntimeError, match="seen/exct"):
