@@ -12,7 +12,7 @@ from fgvr.models.sampling import Sampling
 from fgvr.objectives import Advantage, GroupFilter
 from fgvr.rewards import Exact, Format, Reward, SpecificityReward, Term, WeightedSum
 from fgvr.rollouts import Collector, collect
-from fgvr.rollouts.collector import BARREN
+from fgvr.rollouts.collector import BARREN, BrokenOff
 from fgvr.rollouts.updates import UpdatePlan
 from fgvr.shards.order import key_of
 from fgvr.types import ReadRecord
@@ -61,6 +61,20 @@ def test_rewards_and_advantages_by_hand():
     torch.testing.assert_close(rows.weights, torch.full((sum(lengths),), 1 / sum(lengths)))
     expected = torch.repeat_interleave(group.advantages, torch.tensor(lengths))
     torch.testing.assert_close(rows.advantages, expected)
+
+
+def test_a_batch_is_broken_off_between_two_groups_and_sampled_anew():
+    policy, ends = tiny_policy(), [True]
+    batch = prompt_batch(policy, [(1, 84)] * 2)
+    broken = collector({"u0": MIXED, "u1": RIGHT_ONLY}, breaks_off=lambda: ends[0])
+    with pytest.raises(BrokenOff):
+        broken.add(policy, batch)
+    ends[0] = False
+    whole = collector({"u0": MIXED, "u1": RIGHT_ONLY}).add(policy, batch)
+    again = broken.add(policy, batch)
+    assert again.figures == whole.figures
+    for one, other in zip(again.groups, whole.groups, strict=True):
+        torch.testing.assert_close(one.advantages, other.advantages, atol=0, rtol=0)
 
 
 def test_groups_are_those_of_a_prompt_even_if_all_prompts_read_the_same():
