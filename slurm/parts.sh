@@ -20,6 +20,11 @@ AGAIN=75 # fgvr's code of a run that the next job goes on with
 # shellcheck disable=SC2034
 RESTARTS=3
 
+# What is started again goes on, however it was begun.
+# shellcheck disable=SC2034
+again=()
+[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || again=(--run.fresh false)
+
 # srun gives the highest code of all ranks, and those that it ends because one has failed have a higher one (143). So
 # the first that fails leaves its code as the target of a link. The shell around a rank outlives the signals sent to it.
 first=$PWD/slurm-${SLURM_JOB_ID:-none}-code-${SLURM_RESTART_COUNT:-0}
