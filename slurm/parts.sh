@@ -22,8 +22,7 @@ RESTARTS=3
 
 # What is started again goes on, however it was begun.
 # shellcheck disable=SC2034
-again=()
-[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || again=(--run.fresh false)
+again=(${SLURM_RESTART_COUNT:+--run.fresh false}) # not set in a job's first start
 
 # srun gives the highest code of all ranks, and those that it ends because one has failed have a higher one (143). So
 # the first that fails leaves its code as the target of a link. The shell around a rank outlives the signals sent to it.
