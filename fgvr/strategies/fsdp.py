@@ -95,7 +95,8 @@ class FSDP2Strategy(ModelParallelStrategy):
     def block_backward_sync(self) -> Iterator[None]:
         """Within it gradients are brought together within each copy of the model, not yet between the copies."""
         assert self.lightning_module is not None
-        roots = [one for one in self.lightning_module.children() if isinstance(one, FSDPModule)]
+        children = self.lightning_module.children() if self.replicate > 1 else ()
+        roots = [one for one in children if isinstance(one, FSDPModule)]
         for root in roots:
             root.set_requires_all_reduce(False)
         try:
