@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,15 @@ CASES = {
     "ddp, one has all": Case("grpo", options={"kl": KL(0.04)}, strategy=None, first_has_all=True),
     "ddp, whole negatives, some lacking": Case("tapo", options={"triplet": FULL}, strategy=None, lacking=(0, 2, 4)),
 }
+BY_FOUR = (
+    *("sft", "sft, LoRA", "sft, frozen tower", "grpo, KL", "grpo, one has all", "grpo, KL, reused", "speciarl"),
+    "tapo, whole negatives, some lacking",
+)
 IN_COPIES = {
-    f"{name}, 2 x 2": Case(**vars(CASES[name]) | {"strategy": {"replicate": 2}})
-    for name in ("sft", "sft, LoRA", "grpo, KL", "grpo, one has all", "tapo, whole negatives, some lacking")
+    f"{name}, 2 x 2": replace(CASES[name], strategy={"replicate": 2})
+    for name in ("sft, tied", "sft, LoRA", "grpo, KL", "grpo, one has all", "tapo, whole negatives, some lacking")
 }
-GROUPS = {2: CASES, 4: {**{name: one for name, one in CASES.items() if one.strategy is not None}, **IN_COPIES}}
+GROUPS = {2: CASES, 4: {name: CASES[name] for name in BY_FOUR} | IN_COPIES}
 
 
 @pytest.fixture(scope="module")
