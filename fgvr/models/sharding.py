@@ -25,8 +25,6 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-AUTOCAST = (nn.Linear, nn.Conv2d, nn.Conv3d)  # layers whose weights autocast rounds each time they are used
-
 
 @dataclass(frozen=True)
 class Sharding:
@@ -151,7 +149,7 @@ def _offload(sharding: Sharding) -> OffloadPolicy:
 def _round_frozen(unit: nn.Module, precision: torch.dtype) -> None:
     for layer in unit.modules():
         own = list(layer.parameters(recurse=False))
-        if isinstance(layer, AUTOCAST) and not any(parameter.requires_grad for parameter in own):
+        if isinstance(layer, nn.Linear) and not any(parameter.requires_grad for parameter in own):
             layer.to(precision)
 
 

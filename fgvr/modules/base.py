@@ -131,7 +131,12 @@ class PolicyModule(LightningModule):
     def _spread(self, policy: Policy) -> None:
         """Leaves this process its part of the weights, where the strategy has them in parts."""
         if self.device_mesh is not None:
-            sharding: Sharding = self.trainer.strategy.sharding  # pyright: ignore[reportAttributeAccessIssue]
+            sharding: Sharding | None = getattr(self.trainer.strategy, "sharding", None)
+            if sharding is None:
+                raise UserError(
+                    "a model whose devices have a part each is trained with fgvr.strategies.FSDP2Strategy, got "
+                    f"{type(self.trainer.strategy).__name__}: give the Trainer that one"
+                )
             shard_policy(policy, sharding)
 
     @property
