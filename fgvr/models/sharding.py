@@ -23,7 +23,7 @@ from torch.distributed.fsdp import (
     fully_shard,
     register_fsdp_forward_method,
 )
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,6 @@ def unsharded(policy: nn.Module) -> Iterator[None]:
 def whole(tensor: Tensor) -> Tensor:
     """The tensor of which each process has a part; others as they are. A collective call."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def parted_like(tensor: Tensor, own: Tensor) -> Tensor:
-    """This process's part of a whole tensor, where `own` is a part too. All processes must have the same."""
-    if not isinstance(own, DTensor) or isinstance(tensor, DTensor):
-        return tensor
-    mesh = own.device_mesh
-    return distribute_tensor(tensor.detach().to(own.to_local().device), mesh, own.placements, src_data_rank=None)
 
 
 def _units(policy: nn.Module) -> list[FSDPModule]:
