@@ -94,7 +94,7 @@ def main(processes: int = 1, megabytes: int = 600, times: int = 5) -> None:
         megabytes: size of the checkpoint, weights and Adam's state.
         times: saves of each kind.
     """
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         print(f"{processes} processes, {megabytes} MB")
         if processes == 1:
             measure(0, 1, megabytes, times, folder)
