@@ -146,7 +146,7 @@ def _refuse_another_loop(trainer: Mapping[str, Any], module: str) -> None:
 
 
 def _refuse_another_strategy(trainer: Mapping[str, Any], seed: Any) -> None:
-    strategy = trainer.get("strategy")
+    strategy: Any = trainer.get("strategy")
     name, known, parts = strategy, strategy in STRATEGIES, strategy == "fsdp2"
     if isinstance(strategy, Mapping):
         kind = pydoc.locate(strategy["class_path"])
