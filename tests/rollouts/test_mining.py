@@ -220,10 +220,9 @@ def test_a_step_makes_other_weights():
 
 # Prints the digest of the weights as one, two and three processes that share them find it, before and after a step.
 DIGESTS = """
-import json
 from types import SimpleNamespace
 import torch
-from forked_ranks import Net, group
+from forked_ranks import Net, group, say
 from torch.distributed.fsdp import fully_shard
 from fgvr.rollouts.mining import weights_digest
 
@@ -236,7 +235,7 @@ def digest(rank, ranks):
     before = weights_digest(policy)
     for weight in net.parameters():
         weight.data.mul_(2)
-    print(json.dumps([before, weights_digest(policy)]))
+    say([before, weights_digest(policy)])
 
 for world in (1, 2, 3):
     assert group(world, digest) == [0] * world
