@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import math
 import re
 from collections import Counter
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
@@ -113,7 +115,21 @@ def with_adapters(model: Any, lora: LoRA) -> PeftModel:
         lora_dropout=0.0,
         bias="none",
     )
-    return get_peft_model(model, config)  # pyright: ignore[reportReturnType]
+    adapted = get_peft_model(model, config)
+    draw_adapters(adapted, torch.initial_seed())
+    return adapted  # pyright: ignore[reportReturnType]
+
+
+@torch.no_grad()
+def draw_adapters(model: nn.Module, seed: int) -> None:
+    """Draws the adapters' first halves anew, each as `seed` and its own name say; the second ones are zeros.
+
+    So they are the same in all processes of a run, however many there are and whatever they have drawn before.
+    """
+    for name, weight in model.named_parameters():
+        if ".lora_A." in name:
+            number = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
+            nn.init.kaiming_uniform_(weight, math.sqrt(5), generator=torch.Generator().manual_seed(number))
 
 
 def adapted_layers(model: Any, lora: LoRA) -> list[str]:

@@ -65,7 +65,7 @@ class Decoder:
         multiplied_in = head_dtype(self.embeddings)
         with torch.no_grad(), torch.autocast(kind, enabled=False):
             self.layers = [self._laid_out(layer) for layer in language.layers]
-            self.gain = _gain(language.norm)
+            self.gain = self._gain(language.norm)
             self.head = model.lm_head.weight.detach().to(multiplied_in).t()  # [D V]
             self.bias = suppression.to(torch.promote_types(whole, torch.float32))
 
@@ -122,17 +122,17 @@ class Decoder:
     def _laid_out(self, layer: Any) -> Layer:
         attention, mlp = layer.self_attn, layer.mlp
         (query, query_bias), (key, key_bias), (value, value_bias) = (
-            merged(part) for part in (attention.q_proj, attention.k_proj, attention.v_proj)
+            self._merged(part) for part in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
-        asking = torch.cat([self._paired(query), self._paired(key), value]).mul_(_gain(layer.input_layernorm))
-        opening = torch.cat([merged(mlp.gate_proj)[0], merged(mlp.up_proj)[0]])
-        answering, answering_bias = merged(attention.o_proj)
+        asking = torch.cat([self._paired(query), self._paired(key), value]).mul_(self._gain(layer.input_layernorm))
+        opening = torch.cat([self._merged(mlp.gate_proj)[0], self._merged(mlp.up_proj)[0]])
+        answering, answering_bias = self._merged(attention.o_proj)
         bias = None
         if query_bias is not None and key_bias is not None and value_bias is not None:
             bias = torch.cat([self._paired(query_bias), self._paired(key_bias), value_bias]).to(self.dtype)
         gains = None
         if hasattr(attention, "q_norm"):
-            own = [self._paired(_gain(norm)) for norm in (attention.q_norm, attention.k_norm)]
+            own = [self._paired(self._gain(norm)) for norm in (attention.q_norm, attention.k_norm)]
             gains = torch.cat([own[0].expand(self.heads, -1), own[1].expand(self.key_heads, -1)])
         return Layer(
             asking.to(self.dtype).t(),
@@ -140,33 +140,35 @@ class Decoder:
             gains,
             answering.to(self.dtype).t(),
             answering_bias,
-            opening.mul_(_gain(layer.post_attention_layernorm)).to(self.dtype).t(),
-            merged(mlp.down_proj)[0].to(self.dtype).t(),
+            opening.mul_(self._gain(layer.post_attention_layernorm)).to(self.dtype).t(),
+            self._merged(mlp.down_proj)[0].to(self.dtype).t(),
         )
+
+    def _merged(self, linear: Any) -> tuple[Tensor, Tensor | None]:
+        return merged(linear, self.embeddings.dtype)
+
+    def _gain(self, norm: Any) -> Tensor:
+        """What a vector of length one is multiplied with to be what the norm makes of it."""
+        return norm.weight.detach().to(self.embeddings.dtype) * math.sqrt(norm.weight.numel())
 
     def _paired(self, rows: Tensor) -> Tensor:
         """Rows of queries or keys, the two that a rotary embedding turns together side by side."""
         return rows.unflatten(0, (-1, 2, self.width // 2)).transpose(1, 2).flatten(0, 2)
 
 
-def merged(linear: Any) -> tuple[Tensor, Tensor | None]:
-    """A linear layer's weight and bias, with what its active adapters add to the weight."""
+def merged(linear: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """A linear layer's weight and bias in `dtype`, with what its active adapters add to the weight."""
     if not isinstance(linear, LoraLayer):
-        return linear.weight.detach(), None if linear.bias is None else linear.bias.detach()
+        return linear.weight.detach().to(dtype), None if linear.bias is None else linear.bias.detach().to(dtype)
     adapted: Any = linear
     base = adapted.get_base_layer()
-    weight = base.weight.detach()
+    weight = base.weight.detach().to(dtype)
     for name in [] if adapted.disable_adapters else adapted.active_adapters:
         if name in adapted.lora_variant:  # DoRA
             weight = adapted.lora_variant[name].merge_safe(adapted, name, weight)
         elif name in adapted.lora_A:
             weight = weight + adapted.get_delta_weight(name)
-    return weight, None if base.bias is None else base.bias.detach()
-
-
-def _gain(norm: Any) -> Tensor:
-    """What a vector of length one is multiplied with to be what the norm makes of it."""
-    return norm.weight.detach() * math.sqrt(norm.weight.numel())
+    return weight, None if base.bias is None else base.bias.detach().to(dtype)
 
 
 def _product(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:

@@ -30,6 +30,7 @@ from fgvr.models.decoder import Decoder
 from fgvr.models.outline import Part, parts_of, prepared
 from fgvr.models.processor import PixelBudget, Processor
 from fgvr.models.sampling import Sampling
+from fgvr.models.sharding import gather_weights, spread_weights
 from fgvr.models.writing import Page, ReadPrompts, Written, write_completions
 from fgvr.types import EncodedPrompt, GroupRows, ImageFeatures, ImageInputs, PackedRows, PromptBatch
 
@@ -74,6 +75,10 @@ class Policy(nn.Module):
     always passed explicitly.
     """
 
+    ENTRIES = ("hidden_states", "completion_logprobs", "image_features", "read", "read_on")
+    """The methods besides `forward` that run weights of the model. None of them may call another, nor may `forward`:
+    a policy that is sharded gathers its weights where one begins and lets them go where it ends."""
+
     suppression: Tensor
 
     def __init__(self, config: PolicyConfig, processor: Processor) -> None:
@@ -101,22 +106,18 @@ class Policy(nn.Module):
     def forward(self, rows: PackedRows) -> Float[Tensor, " N"]:
         """Log-probability in nats of every target token, each predicted by the token before it in its own sequence."""
         rows = in_one_row(rows) if self.packs_by == "varlen" else rows
-        hidden = self.hidden_states(rows).flatten(0, 1)  # [R*T, D]
+        hidden = self._hidden_states(rows).flatten(0, 1)  # [R*T, D]
         return token_logprobs(hidden.index_select(0, rows.target_index), self.base.lm_head.weight, rows.target_ids)
 
     def hidden_states(self, rows: PackedRows) -> Float[Tensor, "R T D"]:
         """The language model's last hidden states of packed rows."""
+        return self._hidden_states(rows)
+
+    def _hidden_states(self, rows: PackedRows) -> Float[Tensor, "R T D"]:
+        embedded = self._embed(rows.input_ids, rows.images, None)
         if self.packs_by == "varlen":
-            embedded = self._embed(rows.input_ids, rows.images, None)
             return self._language(*embedded, rows.positions[1:], PackedAttention(rows.segments, self.varlen))
-        output = self.base.model(
-            input_ids=rows.input_ids,
-            use_cache=False,
-            attention_mask=block_causal_mask(rows.segments),
-            position_ids=rows.positions[1:],
-            **self._image_kwargs(rows.images),
-        )
-        return output.last_hidden_state
+        return self._language(*embedded, rows.positions[1:], None, block_causal_mask(rows.segments))
 
     def completion_logprobs(
         self, rows: GroupRows, temperature: float = 1.0
@@ -136,6 +137,9 @@ class Policy(nn.Module):
 
     def image_features(self, images: ImageInputs) -> ImageFeatures:
         """What tower and projector make of the images, in their order."""
+        return self._image_features(images)
+
+    def _image_features(self, images: ImageInputs) -> ImageFeatures:
         output = self.base.model.get_image_features(self.processor.pixel_values(images), images.grid_thw)
         levels = getattr(output, "deepstack_features", None)
         deepstack = torch.stack([_of_all_images(level) for level in levels]) if levels else None
@@ -163,8 +167,12 @@ class Policy(nn.Module):
         return self._decoders[precision]
 
     def weights_stay(self, stay: bool) -> None:
-        """Says that no weight changes until the opposite is said: meanwhile all who ask share one decoder."""
+        """Says that no weight changes until the opposite is said: meanwhile all who ask share one decoder.
+
+        Of a sharded policy every process holds all weights meanwhile: all must say it alike.
+        """
         self._decoders = {} if stay else None
+        (gather_weights if stay else spread_weights)(self)
 
     @torch.no_grad()
     def write(
@@ -236,9 +244,9 @@ class Policy(nn.Module):
         """Embeddings with the image features in their places, and what Qwen3-VL adds to its first layers."""
         embeds = self.base.model.language_model.embed_tokens(input_ids)
         if features is None and images is not None:
-            features = self.image_features(images)
+            features = self._image_features(images)
         if features is None:
-            return embeds, {}
+            return embeds + self._unseen() if torch.is_grad_enabled() else embeds, {}
         places = input_ids == self.processor.image_token
         if int(places.sum()) != len(features.tokens):
             raise ValueError(
@@ -250,11 +258,24 @@ class Policy(nn.Module):
             return embeds, {}
         return embeds, {"visual_pos_masks": places, "deepstack_visual_embeds": list(features.deepstack)}
 
-    def _language(self, embeds: Tensor, extra: dict[str, Any], positions: Tensor, plan: AttentionPlan) -> Tensor:
+    def _unseen(self) -> Tensor:
+        """0, by way of a grey image through the tower, which rows of other processes may need at the same time."""
+        features = self._image_features(self.processor.blank_prompt().images.to(self.suppression.device))
+        levels = () if features.deepstack is None else features.deepstack
+        return sum((level.sum() for level in levels), features.tokens.sum()) * 0
+
+    def _language(
+        self,
+        embeds: Tensor,
+        extra: dict[str, Any],
+        positions: Tensor,
+        plan: AttentionPlan | None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         output = self.base.model.language_model(
             inputs_embeds=embeds,
             position_ids=positions,
-            attention_mask=embeds.new_empty(0, 0, 0, 0),  # no mask is to be made: the plan knows
+            attention_mask=embeds.new_empty(0, 0, 0, 0) if mask is None else mask,  # none is to be made: the plan knows
             use_cache=False,
             plan=plan,
             **extra,
@@ -279,11 +300,6 @@ class Policy(nn.Module):
         finally:
             self.train(was_training)
         return [found[row][0].ids.tolist() for row in range(len(prompts))]
-
-    def _image_kwargs(self, images: ImageInputs | None) -> dict[str, Tensor]:
-        if images is None:
-            return {}
-        return {"pixel_values": self.processor.pixel_values(images), "image_grid_thw": images.grid_thw}
 
     def what_is_trained(self) -> str:
         """Names, counts and share of the weights that are trained, in one line."""

@@ -18,6 +18,7 @@ from fgvr.errors import UserError, refuse_below, refuse_no_share
 from fgvr.models import Policy, PolicyConfig, Processor
 from fgvr.models.attention_choice import choose_attention
 from fgvr.models.saved import card_differences, policy_card
+from fgvr.models.sharding import Sharding, shard_policy, whole
 from fgvr.types import PromptBatch
 
 M = TypeVar("M")
@@ -125,6 +126,13 @@ class PolicyModule(LightningModule):
             self.policy = Policy(self.policy_config, self.processor)
             if self._trainer is not None and self.trainer.state.fn == "fit":
                 log.info(self.policy.what_is_trained())
+            self._spread(self.policy)
+
+    def _spread(self, policy: Policy) -> None:
+        """Leaves this process its part of the weights, where the strategy has them in parts."""
+        if self.device_mesh is not None:
+            sharding: Sharding = self.trainer.strategy.sharding  # pyright: ignore[reportAttributeAccessIssue]
+            shard_policy(policy, sharding)
 
     @property
     def trained_policy(self) -> Policy:
@@ -156,16 +164,17 @@ class PolicyModule(LightningModule):
         """True at the steps whose figures are written; at the others logging them would only cost time."""
         return self.global_step % self.trainer.log_every_n_steps == 0  # pyright: ignore[reportAttributeAccessIssue]
 
-    def accumulate(self, micro_batches: Sequence[M], loss: Callable[[M], Tensor]) -> Tensor:
+    def accumulate(self, micro_batches: Sequence[M], loss: Callable[[M], Tensor], idle: Callable[[], Tensor]) -> Tensor:
         """Backward through every micro-batch; returns the sum of the losses, detached.
 
-        A rank with fewer micro-batches than another keeps in step with it by losses of zero.
+        A rank with fewer micro-batches than another keeps in step with it by idle ones: `idle` runs the same passes as
+        a `loss` does, of which every weight is a part, and gives a loss of zero.
         """
         total = torch.zeros((), device=self.device)
         (passes,) = self.over_ranks([len(micro_batches)], "max")
         for index in range(passes):
             with _block_parallel_sync_behavior(self.trainer.strategy, block=index < passes - 1):
-                part = loss(micro_batches[index]) if index < len(micro_batches) else self._zero()
+                part = loss(micro_batches[index]) if index < len(micro_batches) else idle()
                 self.manual_backward(part)
             total += part.detach()
         return total
@@ -176,18 +185,12 @@ class PolicyModule(LightningModule):
             return counts
         return self.trainer.strategy.reduce(torch.tensor(counts, device=self.device), reduce_op=how).tolist()  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
 
-    def _zero(self) -> Tensor:
-        """A loss of zero that reaches every trained weight."""
-        return sum(
-            (p.flatten()[0] * 0 for _, p in self.trained_policy.trainable()), torch.zeros((), device=self.device)
-        )
-
     def take_step(self) -> None:
         """Clips, steps and schedules; a non-finite gradient skips the update on every rank alike and is counted."""
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
         parameters = [parameter for _, parameter in self.trained_policy.trainable()]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_config.max_grad_norm)
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_config.max_grad_norm))
         total, run = self.skipped.tolist()
         finite = bool(norm.isfinite())
         self.skipped.copy_(torch.tensor([total + (not finite), 0 if finite else run + 1]))

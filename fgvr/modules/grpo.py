@@ -14,7 +14,9 @@ from torch import Tensor
 from fgvr.errors import UserError, refuse_below, refuse_no_share
 from fgvr.models import Policy, PolicyConfig
 from fgvr.models.sampling import Sampling
+from fgvr.models.sharding import unsharded
 from fgvr.modules.base import Optimizer, PolicyModule
+from fgvr.modules.idle import idle_groups
 from fgvr.objectives import KL, Advantage, Clip, GroupFilter, Reduction, kl_penalty, policy_loss
 from fgvr.rewards import Reward, Term, WeightedSum
 from fgvr.types import PromptBatch, RolloutBatch, RolloutRows, UpdateBatch
@@ -139,7 +141,8 @@ class GRPO(PolicyModule):
                     f"their checkpoint into {self.trainer.default_root_dir}/base, or leave kl out"
                 )
             copy = Policy(replace(self.policy_config, gradient_checkpointing=False), self.processor)
-            self._frozen = [copy.requires_grad_(False).eval().to(self.device)]
+            self._spread(copy.requires_grad_(False).eval())
+            self._frozen = [copy.to(self.device) if self.device_mesh is None else copy]
 
     @property
     def logs_now(self) -> bool:
@@ -172,7 +175,7 @@ class GRPO(PolicyModule):
         for update in updates * self.epochs:
             if self.global_step == self.trainer.max_steps:
                 break
-            loss = self.accumulate(update.micro_batches, self._loss)
+            loss = self.accumulate(update.micro_batches, self._loss, self.idle)
             self.take_step()
             self.log("loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
 
@@ -198,6 +201,11 @@ class GRPO(PolicyModule):
         self._count(dual=surrogate.dual & once)
         return (micro_batch.weights * self.besides(values, logp, micro_batch)).sum()
 
+    def idle(self) -> Tensor:
+        """0, by way of every pass that a micro-batch takes."""
+        rows = idle_groups(self.trained_policy).to(self.device)
+        return 0 * self.trained_policy.completion_logprobs(rows, self.sampling.temperature)[0].sum()
+
     def besides(self, values: Tensor, logp: Tensor, micro_batch: RolloutRows) -> Tensor:
         """The loss of each target [N], given GRPO's, for what is built on it to add to."""
         return values
@@ -218,26 +226,32 @@ class GRPO(PolicyModule):
         moved = [UpdateBatch([entry.to(self.device) for entry in update.micro_batches]) for update in updates]
         if not several and self.kl is None:
             return moved
-        for update in moved:
-            for index, entry in enumerate(update.micro_batches):
-                old = self._logprobs(self.trained_policy, entry) if several else None
-                with self._reference() as reference:
-                    ref = None if reference is None else self._logprobs(reference, entry)
-                update.micro_batches[index] = replace(entry, old_logprobs=old, ref_logprobs=ref)
+        if several:
+            with unsharded(self.trained_policy):
+                moved = [self._with(update, "old_logprobs", self.trained_policy) for update in moved]
+        with self._reference() as reference:
+            if reference is not None:
+                moved = [self._with(update, "ref_logprobs", reference) for update in moved]
         return moved
 
     @torch.no_grad()
-    def _logprobs(self, policy: Policy, entry: RolloutRows) -> Tensor:
-        return policy.completion_logprobs(entry.rows, self.sampling.temperature)[0]
+    def _with(self, update: UpdateBatch, name: Literal["old_logprobs", "ref_logprobs"], policy: Policy) -> UpdateBatch:
+        """An update whose micro-batches have their log-probs under `policy`, by that name."""
+        own = [
+            (entry, policy.completion_logprobs(entry.rows, self.sampling.temperature)[0])
+            for entry in update.micro_batches
+        ]
+        return UpdateBatch([replace(entry, **{name: logprobs}) for entry, logprobs in own])
 
     @contextmanager
     def _reference(self) -> Iterator[Policy | None]:
         if self.kl is None:
             yield None
         elif self._frozen:
-            yield self._frozen[0]
+            with unsharded(self._frozen[0]):
+                yield self._frozen[0]
         else:
-            with self.trained_policy.adapters_off():
+            with unsharded(self.trained_policy), self.trained_policy.adapters_off():
                 yield self.trained_policy
 
     def _count(self, **values: Tensor) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fgvr.models import PolicyConfig
 from fgvr.modules.base import Optimizer, PolicyModule
+from fgvr.modules.idle import idle_rows
 from fgvr.objectives import loss_weights
 from fgvr.types import PackedRows, SFTBatch
 
@@ -33,7 +34,7 @@ class SFT(PolicyModule):
 
     def training_step(self, batch: SFTBatch, batch_idx: int) -> Tensor:
         tokens, examples = self.over_ranks([batch.target_tokens, batch.examples], "sum")
-        loss = self.accumulate(batch.micro_batches, lambda rows: self._loss(rows, tokens, examples))
+        loss = self.accumulate(batch.micro_batches, lambda rows: self._loss(rows, tokens, examples), self._idle)
         self.take_step()
         self._log(batch, loss, tokens, examples)
         return loss
@@ -43,6 +44,9 @@ class SFT(PolicyModule):
         world = self.trainer.world_size
         weights = loss_weights(rows.target_sequence, "token", tokens=tokens, sequences=examples, world=world)
         return -(weights * logp).sum()
+
+    def _idle(self) -> Tensor:
+        return 0 * self.trained_policy(idle_rows(self.trained_policy).to(self.device)).sum()
 
     def _log(self, batch: SFTBatch, loss: Tensor, tokens: int, examples: int) -> None:
         world = self.trainer.world_size

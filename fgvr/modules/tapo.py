@@ -11,7 +11,9 @@ from torch import Tensor
 
 from fgvr.errors import UserError
 from fgvr.models import PolicyConfig
+from fgvr.models.sharding import unsharded
 from fgvr.modules.grpo import GRPO
+from fgvr.modules.idle import idle_groups
 from fgvr.objectives import Triplet, triplet_loss
 from fgvr.rewards import Reward, WeightedSum
 from fgvr.types import GroupRows, PromptBatch, RolloutRows, UpdateBatch
@@ -86,7 +88,15 @@ class TAPO(GRPO):
         if negative_logp is not None and compared is not None:
             self._count(divergence=divergence, compared=compared)
             self._count(own_entropy=-logp[compared], negative_entropy=-negative_logp)
+        elif self.negatives == "full" and self.trainer.world_size > 1:
+            return values + added + self._idle_negative()  # others may learn from negatives at the same time
         return values + added
+
+    def idle(self) -> Tensor:
+        return super().idle() + (self._idle_negative() if self.negatives == "full" else 0)
+
+    def _idle_negative(self) -> Tensor:
+        return 0 * self._behind_negatives(idle_groups(self.trained_policy).to(self.device)).sum()
 
     def update_figures(self, total: Mapping[str, float]) -> dict[str, float]:
         """Those of GRPO, gamma, and of the completions that were compared what they are under both photos.
@@ -110,12 +120,12 @@ class TAPO(GRPO):
     def _with_negative_logprobs(self, updates: list[UpdateBatch]) -> list[UpdateBatch]:
         """Of a negative that is a constant: taken once, before the first step, and not changed by any."""
         if self.negatives == "detached":
-            for update in updates:
-                for index, entry in enumerate(update.micro_batches):
-                    if entry.negative is not None:
-                        with torch.no_grad():
+            with unsharded(self.trained_policy), torch.no_grad():
+                for update in updates:
+                    for index, entry in enumerate(update.micro_batches):
+                        if entry.negative is not None:
                             found = self._behind_negatives(entry.negative)
-                        update.micro_batches[index] = replace(entry, negative_logprobs=found)
+                            update.micro_batches[index] = replace(entry, negative_logprobs=found)
         return updates
 
     def _negative_logprobs(self, micro_batch: RolloutRows) -> Tensor | None:

@@ -21,6 +21,7 @@ from fgvr.data.tasks import Task
 from fgvr.errors import UserError
 from fgvr.models import Policy
 from fgvr.models.sampling import Sampling
+from fgvr.models.sharding import unsharded
 from fgvr.objectives import Advantage, GroupFilter, group_advantages, informative
 from fgvr.ranks import Ranks
 from fgvr.rewards import AnsweredGroup, Scores, WeightedSum
@@ -83,7 +84,8 @@ class Collector:
         A collective call: every rank brings its share of the global batch, which may be empty.
         """
         self._refuse_without_partners(batch)
-        self.ranks.agree(lambda: self._sample(policy, batch))
+        with unsharded(policy):
+            self.ranks.agree(lambda: self._sample(policy, batch))
         sampled = time.perf_counter()
         with self._timed("score"):
             scored = self._score()

@@ -17,7 +17,7 @@ from fgvr.modules.base import PolicyModule
 from fgvr.settings.classes import class_named, hints_of, members
 
 PRECISIONS = ("None", "32-true", "32", "bf16-mixed")
-STRATEGIES = ("auto", "ddp", "ddp_spawn", "ddp_find_unused_parameters_true", "single_device")
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "single_device", "fsdp2")
 DEVICES = re.compile(r"auto|-?\d+(\s*,\s*\d+)*,?")
 NOT_CLIPPED = "the modules clip the gradient themselves, so set model.init_args.optimizer.max_grad_norm instead"
 # settings of Lightning's own loop, which the modules here do not run in: what is meant by leaving it alone, what to set
