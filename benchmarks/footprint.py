@@ -6,10 +6,13 @@ samples, less what was resident before. Run: python benchmarks/footprint.py
 
 from __future__ import annotations
 
+import gc
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from head_memory import resident
@@ -18,7 +21,8 @@ from rich.table import Table
 
 from fgvr.kernels.group_packing import join_images, pack_groups
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, TinyQwen
-from fgvr.models.footprint import Footprint, Model, Rows, Spread, Written, footprint
+from fgvr.models.anatomy import Anatomy
+from fgvr.models.footprint import Footprint, Rows, Spread, Written, footprint
 from fgvr.models.processor import Processor
 from fgvr.models.sampling import Sampling
 from fgvr.types import EncodedPrompt, GroupRows, ImageFeatures, ImageInputs
@@ -54,7 +58,10 @@ class Case:
     def policy(self) -> PolicyConfig:
         lora = None if self.rank is None else LoRA(rank=self.rank)
         return PolicyConfig(
-            self.backbone, freeze=self.freeze, lora=lora, gradient_checkpointing=self.checkpointing  # pyright: ignore[reportArgumentType]
+            self.backbone,
+            freeze=self.freeze,
+            lora=lora,
+            gradient_checkpointing=self.checkpointing,  # pyright: ignore[reportArgumentType]
         )
 
     @property
@@ -69,7 +76,7 @@ class Case:
         rows = Rows(self.groups, width, self.groups * self.group * self.longest, prompt, self.group, images, patches)
         written = Written(self.groups, self.group, prompt, self.longest, patches)
         spread = Spread(half=self.half)
-        return footprint(Model(self.backbone.config(), self.policy), [rows, rows], [written], spread, kl=False)
+        return footprint(Anatomy(self.backbone.config(), self.policy), [rows, rows], [written], spread, kl=False)
 
     @property
     def grid(self) -> int:
@@ -106,6 +113,13 @@ def step(policy: Policy, rows: GroupRows, half: bool) -> None:
         logp.sum().backward()
 
 
+def resident_now() -> float:
+    """MiB that this process holds at the moment (Linux)."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
 def measure(case: Case, sampling: bool) -> float:
     """MiB at the peak of updates or of sampling, beyond what the process had before the policy was built."""
     torch.set_num_threads(1)
@@ -113,7 +127,7 @@ def measure(case: Case, sampling: bool) -> float:
     small = Case(hidden=128, layers=1, groups=1, group=2, longest=4, side=56 if case.grid == 28 else 64)
     _take(*_built(small), small)
     _sample(_built(small)[0], small)
-    before = resident()
+    before = resident_now()
     policy, rows = _built(case)
     if sampling:
         _sample(policy, case)
@@ -162,8 +176,11 @@ def measured(name: str, sampling: bool = False) -> float:
 
 
 def main() -> None:
-    columns = ("training", *(f"{what}, {how}" for what in ("update", "sampling") for how in ("reckoned", "measured", "")))
-    table = Table(*columns, title="MiB at the peak on a CPU; the third figure is reckoned / measured")
+    columns = (
+        "training",
+        *(f"{what}, {how}" for what in ("update", "sampling") for how in ("reckoned", "measured", "")),
+    )
+    table = Table(*columns, title="MiB at the peak on a CPU")
     for name, case in CASES.items():
         own = case.reckoned()
         stays = own.weights + own.casts  # a sampling before the first step: there is no optimizer yet
