@@ -26,6 +26,7 @@ from fgvr.models.adapters import LoRA, what_is_trained
 from fgvr.models.attention import plan_attention
 from fgvr.models.attention_choice import VARLEN, AttentionSetting, usual_groups
 from fgvr.models.backbone import Backbone
+from fgvr.models.blank import blank_prompt
 from fgvr.models.decoder import Decoder
 from fgvr.models.outline import Part, parts_of, prepared
 from fgvr.models.processor import PixelBudget, Processor
@@ -260,7 +261,7 @@ class Policy(nn.Module):
 
     def _unseen(self) -> Tensor:
         """0, by way of a grey image through the tower, which rows of other processes may need at the same time."""
-        features = self._image_features(self.processor.blank_prompt().images.to(self.suppression.device))
+        features = self._image_features(blank_prompt(self.processor).images.to(self.suppression.device))
         levels = () if features.deepstack is None else features.deepstack
         return sum((level.sum() for level in levels), features.tokens.sum()) * 0
 

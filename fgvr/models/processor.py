@@ -237,13 +237,6 @@ class Processor:
             grids.append((1, height, width))
         return ImageInputs(torch.from_numpy(np.concatenate(patches)), torch.tensor(grids)), grids
 
-    def blank_prompt(self) -> EncodedPrompt:
-        """A grey image of one token, between two tokens of text."""
-        edge, patch = self.merge, int(self.image_processor.patch_size)
-        grid = (1, edge, edge)
-        images = ImageInputs(torch.full((edge**2, 3 * patch**2), 128, dtype=torch.uint8), torch.tensor([grid]))
-        return EncodedPrompt(*self._expanded((self.end_of_turn, self.image_token, self.end_of_turn), (grid,)), images)
-
     def _patches(self, image: Image.Image) -> tuple[np.ndarray, int, int]:
         """The library's own resizing and cutting, called directly: checking a call's options costs as much again."""
         settings = self.image_processor

@@ -19,7 +19,7 @@ from fgvr.modules.base import Optimizer, PolicyModule
 from fgvr.modules.idle import idle_groups
 from fgvr.objectives import KL, Advantage, Clip, GroupFilter, Reduction, kl_penalty, policy_loss
 from fgvr.rewards import Reward, Term, WeightedSum
-from fgvr.types import PromptBatch, RolloutBatch, RolloutRows, UpdateBatch
+from fgvr.types import GroupRows, PromptBatch, RolloutBatch, RolloutRows, UpdateBatch
 
 ON_BAR = (
     *("reward", "completions/mean_length", "completions/clipped_ratio", "entropy", "kl", "divergence"),
@@ -100,6 +100,7 @@ class GRPO(PolicyModule):
         self._frozen: list[Policy] = []  # in a list, so that it is no part of this module's weights
         self._sums: dict[str, float] = {}
         self._widest = 0.0
+        self._carry = False  # whether rows carry what a frozen tower made of their images
         self._drawn: set[str] = set()  # the figures of rollouts that were logged
 
     @property
@@ -172,6 +173,8 @@ class GRPO(PolicyModule):
 
     def learn(self, updates: list[UpdateBatch]) -> None:
         """One optimiser step per update, `epochs` times over, unless the run ends within the rollout batch."""
+        carry = any(entry.rows.features is not None for update in updates for entry in update.micro_batches)
+        self._carry = bool(self.over_ranks([int(carry)], "max")[0])
         for update in updates * self.epochs:
             if self.global_step == self.trainer.max_steps:
                 break
@@ -203,8 +206,11 @@ class GRPO(PolicyModule):
 
     def idle(self) -> Tensor:
         """0, by way of every pass that a micro-batch takes."""
-        rows = idle_groups(self.trained_policy).to(self.device)
-        return 0 * self.trained_policy.completion_logprobs(rows, self.sampling.temperature)[0].sum()
+        return 0 * self.trained_policy.completion_logprobs(self.idle_groups(), self.sampling.temperature)[0].sum()
+
+    def idle_groups(self) -> GroupRows:
+        """Rows to be computed for nothing, with features of images where this step's rows carry theirs."""
+        return idle_groups(self.trained_policy, self._carry).to(self.device)
 
     def besides(self, values: Tensor, logp: Tensor, micro_batch: RolloutRows) -> Tensor:
         """The loss of each target [N], given GRPO's, for what is built on it to add to."""

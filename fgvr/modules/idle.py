@@ -7,22 +7,23 @@ import torch
 from fgvr.data.collate import Sequenced, pack
 from fgvr.kernels.group_packing import pack_groups
 from fgvr.models import Policy
-from fgvr.types import EncodedPrompt, GroupRows, ImageFeatures, PackedRows
+from fgvr.models.blank import blank_prompt
+from fgvr.types import GroupRows, ImageFeatures, PackedRows
 
 
 def idle_rows(policy: Policy) -> PackedRows:
     """One target behind a prompt of one grey image: every weight takes part, as in any other micro-batch."""
-    prompt, target = _prompt(policy), _target(policy)
+    prompt, target = blank_prompt(policy.processor), _target(policy)
     spatial = torch.cat([prompt.positions, prompt.positions.max() + torch.ones(3, len(target), dtype=torch.long)], 1)
     ids = torch.cat([prompt.input_ids, target])
     sequence = Sequenced(ids, torch.cat([torch.arange(len(ids))[None], spatial]), len(target), prompt.images)
     return pack([sequence], [[0]], policy.processor.padding_token)
 
 
-def idle_groups(policy: Policy) -> GroupRows:
-    """The same as a group of one completion, with features in the image's place where others carry theirs."""
-    prompt = _prompt(policy)
-    features = _blank_features(policy) if policy.fixed_features else None
+def idle_groups(policy: Policy, carry: bool) -> GroupRows:
+    """The same as a group of one completion; `carry` puts features in the image's place, as others carry theirs."""
+    prompt = blank_prompt(policy.processor)
+    features = _blank_features(policy) if carry else None
     return pack_groups([prompt], [[_target(policy)]], [features], policy.processor.padding_token)
 
 
@@ -32,10 +33,6 @@ def _blank_features(policy: Policy) -> ImageFeatures:
     levels = len(getattr(config.vision_config, "deepstack_visual_indexes", ()))
     shape = (1, config.text_config.hidden_size)
     return ImageFeatures(torch.zeros(shape), torch.zeros(levels, *shape) if levels else None)
-
-
-def _prompt(policy: Policy) -> EncodedPrompt:
-    return policy.processor.blank_prompt()
 
 
 def _target(policy: Policy) -> torch.Tensor:

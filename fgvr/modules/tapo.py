@@ -13,7 +13,6 @@ from fgvr.errors import UserError
 from fgvr.models import PolicyConfig
 from fgvr.models.sharding import unsharded
 from fgvr.modules.grpo import GRPO
-from fgvr.modules.idle import idle_groups
 from fgvr.objectives import Triplet, triplet_loss
 from fgvr.rewards import Reward, WeightedSum
 from fgvr.types import GroupRows, PromptBatch, RolloutRows, UpdateBatch
@@ -96,7 +95,7 @@ class TAPO(GRPO):
         return super().idle() + (self._idle_negative() if self.negatives == "full" else 0)
 
     def _idle_negative(self) -> Tensor:
-        return 0 * self._behind_negatives(idle_groups(self.trained_policy).to(self.device)).sum()
+        return 0 * self._behind_negatives(self.idle_groups()).sum()
 
     def update_figures(self, total: Mapping[str, float]) -> dict[str, float]:
         """Those of GRPO, gamma, and of the completions that were compared what they are under both photos.

@@ -20,6 +20,7 @@ from fgvr.errors import SampleError
 from fgvr.models import PixelBudget, Policy
 from fgvr.models.memory import is_out_of_memory
 from fgvr.models.sampling import Sampling
+from fgvr.models.sharding import whole
 from fgvr.options.store import Made, ReplyStore, Sampled, read_store
 from fgvr.options.votes import Reply
 from fgvr.ranks import Ranks
@@ -234,9 +235,9 @@ def digest_of(value: Any) -> str:
 
 
 def weights_digest(policy: Policy) -> str:
-    """Of the weights as they are now: what they were made of, and each that is trained, bit by bit."""
+    """Of the weights as they are now: what they were made of, and each that is trained, bit by bit. A collective call."""
     digest = hashlib.sha256(json.dumps(policy.config.backbone.origin(), sort_keys=True).encode())
     for name, weight in policy.trainable():
         digest.update(name.encode())
-        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(whole(weight.detach()).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -15,9 +15,20 @@ from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import UserError
 from fgvr.modules.base import PolicyModule
 from fgvr.settings.classes import class_named, hints_of, members
+from fgvr.strategies import SUPPORTED, FSDP2Strategy
 
 PRECISIONS = ("None", "32-true", "32", "bf16-mixed")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "single_device", "fsdp2")
+# what stands against others, by the beginning of their names
+AGAINST = (
+    ("deepspeed", "it brings an optimiser and checkpoints of its own"),
+    ("DeepSpeed", "it brings an optimiser and checkpoints of its own"),
+    ("fsdp", "it cannot clip gradients by their norm, and writes checkpoints of its own"),
+    ("FSDP", "it cannot clip gradients by their norm, and writes checkpoints of its own"),
+    ("model_parallel", "it leaves the model in one piece, and writes checkpoints of its own"),
+    ("ModelParallel", "it leaves the model in one piece, and writes checkpoints of its own"),
+    ("ddp_", "processes that it starts cannot tend one run's folder together"),
+)
 DEVICES = re.compile(r"auto|-?\d+(\s*,\s*\d+)*,?")
 NOT_CLIPPED = "the modules clip the gradient themselves, so set model.init_args.optimizer.max_grad_norm instead"
 # settings of Lightning's own loop, which the modules here do not run in: what is meant by leaving it alone, what to set
@@ -104,7 +115,7 @@ def refuse_settings(config: Mapping[str, Any], trains: bool) -> None:
         )
     data, model = (pydoc.locate(config[section]["class_path"]) for section in ("data", "model"))
     if isinstance(model, type) and issubclass(model, PolicyModule):
-        _refuse_another_strategy(trainer)
+        _refuse_another_strategy(trainer, config.get("seed_everything"))
         if trains:
             _refuse_another_loop(trainer, model.__name__)
     if trains and isinstance(data, type) and issubclass(data, ShardDataModule):
@@ -137,12 +148,24 @@ def _refuse_another_loop(trainer: Mapping[str, Any], module: str) -> None:
             raise UserError(f"trainer.{key} must be left out with {module}, got {trainer[key]}: {instead}.")
 
 
-def _refuse_another_strategy(trainer: Mapping[str, Any]) -> None:
+def _refuse_another_strategy(trainer: Mapping[str, Any], seed: Any) -> None:
     strategy = trainer.get("strategy")
-    if isinstance(strategy, str) and strategy not in STRATEGIES:
+    name, known, parts = strategy, strategy in STRATEGIES, strategy == "fsdp2"
+    if isinstance(strategy, Mapping):
+        kind = pydoc.locate(strategy["class_path"])
+        known = isinstance(kind, type) and issubclass(kind, SUPPORTED)
+        parts = isinstance(kind, type) and issubclass(kind, FSDP2Strategy)
+        name = strategy["class_path"].rpartition(".")[2]
+    if not known:
+        why = next((f" ({reason})" for start, reason in AGAINST if name.startswith(start)), "")
         raise UserError(
-            f"trainer.strategy must be auto or ddp, got {strategy}: each device holds the whole model. Where that does "
-            "not fit, set policy.lora, policy.freeze or policy.gradient_checkpointing, or lower micro_batch_tokens."
+            f"trainer.strategy must be auto, ddp or fsdp2, got {name}{why}: with ddp each device holds the whole "
+            "model, with fsdp2 (fgvr.strategies.FSDP2Strategy) a part of it."
+        )
+    if parts and seed is False:
+        raise UserError(
+            "seed_everything must be a number with the strategy fsdp2, got false: no process is sent the weights of "
+            "another, so all must draw the same ones."
         )
 
 

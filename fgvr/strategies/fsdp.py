@@ -8,7 +8,13 @@ from typing import Any
 
 import torch
 from lightning.fabric.strategies.registry import _StrategyRegistry
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy, StrategyRegistry
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+    StrategyRegistry,
+)
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
@@ -145,6 +151,9 @@ def _like_weight(value: Any, weight: Any) -> Any:
     same = isinstance(value, torch.Tensor) and isinstance(weight, DTensor) and value.shape == weight.shape
     return parted_like(value, weight) if same else value
 
+
+SUPPORTED: tuple[type[Strategy], ...] = (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy)
+"""The strategies that a run can train with."""
 
 FSDP2Strategy.register_strategies(StrategyRegistry)
 # gradients lie in the buffers that are sent: one copy of them less

@@ -52,8 +52,6 @@ def test_a_null_where_something_must_stand(tmp_path: Path, capsys: Any, yaml: st
         (("--trainer.devices", "two"), "trainer.devices must be how many devices to use, a list of their numbers or"),
         (("--trainer.devices", "0"), "is not a valid input using cpu accelerator"),
         (("--trainer.accelerator", "banana"), "trainer: You selected an invalid accelerator name"),
-        (("--trainer.strategy", "deepspeed"), "trainer.strategy must be auto or ddp, got deepspeed: each device holds"),
-        (("--trainer.strategy", "fsdp"), "set policy.lora, policy.freeze or policy.gradient_checkpointing, or lower"),
         (("--trainer.gradient_clip_val", "1.0"), "so set model.init_args.optimizer.max_grad_norm instead."),
         (("--trainer.gradient_clip_algorithm", "value"), "must be left out with SFT, got value"),
         (("--trainer.accumulate_grad_batches", "4"), "data.init_args.batch_size counts the examples of a whole step"),
@@ -61,6 +59,38 @@ def test_a_null_where_something_must_stand(tmp_path: Path, capsys: Any, yaml: st
 )
 def test_what_the_trainer_cannot_be_told(capsys: Any, options: tuple[str, ...], sentence: str):
     assert sentence in refused(capsys, *options)
+
+
+OTHERS = {
+    "deepspeed": "it brings an optimiser and checkpoints of its own",
+    "deepspeed_stage_3": "it brings an optimiser and checkpoints of its own",
+    "fsdp": "it cannot clip gradients by their norm, and writes checkpoints of its own",
+    "fsdp_cpu_offload": "it cannot clip gradients by their norm, and writes checkpoints of its own",
+    "ddp_spawn": "processes that it starts cannot tend one run's folder together",
+    "ddp_notebook": "processes that it starts cannot tend one run's folder together",
+    "lightning.pytorch.strategies.DeepSpeedStrategy": "it brings an optimiser and checkpoints of its own",
+    "lightning.pytorch.strategies.FSDPStrategy": "it cannot clip gradients by their norm, and writes checkpoints of its",
+    "lightning.pytorch.strategies.ModelParallelStrategy": "it leaves the model in one piece, and writes checkpoints of",
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_strategy_is_refused_and_ours_named(tmp_path: Path, capsys: Any, name: str):
+    strategy = name if "." not in name else f"{{class_path: {name}}}"
+    (tmp_path / "strategy.yaml").write_text(f"trainer: {{strategy: {strategy}}}")
+    said = refused(capsys, "--config", str(tmp_path / "strategy.yaml"))
+    assert f"trainer.strategy must be auto, ddp or fsdp2, got {name.rpartition('.')[2]} ({OTHERS[name]}" in said
+    assert said.endswith("with fsdp2 (fgvr.strategies.FSDP2Strategy) a part of it.")
+
+
+@pytest.mark.parametrize(
+    "strategy", ["fsdp2", "{class_path: fgvr.strategies.FSDP2Strategy, init_args: {replicate: 2}}"]
+)
+def test_processes_with_a_part_each_draw_from_one_seed(tmp_path: Path, capsys: Any, strategy: str):
+    file = tmp_path / "parts.yaml"
+    file.write_text(f"trainer: {{strategy: {strategy}}}")
+    said = refused(capsys, "--config", str(file), "--seed_everything", "false")
+    assert "seed_everything must be a number with the strategy fsdp2, got false" in said
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
@@ -71,7 +101,11 @@ def test_what_the_trainer_cannot_be_told(capsys: Any, options: tuple[str, ...], 
         ("precision", "64-true", "trainer.precision must be 32-true or bf16-mixed, got 64-true"),
         ("precision", "16-mixed", "trainer.precision must be 32-true or bf16-mixed, got 16-mixed"),
         ("devices", "two", "trainer.devices must be how many devices to use, a list of their numbers or"),
-        ("strategy", "fsdp", "trainer.strategy must be auto or ddp, got fsdp: each device holds the whole model"),
+        (
+            "strategy",
+            "fsdp",
+            "trainer.strategy must be auto, ddp or fsdp2, got fsdp (it cannot clip gradients by their",
+        ),
     ],
 )
 def test_an_evaluation_is_held_to_what_a_training_is(capsys: Any, verb: str, setting: str, value: str, sentence: str):
@@ -93,7 +127,12 @@ def test_a_logger_whose_package_is_not_installed(tmp_path: Path, capsys: Any):
 
 
 def test_what_lightning_takes_besides_is_no_mistake(capsys: Any):
-    for options in (("--trainer.devices", "1"), ("--trainer.devices", "auto"), ("--trainer.strategy", "auto")):
+    for options in (
+        ("--trainer.devices", "1"),
+        ("--trainer.devices", "auto"),
+        ("--trainer.strategy", "auto"),
+        ("--trainer.strategy", "fsdp2"),
+    ):
         assert "data/photos" in refused(capsys, *options)  # only the shards are missing
 
 

@@ -1,0 +1,90 @@
+"""Whole runs with the model in parts, started as a user starts them, held against those of one process."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from killed_runs import final_figures
+from rl_run import divek_config, ends, grpo_config, json_rows, mine_options, sft_config, start, tapo_config
+
+from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+KL = {"kl": {"coefficient": 0.1}}
+RUNS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
+    "grpo": (grpo_config, KL | {"updates": 2}),
+    "adapters": (grpo_config, KL | {"policy": {"lora": {"rank": 3, "alpha": 8}}}),
+    "tapo": (tapo_config, {"triplet": {"gamma": 0.5, "eta1": 0.01, "negative": "full"}}),
+    "divek": (divek_config, KL),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the birds, the supervised run that every other one starts from, and options mined from it."""
+    folder = tmp_path_factory.mktemp("fsdp")
+    ends(start(sft_config(folder), folder / "sft"))
+    mine_options(folder)
+    return folder
+
+
+def on(world: int, config: Path, run: Path, *options: str) -> list[str]:
+    """A run of so many processes with the model in parts, and what each of them said."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "parts"}
+    line = (f"--trainer.devices={world}", *options)
+    ranks = [start(config, run, *line, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(world)]
+    return [ends(process) for process in ranks]
+
+
+def assert_alike(run: Path, whole: Path, near: float = 2e-5) -> None:
+    """The same samples and completions, and weights and figures that rounding alone sets apart."""
+    ours, theirs = (read_checkpoint(checkpoints_in(one / "checkpoints")[-1]) for one in (run, whole))
+    assert ours["global_step"] == theirs["global_step"]
+    assert ours["state_dict"].keys() == theirs["state_dict"].keys()
+    for name, weight in theirs["state_dict"].items():
+        torch.testing.assert_close(
+            ours["state_dict"][name], weight, rtol=1e-3, atol=near, msg=lambda m, n=name: f"{n}: {m}"
+        )
+    logs = [
+        sorted((row["epoch"], row["place"], row["completion"]) for row in json_rows(one / "rollouts.jsonl"))
+        for one in (run, whole)
+    ]
+    assert logs[0] == logs[1]
+    figures = [{name: value for name, value in final_figures(one).items()} for one in (run, whole)]
+    assert figures[0] == pytest.approx(figures[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_in_parts_is_the_run_of_one_process(folder: Path, name: str) -> None:
+    config_of, changes = RUNS[name]
+    config = config_of(folder, name, **changes)
+    ends(start(config, folder / f"{name}-whole", "--trainer.max_steps=6"))
+    on(2, config, folder / f"{name}-parts", "--trainer.max_steps=6", "--trainer.strategy=fsdp2")
+    assert_alike(folder / f"{name}-parts", folder / f"{name}-whole")
+
+
+def test_a_supervised_run_in_copies_of_parts_goes_on_where_it_was_stopped(folder: Path) -> None:
+    config = sft_config(folder)
+    ends(start(config, folder / "one", "--trainer.max_steps=8"))
+    settings = yaml.safe_load(config.read_text())
+    settings["trainer"]["strategy"] = {"class_path": "fgvr.strategies.FSDP2Strategy", "init_args": {"replicate": 2}}
+    config = folder / "copies.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    on(4, config, folder / "copies", "--trainer.max_steps=8")
+    assert_alike(folder / "copies", folder / "one")
+
+
+def test_processes_that_draw_for_themselves_are_refused(folder: Path) -> None:
+    process = start(sft_config(folder), folder / "unseeded", "--trainer.strategy=fsdp2", "--seed_everything=false")
+    assert "seed_everything must be a number with the strategy fsdp2, got false" in ends(process, 2)
+    assert not json.loads(json.dumps([str(path) for path in (folder / "unseeded").glob("checkpoints/*")]))
