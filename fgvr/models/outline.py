@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoModelForImageTextToText, PretrainedConfig
+from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from fgvr.models.adapters import LoRA, with_adapters
 from fgvr.models.backbone import Attention
@@ -15,13 +16,15 @@ from fgvr.models.backbone import Attention
 Part = Literal["vision", "projector", "language"]
 
 
-def outline(
-    config: PretrainedConfig, freeze: Sequence[Part] = (), lora: LoRA | None = None, attention: Attention = "sdpa"
-) -> Any:
+def outline(config: PretrainedConfig, freeze: Sequence[Part] = (), lora: LoRA | None = None) -> Any:
     """The transformers model in float32 on the meta device, or peft's around it: nothing is read and nothing held."""
+    return prepared(empty_model(config, "sdpa"), freeze, lora)
+
+
+def empty_model(config: PretrainedConfig, attention: Attention) -> PreTrainedModel:
+    """The transformers model in float32 on the meta device, whose weights are still to be loaded."""
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32, attn_implementation=attention)
-        return prepared(model, freeze, lora)
+        return AutoModelForImageTextToText.from_config(config, dtype=torch.float32, attn_implementation=attention)
 
 
 def prepared(model: Any, freeze: Sequence[Part], lora: LoRA | None) -> Any:
@@ -29,7 +32,10 @@ def prepared(model: Any, freeze: Sequence[Part], lora: LoRA | None) -> Any:
     for part in freeze:
         for module in parts_of(model)[part]:
             module.requires_grad_(False)
-    return model if lora is None else with_adapters(model, lora)
+    if lora is None:
+        return model
+    with torch.device("meta") if model.lm_head.weight.is_meta else nullcontext():
+        return with_adapters(model, lora)
 
 
 def parts_of(model: Any) -> dict[Part, list[nn.Module]]:

@@ -25,10 +25,10 @@ from fgvr.kernels.token_logprobs import suppression, token_logprobs, token_logpr
 from fgvr.models.adapters import LoRA, what_is_trained
 from fgvr.models.attention import plan_attention
 from fgvr.models.attention_choice import VARLEN, AttentionSetting, usual_groups
-from fgvr.models.backbone import Backbone
+from fgvr.models.backbone import Attention, Backbone
 from fgvr.models.blank import blank_prompt
 from fgvr.models.decoder import Decoder
-from fgvr.models.outline import Part, parts_of, prepared
+from fgvr.models.outline import Part, empty_model, parts_of, prepared
 from fgvr.models.processor import PixelBudget, Processor
 from fgvr.models.sampling import Sampling
 from fgvr.models.sharding import gather_weights, spread_weights
@@ -73,7 +73,7 @@ class Policy(nn.Module):
     """A Qwen-VL that scores packed rows and whole groups, and answers prompts.
 
     The model is stock; who sees whom within a row is decided by a mask or by an attention plan, and positions are
-    always passed explicitly.
+    always passed explicitly. An `empty` one lies on the meta device until `fgvr.models.rows.load_rows` fills it.
     """
 
     ENTRIES = ("hidden_states", "completion_logprobs", "image_features", "read", "read_on")
@@ -82,10 +82,12 @@ class Policy(nn.Module):
 
     suppression: Tensor
 
-    def __init__(self, config: PolicyConfig, processor: Processor) -> None:
+    def __init__(self, config: PolicyConfig, processor: Processor, empty: bool = False) -> None:
         super().__init__()
         self.config, self.processor = config, processor
-        model = config.backbone.build("flash_attention_2" if config.attention == "flash_attention_2" else "sdpa")
+        attention: Attention = "flash_attention_2" if config.attention == "flash_attention_2" else "sdpa"
+        backbone = config.backbone
+        model: Any = empty_model(backbone.config(), attention) if empty else backbone.build(attention)
         model.generation_config = processor.generation_config()  # the folder's own has no say in what is said
         plan_attention(model.model.language_model)
         self.prefix_backend: Backend = config.prefix_attention or usual_groups(config.attention)

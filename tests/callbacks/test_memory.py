@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from conftest import sequenced, tiny_backbone, tiny_policy
 from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
 
 from fgvr.callbacks import memory
 from fgvr.callbacks.memory import MemoryEstimate, ranks_of, spread_of
@@ -56,10 +57,11 @@ def test_a_strategy_says_who_shares_weights(trainer: dict[str, Any], world: int,
 class Fed(SFT):
     """Brings one batch of its own."""
 
-    def train_dataloader(self) -> list[SFTBatch]:
+    def train_dataloader(self) -> DataLoader[SFTBatch]:
         policy = tiny_policy()
         collate = SFTCollate(policy.processor.padding_token, 4096, 128)
-        return [collate([sequenced(policy, "Heron", seed=0)], ReadRecord(0, 0, (0,), ("0",)))]
+        batch = collate([sequenced(policy, "Heron", seed=0)], ReadRecord(0, 0, (0,), ("0",)))
+        return DataLoader([batch], batch_size=None)  # pyright: ignore[reportArgumentType]
 
 
 CONFIG = {
