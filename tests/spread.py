@@ -6,14 +6,14 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from conftest import sequenced, tiny_backbone, tiny_policy
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from prompted import REPLIES, Prompts
 from prompted import Batches as PromptBatches
@@ -140,7 +140,7 @@ def module_of(case: Case) -> Noted:
     return made
 
 
-def tied(backbone: Any) -> Any:  # noqa: N802 - stands for a class
+def tied(backbone: Any) -> Any:
     plain = backbone.build
 
     def build(attention: Any) -> Any:
@@ -157,7 +157,7 @@ def data_of(case: Case) -> Prompts:
     if case.method == "sft":
         return Written(case.family)
     if case.method == "tapo":
-        return AskedThrice({number: ("negative",) for number in case.lacking}, case.family)
+        return AskedThrice(dict.fromkeys(case.lacking, ("negative",)), case.family)
     return Asked()
 
 

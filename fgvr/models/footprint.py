@@ -254,7 +254,8 @@ def _sampling(model: Anatomy, written: Written, spread: Spread) -> tuple[int, in
     rows, heads = written.prompts * written.group, text.num_attention_heads
     # on a CPU operands are float32 whatever the precision; there products that are not joined need no copy
     operand = 2 if spread.half and spread.gpu else 4
-    joined = model.linear if spread.half else _joined(model)
+    copied = spread.half or model.policy.lora is not None  # merged or rounded
+    joined = model.linear if copied else _joined(model)
     decoder = copy * joined + (operand * model.head.numel() if operand == 2 else 0)
     pair = 2 * text.num_key_value_heads * _head_width(text) * operand * layers
     cache = pair * (written.prompts * written.tokens + rows * written.longest)

@@ -64,7 +64,7 @@ def load_rows(policy: Any, files: WeightFiles, seed: int, device: torch.device) 
     and their names say. Nothing is sent between processes. Raises UserError when a weight is missing or of another
     shape.
     """
-    policy._apply(lambda x: torch.empty_like(x, device=device) if x.is_meta else x)
+    _make_room(policy, device)
     base = policy.base
     for module in base.modules():
         if "RotaryEmbedding" in type(module).__name__:
@@ -87,6 +87,15 @@ def load_rows(policy: Any, files: WeightFiles, seed: int, device: torch.device) 
         _fill_adapters(policy.model, seed)
     log.info("This process has read %.1f GiB of the weights of %s: its own rows.", read / 2**30, files.place)
     return read
+
+
+def _make_room(policy: nn.Module, device: torch.device) -> None:
+    """Memory on `device` for all that lies on the meta device; what was one weight under two names stays one."""
+    places = [(module, name, id(weight)) for module in policy.modules() for name, weight in module._parameters.items()]
+    policy._apply(lambda x: torch.empty_like(x, device=device) if x.is_meta else x)
+    made: dict[int, nn.Parameter | None] = {}
+    for module, name, before in places:
+        module._parameters[name] = made.setdefault(before, module._parameters[name])
 
 
 def _wanted(base: nn.Module) -> dict[str, Tensor]:

@@ -26,8 +26,6 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-AUTOCAST = (nn.Linear, nn.Conv2d, nn.Conv3d)  # layers whose weights autocast rounds each time they are used
-
 
 @dataclass(frozen=True)
 class Sharding:
@@ -130,7 +128,7 @@ def parted_like(tensor: Tensor, own: Tensor) -> Tensor:
     if not isinstance(own, DTensor) or isinstance(tensor, DTensor):
         return tensor
     mesh = own.device_mesh
-    return distribute_tensor(tensor.to(own.to_local().device), mesh, own.placements, src_data_rank=None)
+    return distribute_tensor(tensor.detach().to(own.to_local().device), mesh, own.placements, src_data_rank=None)
 
 
 def own_rows(tensor: Tensor) -> tuple[int, int]:
@@ -165,7 +163,7 @@ def _offload(sharding: Sharding) -> OffloadPolicy:
 def _round_frozen(unit: nn.Module, precision: torch.dtype) -> None:
     for layer in unit.modules():
         own = list(layer.parameters(recurse=False))
-        if isinstance(layer, AUTOCAST) and not any(parameter.requires_grad for parameter in own):
+        if isinstance(layer, nn.Linear) and not any(parameter.requires_grad for parameter in own):
             layer.to(precision)
 
 

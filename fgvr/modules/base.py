@@ -143,7 +143,12 @@ class PolicyModule(LightningModule):
         if not in_parts:
             return policy
         strategy: Any = self.trainer.strategy
-        sharding: Sharding = strategy.sharding
+        sharding: Sharding | None = getattr(strategy, "sharding", None)
+        if sharding is None:
+            raise UserError(
+                "a model whose devices have a part each is trained with fgvr.strategies.FSDP2Strategy, got "
+                f"{type(self.trainer.strategy).__name__}: give the Trainer that one"
+            )
         shard_policy(policy, sharding)
         if files is not None:
             device = torch.device("cpu") if sharding.offload else strategy.root_device

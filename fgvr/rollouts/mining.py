@@ -235,7 +235,10 @@ def digest_of(value: Any) -> str:
 
 
 def weights_digest(policy: Policy) -> str:
-    """Of the weights as they are now: what they were made of, and each that is trained, bit by bit. A collective call."""
+    """Of the weights as they are now: what they were made of, and each that is trained, bit by bit.
+
+    The same however many processes share the weights. A collective call where they do.
+    """
     digest = hashlib.sha256(json.dumps(policy.config.backbone.origin(), sort_keys=True).encode())
     for name, weight in policy.trainable():
         digest.update(name.encode())

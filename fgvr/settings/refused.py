@@ -15,7 +15,7 @@ from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import UserError
 from fgvr.modules.base import PolicyModule
 from fgvr.settings.classes import class_named, hints_of, members
-from fgvr.strategies import SUPPORTED, FSDP2Strategy
+from fgvr.strategies import FSDP2Strategy, is_supported
 
 PRECISIONS = ("None", "32-true", "32", "bf16-mixed")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "single_device", "fsdp2")
@@ -153,7 +153,7 @@ def _refuse_another_strategy(trainer: Mapping[str, Any], seed: Any) -> None:
     name, known, parts = strategy, strategy in STRATEGIES, strategy == "fsdp2"
     if isinstance(strategy, Mapping):
         kind = pydoc.locate(strategy["class_path"])
-        known = isinstance(kind, type) and issubclass(kind, SUPPORTED)
+        known = is_supported(kind)
         parts = isinstance(kind, type) and issubclass(kind, FSDP2Strategy)
         name = strategy["class_path"].rpartition(".")[2]
     if not known:

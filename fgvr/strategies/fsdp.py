@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.strategies.registry import _StrategyRegistry
 from lightning.pytorch.strategies import (
     DDPStrategy,
+    DeepSpeedStrategy,
     ModelParallelStrategy,
     SingleDeviceStrategy,
     Strategy,
@@ -95,7 +96,8 @@ class FSDP2Strategy(ModelParallelStrategy):
     def block_backward_sync(self) -> Iterator[None]:
         """Within it gradients are brought together within each copy of the model, not yet between the copies."""
         assert self.lightning_module is not None
-        roots = [one for one in self.lightning_module.children() if isinstance(one, FSDPModule)]
+        children = self.lightning_module.children() if self.replicate > 1 else ()
+        roots = [one for one in children if isinstance(one, FSDPModule)]
         for root in roots:
             root.set_requires_all_reduce(False)
         try:
@@ -152,8 +154,11 @@ def _like_weight(value: Any, weight: Any) -> Any:
     return parted_like(value, weight) if same else value
 
 
-SUPPORTED: tuple[type[Strategy], ...] = (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy)
-"""The strategies that a run can train with."""
+def is_supported(kind: Any) -> bool:
+    """Whether a run can train with strategies of this class."""
+    ours = isinstance(kind, type) and issubclass(kind, (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy))
+    return ours and not issubclass(kind, DeepSpeedStrategy)  # which is a DDPStrategy to Lightning
+
 
 FSDP2Strategy.register_strategies(StrategyRegistry)
 # gradients lie in the buffers that are sent: one copy of them less

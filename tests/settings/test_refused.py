@@ -69,7 +69,7 @@ OTHERS = {
     "ddp_spawn": "processes that it starts cannot tend one run's folder together",
     "ddp_notebook": "processes that it starts cannot tend one run's folder together",
     "lightning.pytorch.strategies.DeepSpeedStrategy": "it brings an optimiser and checkpoints of its own",
-    "lightning.pytorch.strategies.FSDPStrategy": "it cannot clip gradients by their norm, and writes checkpoints of its",
+    "lightning.pytorch.strategies.FSDPStrategy": "it cannot clip gradients by their norm, and writes checkpoints of",
     "lightning.pytorch.strategies.ModelParallelStrategy": "it leaves the model in one piece, and writes checkpoints of",
 }
 
