@@ -14,8 +14,8 @@ from transformers import PretrainedConfig
 from fgvr.models.attention import plan_attention
 from fgvr.models.outline import outline, parts_of
 from fgvr.models.policy import PolicyConfig
-from fgvr.models.sharding import AUTOCAST
 
+ROUNDED = (nn.Linear, nn.Conv3d)  # layers whose weights autocast rounds
 Kinds = list[tuple[nn.Module, int]]  # layers that are alike, one of them and how many there are
 
 
@@ -106,7 +106,7 @@ def _kinds(layers: Iterable[nn.Module]) -> Kinds:
 
 def products(module: nn.Module) -> list[nn.Parameter]:
     """The weights that a module multiplies with, which autocast rounds."""
-    return [part.weight for part in module.modules() if isinstance(part, AUTOCAST)]
+    return [part.weight for part in module.modules() if isinstance(part, ROUNDED)]
 
 
 def count(parameters: Iterable[Tensor]) -> int:
