@@ -7,7 +7,7 @@ rank. Not in them: the driver's own memory, and what an allocator holds in piece
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fgvr.kernels.prefix_attention import SplitPrefix
 from fgvr.models.anatomy import Anatomy, count, count_trained, products
-from fgvr.models.layer_traces import Pass, trace
+from fgvr.models.layer_traces import Pass, most_of_forward, trace
 
 MEANS = 8  # bytes of AdamW's two means of a weight
 TILE_ROWS, TILE_TOKENS, TILE_COPIES = 1024, 16_384, 3.5  # of the chunked head, in float32
@@ -191,6 +191,11 @@ def _layers(model: Anatomy, rows: Rows, spread: Spread) -> tuple[int, int]:
 
 
 def _layer(language: Any, layer: Any, hidden: Tensor, rows: Rows, spread: Spread) -> Pass:
+    return trace(layer, _through(language, layer, hidden, rows), [hidden], _half(spread), spread.gpu and rows.masked)
+
+
+def _through(language: Any, layer: Any, hidden: Tensor, rows: Rows) -> Callable[[Tensor], Tensor]:
+    """What passes hidden states through a language layer, with these rows' attention."""
     positions = torch.zeros(3, *hidden.shape[:2], dtype=torch.long, device="meta")
     turns = language.rotary_emb(hidden, positions)
     plan, mask = None, None
@@ -198,11 +203,7 @@ def _layer(language: Any, layer: Any, hidden: Tensor, rows: Rows, spread: Spread
         plan = SplitPrefix(_segments(rows))
     elif rows.masked:
         mask = torch.empty(rows.rows, 1, rows.width, rows.width, dtype=torch.bool, device="meta")
-
-    def run(x: Tensor) -> Tensor:
-        return layer(x, position_embeddings=turns, attention_mask=mask, plan=plan)
-
-    return trace(layer, run, [hidden], _half(spread), repeats_heads=spread.gpu and rows.masked)
+    return lambda x: layer(x, position_embeddings=turns, attention_mask=mask, plan=plan)
 
 
 def _tower(model: Anatomy, rows: Rows, spread: Spread) -> int:
@@ -220,12 +221,14 @@ def _tower(model: Anatomy, rows: Rows, spread: Spread) -> int:
 
 
 def _block(model: Anatomy, block: Any, patches: Tensor, spread: Spread) -> Pass:
-    """Of one image: others take as much again."""
+    return trace(block, _through_block(model, block, patches), [patches], _half(spread))
+
+
+def _through_block(model: Anatomy, block: Any, patches: Tensor) -> Callable[[Tensor], Tensor]:
+    """What passes the patches of one image through a block of the tower: others take as much again."""
     width = model.tower.config.hidden_size // model.tower.config.num_heads
     turns, bounds = torch.empty(len(patches), width, device="meta"), torch.tensor([0, len(patches)])
-    return trace(
-        block, lambda x: block(x, cu_seqlens=bounds, position_embeddings=(turns, turns)), [patches], _half(spread)
-    )
+    return lambda x: block(x, cu_seqlens=bounds, position_embeddings=(turns, turns))
 
 
 def _kept(passes: Sequence[tuple[Pass, int]], model: Anatomy, spread: Spread, given: int) -> tuple[int, int]:
@@ -263,7 +266,8 @@ def _sampling(model: Anatomy, written: Written, spread: Spread) -> tuple[int, in
     prompts = Rows(written.prompts, written.tokens, 0, masked=False)
     hidden = torch.empty(written.prompts, written.tokens, model.head.shape[1], device="meta")
     language = model.base.model.language_model
-    reading = max(_layer(language, layer, hidden, prompts, spread).forward for layer, _ in model.layers)
+    passes = [_through(language, layer, hidden, prompts) for layer, _ in model.layers]
+    reading = max(most_of_forward(run, [hidden], _half(spread)) for run in passes)
     return decoder, cache, max(reading + 2 * hidden.nbytes, _seeing(model, written, spread)), scores
 
 
@@ -272,8 +276,9 @@ def _seeing(model: Anatomy, written: Written, spread: Spread) -> int:
     if not written.patches:
         return 0
     patches = torch.empty(written.patches, model.tower.config.hidden_size, device="meta")
-    passes = [_block(model, block, patches, spread) for block, _ in model.blocks]
-    return (max(one.forward for one in passes) + 2 * patches.nbytes) * written.prompts
+    passes = [_through_block(model, block, patches) for block, _ in model.blocks]
+    most = max(most_of_forward(run, [patches], _half(spread)) for run in passes)
+    return (most + 2 * patches.nbytes) * written.prompts
 
 
 def _joined(model: Anatomy) -> int:

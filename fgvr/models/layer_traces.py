@@ -26,14 +26,12 @@ class Pass:
     """Bytes that one pass of a module takes, its inputs, weights and gradients left out.
 
     `kept` stays from its forward to its backward pass, its output among it; `cast` are the copies of frozen weights in
-    half precision which stay as well. `most` is the largest sum of all at one moment of the two passes, `forward` that
-    of a forward pass alone, of which nothing is to be learned.
+    half precision which stay as well. `most` is the largest sum of all at one moment of the two passes.
     """
 
     kept: int
     cast: int
     most: int
-    forward: int
 
 
 def trace(
@@ -50,9 +48,6 @@ def trace(
     """
     for parameter in module.parameters():
         parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
-    with torch.no_grad(), _Live() as live, _Autocast(half, repeats_heads):
-        run(*inputs)
-        forward = live.most
     learned = [x.detach().requires_grad_() for x in inputs]
     autocast = _Autocast(half, repeats_heads)
     with _Live() as live:
@@ -61,7 +56,15 @@ def trace(
         kept, trained, frozen = live.now, autocast.of_trained, autocast.of_frozen()
         with autocast:
             out.backward(torch.empty_like(out))
-    return Pass(kept - trained - frozen, frozen, live.most - trained, forward)
+    return Pass(kept - trained - frozen, frozen, live.most - trained)
+
+
+@torch.no_grad()
+def most_of_forward(run: Callable[..., Tensor], inputs: Sequence[Tensor], half: torch.dtype | None) -> int:
+    """The most bytes at one moment of a forward pass of which nothing is to be learned, its inputs left out."""
+    with _Live() as live, _Autocast(half, repeats_heads=False):
+        run(*inputs)
+    return live.most
 
 
 class _Live(TorchDispatchMode):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from fgvr.errors import UserError
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained
 from fgvr.models.rows import WeightFiles, load_rows
-from fgvr.models.sharding import Sharding, local, own_rows, shard_policy, whole
+from fgvr.models.sharding import Sharding, local, own_rows, shard_policy, units_of, whole
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 CPU = torch.device("cpu")
@@ -166,3 +168,41 @@ def _weights(folder: Path) -> int:
     if index.is_file():
         return int(json.loads(index.read_text())["metadata"]["total_size"])
     return sum(value.nbytes for value in load_file(folder / "model.safetensors").values())
+
+
+def room_taken(rank: int, world: int, folder: str) -> dict[str, int]:
+    """Bytes at the peak of loading beyond what was there before; those that stay, and those of the largest unit."""
+    dist.init_process_group("gloo", rank=rank, world_size=world)
+    sharding = Sharding(init_device_mesh("cpu", (world,)))
+    filled(Path(folder) / "small", sharding)  # so that nothing is loaded or compiled for the first time
+    policy = policy_of(Path(folder) / "large", empty=True)
+    shard_policy(policy, sharding)
+    files = policy.config.backbone.files()
+    assert files is not None
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _status("VmRSS")
+    load_rows(policy, files, SEED, CPU)
+    unit = max(sum(x.numel() * 4 for x in unit.parameters()) for stack in units_of(policy) for unit in stack)
+    share = sum(local(weight).nbytes for weight in policy.parameters())
+    return {"peak": _status("VmHWM") - before, "share": share, "unit": unit}
+
+
+def _status(name: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return 1024 * int(line.split()[1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read as Linux tells it")
+def test_a_process_never_holds_more_than_its_share_and_a_unit(tmp_path: Path):
+    folder_of(tmp_path, "qwen2_5_vl").rename(tmp_path / "small")
+    backbone = tiny_backbone(hidden=768, layers=8, heads=4, vision_hidden=64)
+    model: Any = backbone.build("sdpa")
+    model.save_pretrained(tmp_path / "large")
+    backbone.processor(PixelBudget()).save(tmp_path / "large")
+    weights = sum(x.nbytes for x in model.parameters())
+    del model
+    for found in work_together(room_taken, 2, tmp_path, str(tmp_path)):
+        assert found["share"] == pytest.approx(weights / 2, rel=0.02)
+        assert found["share"] < found["peak"] <= found["share"] + found["unit"]
