@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import tiny_backbone
+from conftest import sequenced, tiny_backbone
 from safetensors.torch import load_file, save_file
 from spread import work_together
 from torch.distributed.device_mesh import init_device_mesh
 
+from fgvr.data.collate import pack
 from fgvr.errors import UserError
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained
 from fgvr.models.rows import WeightFiles, load_rows
@@ -129,7 +130,7 @@ def load_in_parts(rank: int, world: int, folders: list[str]) -> dict[str, Any]:
     dist.init_process_group("gloo", rank=rank, world_size=world)
     shapes = {"shard": init_device_mesh("cpu", (world,))}
     if world == 4:
-        shapes = {"both": init_device_mesh("cpu", (2, 2))}
+        shapes = {"both": init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))}
     found: dict[str, Any] = {}
     for folder in map(Path, folders):
         for shape, mesh in shapes.items():
@@ -137,6 +138,11 @@ def load_in_parts(rank: int, world: int, folders: list[str]) -> dict[str, Any]:
                 policy, read = filled(folder, Sharding(mesh), **options)
                 other = policy_of(folder, empty=False, **options)
                 assert_alike(policy, other)
+                rows = pack([sequenced(policy, "An owl.")], [[0]], policy.processor.padding_token)
+                ours, theirs = policy(rows), other(rows)
+                torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+                ours.sum().backward()
+                assert all(weight.grad is not None for _, weight in policy.trainable())
                 named = [weight for name, weight in policy.named_parameters() if ".lora_" not in name]
                 own = sum(local(weight).nbytes for weight in named)
                 found[f"{folder.name} {shape} {kind}"] = {"read": read, "own": own}
