@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,28 +37,30 @@ class TwoStepInference(Callback):
 
     The data's task asks for the names. Without a `choice` it is what training asks, the data's train_task, else letters
     and that task's question. `scope` says which may be options: "classes", those of the taxonomy, of all
-    cohorts together, or "open", whatever was said. Labels are never looked at. Only every `every`-th validation of a
-    training is done so, its first and those of the start always; tests and predictions are.
+    cohorts together; "cohort", those of the photo's own cohort, as papers do that evaluate base and novel classes
+    apart; or "open", whatever was said. Labels are never looked at. Only every `every`-th validation of a training is
+    done so, its first and those of the start always; tests and predictions are.
 
     Logs `{cohort}/two_step/{figure}`: the accuracies greedy, vote, accuracy and options (recall), right_of_reached, the
     shares asked and nothing_read, tokens a photo, and what a margin would save that costs no cohort anything, in
     hindsight. Writes a row per photo into
     two_step/step-00000100.jsonl in the Trainer's root folder (test.jsonl, predict.jsonl), and `pictures` photos of each
-    cohort as a page beside it. Raises UserError for a task that is not open, and without a datamodule.
+    cohort as a page beside it. Raises UserError for a task that is not open, without a datamodule, and
+    for cohorts in prediction.
     """
 
     def __init__(
         self,
         choice: Task | None = None,
         plan: TwoStep = TwoStep(),  # noqa: B008 - frozen
-        scope: Literal["classes", "open"] = "classes",
+        scope: Literal["classes", "cohort", "open"] = "classes",
         every: int = 1,
         pictures: int = 16,
     ) -> None:
         if choice is not None and not isinstance(choice, ClosedWorld):
             raise UserError(f"choice must be a fgvr.data.ClosedWorld, got {type(choice).__name__}")
-        if scope not in ("classes", "open"):
-            raise UserError(f"scope is classes or open, got {scope!r}")
+        if scope not in ("classes", "cohort", "open"):
+            raise UserError(f"scope is classes, cohort or open, got {scope!r}")
         refuse_below(1, "two steps", every=every)
         refuse_below(0, "two steps", pictures=pictures)
         self.choice, self.plan, self.scope = choice, plan, scope
@@ -135,6 +137,11 @@ class TwoStepInference(Callback):
                 "the first of two steps asks for names without options, but data.init_args.task is ClosedWorld: put "
                 "what training asks into data.init_args.train_task, and fgvr.data.OpenWorld into task"
             )
+        if self.scope == "cohort" and trainer.predicting:
+            raise UserError(
+                "nobody knows the cohorts of photos to predict: set the scope of fgvr.callbacks.TwoStepInference to "
+                "classes or open"
+            )
         practised = getattr(data, "train_task", None)
         choice = self.choice or (practised if isinstance(practised, ClosedWorld) else self._usual(data.task))
         return choice.bind(data.taxonomy).opened(module.processor.opening)
@@ -148,7 +155,7 @@ class TwoStepInference(Callback):
         assert isinstance(module, PolicyModule)
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         names, task = self._bound.names, data.task
-        scope = set(data.taxonomy.paths) if self.scope == "classes" else None
+        scope = self._scope(data, cohort)
         with trainer.precision_plugin.forward_context():
             decisions = two_step(
                 module.trained_policy, batch, task, self._bound, self.plan, module.max_new_tokens, scope
@@ -161,6 +168,11 @@ class TwoStepInference(Callback):
             if trainer.predicting:
                 self.named[decision.example.uid] = decision.answer
             self._show(row, decision.example.images[0], module)
+
+    def _scope(self, data: Any, cohort: str) -> Collection[str] | None:
+        if self.scope == "cohort":
+            return data.classes_of(cohort)
+        return data.taxonomy.paths.keys() if self.scope == "classes" else None
 
     def _show(self, row: Row, data: bytes, module: LightningModule) -> None:
         """Keeps the photos of a cohort whose uids have the smallest hashes, so that each pass shows the same."""

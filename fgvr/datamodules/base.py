@@ -259,6 +259,11 @@ class ShardDataModule(LightningDataModule, ABC):
         folders = [*(entry.path for entry in self.train), *(self.val or [])]
         return list(dict.fromkeys(Path(folder) for folder in folders))
 
+    def classes_of(self, cohort: str) -> frozenset[str]:
+        """The names of a cohort's classes in the sets that are evaluated."""
+        known = [load_manifest(folder).cohorts for folder in self._tested_folders()]
+        return frozenset(name for cohorts in known for name, of in cohorts.items() if of == cohort)
+
     def _eval_folders(self, split: str, cohort: str) -> list[Path]:
         return [folder for folder in self._tested_folders() if load_manifest(folder).samples(split, (cohort,))]
 

@@ -35,6 +35,9 @@ class Asked(LightningDataModule):
         self.taxonomy, self.cohorts = BIRDS, ["novel", "seen"]
         self.batches: list[PromptBatch] = [batch_of(policy, NOVEL, "novel", "n"), batch_of(policy, SEEN, "seen", "s")]
 
+    def classes_of(self, cohort: str) -> frozenset[str]:
+        return frozenset({"Amber Finch", "Jade Owl"} if cohort == "novel" else {"Azure Finch", "Jade Owl"})
+
     def val_dataloader(self) -> Any:
         return [DataLoader([batch], batch_size=None) for batch in self.batches]  # pyright: ignore[reportArgumentType]
 
@@ -162,10 +165,19 @@ def test_what_cannot_be_done_is_said(tmp_path: Path):
         run(tmp_path, task=CHOOSE)
     with pytest.raises(UserError, match="must be a fgvr"):
         TwoStepInference(OpenWorld())
-    with pytest.raises(UserError, match="classes or open"):
+    with pytest.raises(UserError, match="classes, cohort or open"):
         TwoStepInference(scope="all")  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match="every"):
         TwoStepInference(every=0)
+
+
+def test_options_may_be_those_of_the_photos_own_cohort(tmp_path: Path):
+    run(tmp_path, scope="cohort")
+    rows = [json.loads(line) for line in (tmp_path / "two_step/step-00000000.jsonl").read_text().splitlines()]
+    options = {(row["cohort"], name) for row in rows for name in row["options"]}
+    assert options == {("novel", "Amber Finch"), ("seen", "Azure Finch")}, "what was said, of each cohort's own classes"
+    with pytest.raises(UserError, match="nobody knows the cohorts of photos to predict"):
+        run(tmp_path / "predicted", "predict", scope="cohort")
 
 
 def test_without_a_choice_it_asks_what_training_asks(tmp_path: Path):

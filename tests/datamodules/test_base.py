@@ -21,6 +21,7 @@ from fgvr.callbacks.sample_log import read_log
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.base import ShardSource
 from fgvr.errors import UserError
+from fgvr.shards.manifest import load_manifest
 from fgvr.shards.plan import PackOptions
 from fgvr.sources.base import Record, Source
 from fgvr.taxonomy.tree import Taxonomy
@@ -207,6 +208,14 @@ def test_test_split_has_its_own_cohorts(data, tmp_path):
     assert tested.cohorts == ["unseen"]
     assert [uids for _, uids in module.evaluated] == [module.evaluated[0][1]]
     assert sorted(module.evaluated[0][1]) == [f"s{n:05d}" for n in range(38, 42)]
+
+
+def test_classes_of_a_cohort(data):
+    known = load_manifest(data).cohorts
+    assert {cohort: stream(data).classes_of(cohort) for cohort in set(known.values())} == {
+        cohort: {name for name, of in known.items() if of == cohort} for cohort in known.values()
+    }
+    assert stream(data).classes_of("novel") == set()
 
 
 def test_without_a_trainer(data):
