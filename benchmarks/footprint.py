@@ -23,6 +23,7 @@ from fgvr.kernels.group_packing import join_images, pack_groups
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, TinyQwen
 from fgvr.models.anatomy import Anatomy
 from fgvr.models.footprint import Footprint, Rows, Spread, Written, footprint
+from fgvr.models.outline import Part
 from fgvr.models.processor import Processor
 from fgvr.models.sampling import Sampling
 from fgvr.types import EncodedPrompt, GroupRows, ImageFeatures, ImageInputs
@@ -44,7 +45,7 @@ class Case:
     groups: int = 4
     group: int = 8
     longest: int = 48
-    freeze: tuple[str, ...] = ("vision", "projector")
+    freeze: tuple[Part, ...] = ("vision", "projector")
     rank: int | None = None
     checkpointing: bool = False
     half: bool = False

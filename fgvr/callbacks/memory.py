@@ -53,7 +53,9 @@ class MemoryEstimate(Callback):
         training = training_of(pl_module, self.config, trainer.world_size, base.config)
         log.info(said_of(training.footprint()))
         room = device_room(str(trainer.strategy.root_device.type))
-        for line in [] if room is None else advice(training, room):
+        if room is None:
+            return
+        for line in advice(training, room):
             log.warning("The device has %.0f GiB. With %s.", room / GIB, line)
 
 

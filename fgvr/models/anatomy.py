@@ -104,7 +104,7 @@ def _kinds(layers: Iterable[nn.Module]) -> Kinds:
     return [(found[kind], times) for kind, times in counts.items()]
 
 
-def products(module: nn.Module) -> list[nn.Parameter]:
+def products(module: nn.Module) -> list[Tensor]:
     """The weights that a module multiplies with, which autocast rounds."""
     return [part.weight for part in module.modules() if isinstance(part, ROUNDED)]
 

@@ -97,7 +97,8 @@ def changes(training: Training) -> Iterator[tuple[str, Training]]:
     """Settings that take less memory, each alone, in the order of what they cost; what saves nothing is among them."""
     spread, policy = training.spread, training.policy
     if not policy.gradient_checkpointing:
-        yield "model.init_args.policy.gradient_checkpointing true", _with_policy(training, gradient_checkpointing=True)
+        checkpointed = replace(policy, gradient_checkpointing=True)
+        yield "model.init_args.policy.gradient_checkpointing true", replace(training, policy=checkpointed)
     half = training.micro_batch_tokens // 2
     yield f"micro_batch_tokens {half}", replace(training, micro_batch_tokens=half)
     if training.group and training.max_rows > training.group:
@@ -111,16 +112,10 @@ def changes(training: Training) -> Iterator[tuple[str, Training]]:
         where = "trainer.strategy fsdp2" if spread.world > 1 else f"{ranks} devices with trainer.strategy fsdp2"
         yield where, replace(training, spread=replace(spread, world=ranks, shards=ranks))
     if policy.lora is None:
-        yield "model.init_args.policy.lora (rank 64)", _with_policy(training, lora=LoRA(rank=64))
+        adapted = replace(policy, lora=LoRA(rank=64))
+        yield "model.init_args.policy.lora (rank 64)", replace(training, policy=adapted)
     if spread.shards > 1 and not spread.offload:
         yield "trainer.strategy.init_args.offload true", replace(training, spread=replace(spread, offload=True))
-
-
-def _with_policy(training: Training, lora: LoRA | None = None, gradient_checkpointing: bool | None = None) -> Training:
-    policy = training.policy
-    checkpointed = policy.gradient_checkpointing if gradient_checkpointing is None else gradient_checkpointing
-    changed = replace(policy, lora=lora or policy.lora, gradient_checkpointing=checkpointed)
-    return replace(training, policy=changed)
 
 
 def advice(training: Training, room: float) -> list[str]:
@@ -133,25 +128,27 @@ def advice(training: Training, room: float) -> list[str]:
     if peak <= room:
         return []
     said: list[str] = []
-    enough, together = False, training
+    enough = False
     for what, changed in changes(training):
         then = changed.footprint().peak
         if then < peak:
-            saved = f"{(peak - then) / GIB:.1f} GiB less, {then / GIB:.1f} in all"
-            said.append(f"{what}: {saved}{', which fits' if then <= room else ''}")
+            fits = ", which fits" if then <= room else ""
+            said.append(f"{what}: {(peak - then) / GIB:.1f} GiB less, {then / GIB:.1f} in all{fits}")
             enough = enough or then <= room
     if not enough:
-        together = _all_changes(training)
-        then = together.footprint().peak
-        said.append(
-            f"all of these together: {then / GIB:.1f} in all, which {'fits' if then <= room else 'is too much too'}"
-        )
+        least = _all_changes(training).footprint().peak
+        verdict = "which fits" if least <= room else "which is too much too"
+        said.append(f"all of these together: {least / GIB:.1f} in all, {verdict}")
     return said
 
 
 def _all_changes(training: Training) -> Training:
-    seen: set[str] = set()
-    while (found := next(((w, c) for w, c in changes(training) if w.split()[0] not in seen), None)) is not None:
-        seen.add(found[0].split()[0])
-        training = found[1]
-    return training
+    """Each kind of change once, also one that another makes possible."""
+    made: set[str] = set()
+    while True:
+        left = ((what.split()[0], changed) for what, changed in changes(training))
+        kind, changed = next((found for found in left if found[0] not in made), ("", training))
+        if not kind:
+            return training
+        made.add(kind)
+        training = changed

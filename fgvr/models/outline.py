@@ -38,7 +38,7 @@ def prepared(model: Any, freeze: Sequence[Part], lora: LoRA | None) -> Any:
         return with_adapters(model, lora)
 
 
-def parts_of(model: Any) -> dict[Part, list[nn.Module]]:
+def parts_of(model: Any) -> dict[str, list[nn.Module]]:
     """The modules that can be frozen by name: tower without projector, projector(s), language model with its head."""
     visual = model.model.visual
     projectors = [module for name, module in visual.named_children() if "merger" in name]

@@ -39,7 +39,7 @@ class WeightFiles:
         """Of each of the model's weights its file, and its name there. Raises UserError where one is not as it is."""
         transforms = get_model_conversion_mapping(model)
         converters = [one for one in transforms if isinstance(one, WeightConverter)]
-        renamings = [one for one in transforms if not isinstance(one, WeightConverter)]
+        renamings: list[Any] = [one for one in transforms if not isinstance(one, WeightConverter)]
         own = dict.fromkeys(model.state_dict())
         found: dict[str, tuple[Path, str]] = {}
         for file in self.files:

@@ -72,7 +72,7 @@ CONFIG = {
 
 def said_in_training(caplog: pytest.LogCaptureFixture) -> list[str]:
     module = Fed(PolicyConfig(tiny_backbone(), PixelBudget(28 * 28, 84 * 84)))
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(
         accelerator="cpu",
         devices=1,
