@@ -41,7 +41,12 @@ ANSWERS = (
     "Crimson-browed Heron",
     "<answer>Amber Finch</answer>",
 )
-QUIET = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+QUIET: dict[str, Any] = {
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "logger": False,
+}
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,8 @@ class NotedSpeciaRL(Noted, SpeciaRL):
 class Written(Prompts):
     """Prompts with an answer each, in micro-batches of one or two."""
 
+    share: tuple[int, int] = (0, 1)  # the first of the examples that this process has, and every which
+
     def __init__(self, family: str) -> None:
         super().__init__()
         self.family = family
@@ -113,11 +120,15 @@ class Written(Prompts):
 
 
 class Asked(Prompts):
+    share: tuple[int, int] = (0, 1)
+
     def train_dataloader(self):
         return DataLoader(PromptBatches(*self.share, self.steps), batch_size=None)
 
 
 class AskedThrice(Triplets):
+    share: tuple[int, int] = (0, 1)
+
     def train_dataloader(self):
         return DataLoader(TripletBatches(*self.share, self.steps, self.lacking, self.family), batch_size=None)
 
@@ -153,7 +164,7 @@ def tied(backbone: Any) -> Any:
     return backbone
 
 
-def data_of(case: Case) -> Prompts:
+def data_of(case: Case) -> Written | Asked | AskedThrice:
     if case.method == "sft":
         return Written(case.family)
     if case.method == "tapo":
@@ -173,7 +184,7 @@ def train(case: Case, callbacks: tuple[Callback, ...] = (), **options: Any) -> t
         callbacks=[*rollouts, *callbacks], **QUIET | given,
     )  # fmt: skip
     rank, world = trainer.global_rank, trainer.world_size
-    data.share = ((0, 1) if rank == 0 else (5, 1)) if case.first_has_all else (rank, world)  # pyright: ignore
+    data.share = ((0, 1) if rank == 0 else (5, 1)) if case.first_has_all else (rank, world)
     data.steps = case.steps
     trainer.fit(made, datamodule=data)
     weights = {name: whole(value).detach().clone() for name, value in made.trained_policy.named_parameters()}

@@ -122,7 +122,7 @@ class FSDP2Strategy(ModelParallelStrategy):
         module.load_state_dict(parted, strict=strict)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        state = Strategy.optimizer_state(self, optimizer)
+        state: dict[str, Any] = Strategy.optimizer_state(self, optimizer)
         of_weights = {
             number: {name: whole(value).cpu() for name, value in entries.items()}
             for number, entries in state["state"].items()

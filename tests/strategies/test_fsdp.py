@@ -80,7 +80,7 @@ def alone(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("world", "name"), [(world, name) for world, cases in GROUPS.items() for name in cases])
 def test_steps_of_several_processes_are_those_of_one(world: int, name: str, together: Any):
     found, expected = together(world)[name], alone(name)
-    near = {"rel": 1e-5, "abs": 1e-6} if "bfloat16" not in name else {"rel": 1e-3, "abs": 1e-3}
+    near: dict[str, Any] = {"rel": 1e-5, "abs": 1e-6} if "bfloat16" not in name else {"rel": 1e-3, "abs": 1e-3}
     assert found["losses"] == pytest.approx(expected["losses"], **near)
     assert len(found["gradients"]) == len(expected["gradients"])
     first, should_be = found["gradients"][0], expected["gradients"][0]
@@ -162,14 +162,14 @@ def test_copies_and_parts_make_up_the_processes(tmp_path: Path):
 
 
 @pytest.mark.parametrize("bad", [{"replicate": 0}, {"shard": 0}, {"prefetch": -1}])
-def test_numbers_out_of_range_are_refused(bad: dict[str, int]):
+def test_numbers_out_of_range_are_refused(bad: dict[str, Any]):
     with pytest.raises(UserError, match=f"{next(iter(bad))} must be at least"):
         FSDP2Strategy(**bad)
 
 
 def test_short_names_mean_these_strategies():
     assert isinstance(StrategyRegistry.get("fsdp2"), FSDP2Strategy)
-    for given in ({"strategy": "ddp"}, {}):
-        strategy: Any = Trainer(accelerator="cpu", devices=2, logger=False, **given).strategy
+    for given in ("ddp", "auto"):
+        strategy: Any = Trainer(accelerator="cpu", devices=2, logger=False, strategy=given).strategy
         assert type(strategy) is DDPStrategy
         assert strategy._ddp_kwargs == {"gradient_as_bucket_view": True}
