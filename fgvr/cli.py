@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import ExitStack
 from functools import partial
@@ -26,6 +25,7 @@ from fgvr.callbacks.failures import EndTogether, failing_together
 from fgvr.callbacks.final_metrics import START, LastFigures, print_figures, score_start, write_figures
 from fgvr.callbacks.interrupts import ctrl_c_as_before, say_if_ctrl_c_is_ignored
 from fgvr.callbacks.job_time import JobTime
+from fgvr.callbacks.memory import MemoryEstimate
 from fgvr.callbacks.needed import refuse_timer, refuse_without
 from fgvr.callbacks.predictions import Predictions
 from fgvr.callbacks.progress import Progress
@@ -52,6 +52,7 @@ from fgvr.runs.folder import (
 )
 from fgvr.runs.overlaid import replaced_lists
 from fgvr.runs.traces import Traces
+from fgvr.settings.given import plain_config
 from fgvr.settings.refused import refuse_nulls, refuse_numbers, refuse_seed, refuse_settings, users_own
 from fgvr.settings.said import SayingParser, complete_help
 from fgvr.settings.taken_over import say_another_task, take_over_task
@@ -84,6 +85,8 @@ class FGVRCLI(LightningCLI):
     Raises UserError for whatever the user can mend, an unknown key among it, before any model is built.
     """
 
+    command = ""  # what the command line calls it, where that is not the verb
+
     def __init__(self, args: list[str], stack: ExitStack) -> None:
         self.verb, self.stack = args[0], stack
         self.start = Start()
@@ -115,7 +118,7 @@ class FGVRCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         own = self._parser(self.verb)
-        own.prog = f"{parser.prog} {self.verb}"
+        own.prog = f"{parser.prog} {self.command or self.verb}"
         line = complete_help(own, list(args) if isinstance(args, list) else [])
         try:
             self.config = parser.parse_args(line)
@@ -140,7 +143,7 @@ class FGVRCLI(LightningCLI):
         if given is not None and Path(given) != self.run.dir:
             raise UserError(f"A run writes to run.dir ({self.run.dir}): leave trainer.default_root_dir ({given}) out.")
         refuse_timer(one.class_path for one in _as_list(config.trainer.callbacks))
-        self.plain_config: dict[str, Any] = _plain_config(self.parser.dump(self.config, format="json"), self.verb)
+        self.plain_config: dict[str, Any] = plain_config(self.parser.dump(self.config, format="json"), self.verb)
         config.trainer.default_root_dir = str(self.run.dir)
         self.fingerprint = {"config": config_fingerprint(self.plain_config), "code": code_fingerprint()}
         for line in replaced_lists([Path(file) for file in config.get("config") or []]):
@@ -260,6 +263,7 @@ class FGVRCLI(LightningCLI):
         if self.verb == "predict" and isinstance(self.datamodule, ShardDataModule):
             forced.append(Predictions())
         if self._trains:
+            forced.append(MemoryEstimate(self.plain_config))
             if isinstance(self.datamodule, ShardDataModule):
                 forced.append(SampleLog())
             seed = self.config[self.verb].seed_everything
@@ -340,11 +344,3 @@ def _note_how_to_go_on(
 ) -> None:
     if isinstance(stop, (KeyboardInterrupt, SystemExit)):
         stop.add_note(how_to_go_on(run))
-
-
-def _plain_config(dumped: str, verb: str) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads(dumped)
-    trainer = config.get(verb, config)["trainer"]
-    if isinstance(trainer.get("callbacks"), dict):  # one, which need not stand in a list
-        trainer["callbacks"] = [trainer["callbacks"]]
-    return {key: value for key, value in config.get(verb, config).items() if key not in ("config", "ckpt_path")}

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from fgvr.__main__ import main
+from fgvr.callbacks.memory import ranks_of, spread_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MAIN = {  # what a folder of variants is laid over
@@ -45,9 +46,22 @@ def test_hardware_goes_on_top_and_leaves_the_callbacks_alone(hardware: Path, cap
     assert "callbacks" not in own["trainer"]
     assert main(["fit", "--config", str(METHODS[0]), "--config", str(hardware), "--print_config"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["trainer"]["precision"] == own["trainer"]["precision"]
+    assert {key: printed["trainer"][key] for key in own["trainer"] if key != "strategy"} == {
+        key: value for key, value in own["trainer"].items() if key != "strategy"
+    }
     named = yaml.safe_load(METHODS[0].read_text())["trainer"]["callbacks"]
     assert [one["class_path"] for one in printed["trainer"]["callbacks"]] == [one["class_path"] for one in named]
+
+
+@pytest.mark.parametrize("hardware", HARDWARE, ids=lambda path: path.stem)
+def test_hardware_is_told_of_and_spreads_a_training_as_its_name_says(hardware: Path):
+    trainer = yaml.safe_load(hardware.read_text())["trainer"]
+    assert f"configs/hardware/{hardware.name}" in (CONFIGS.parent / "docs" / "configs.md").read_text()
+    spread = spread_of(trainer, ranks_of(trainer))
+    assert (spread.shards > 1) == hardware.stem.endswith("_fsdp2")
+    assert spread.world == {"cpu": 1, "one": 1, "eight": 8, "nodes": 32}[hardware.stem.partition("_")[0]]
+    assert spread.world % spread.shards == 0
+    assert spread.gpu == spread.half == (hardware.stem != "cpu")
 
 
 @pytest.mark.parametrize("config", METHODS, ids=lambda path: path.stem)

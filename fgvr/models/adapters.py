@@ -16,6 +16,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from fgvr.errors import UserError
+from fgvr.models.sharding import local, own_rows
 
 ALL_LINEAR = "all-linear"
 VISION = r".*visual.*"  # names of the modules of tower and projector
@@ -127,9 +128,12 @@ def draw_adapters(model: nn.Module, seed: int) -> None:
     So they are the same in all processes of a run, however many there are and whatever they have drawn before.
     """
     for name, weight in model.named_parameters():
-        if ".lora_A." in name:
+        if ".lora_A." in name and not weight.is_meta:
             number = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
-            nn.init.kaiming_uniform_(weight, math.sqrt(5), generator=torch.Generator().manual_seed(number))
+            whole = torch.empty(weight.shape, dtype=weight.dtype)
+            nn.init.kaiming_uniform_(whole, math.sqrt(5), generator=torch.Generator().manual_seed(number))
+            first, count = own_rows(weight)
+            local(weight).copy_(whole[first : first + count])
 
 
 def adapted_layers(model: Any, lora: LoRA) -> list[str]:

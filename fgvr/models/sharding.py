@@ -24,6 +24,7 @@ from torch.distributed.fsdp import (
     register_fsdp_forward_method,
 )
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,19 @@ def unsharded(policy: nn.Module) -> Iterator[None]:
 def whole(tensor: Tensor) -> Tensor:
     """The tensor of which each process has a part; others as they are. A collective call."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def own_rows(tensor: Tensor) -> tuple[int, int]:
+    """The first of the rows that this process keeps of a tensor, and how many: all of one that is not in parts."""
+    if not isinstance(tensor, DTensor):
+        return 0, len(tensor)
+    shape, offset = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
+    return offset[0], shape[0]
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor, in which it can be written; others as they are."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _units(policy: nn.Module) -> list[FSDPModule]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -47,3 +48,12 @@ def options_in(args: Sequence[str]) -> Iterator[tuple[str, str | None]]:
             key, equals, value = arg.lstrip("-").partition("=")
             following = args[index + 1] if index + 1 < len(args) and not args[index + 1].startswith("--") else None
             yield key, value if equals else following
+
+
+def plain_config(dumped: str, verb: str) -> dict[str, Any]:
+    """The settings of one command as plain values, from what the parser of all of them dumps as json."""
+    config: dict[str, Any] = json.loads(dumped)
+    trainer = config.get(verb, config)["trainer"]
+    if isinstance(trainer.get("callbacks"), dict):  # one, which need not stand in a list
+        trainer["callbacks"] = [trainer["callbacks"]]
+    return {key: value for key, value in config.get(verb, config).items() if key not in ("config", "ckpt_path")}

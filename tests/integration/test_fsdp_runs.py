@@ -13,6 +13,7 @@ import yaml
 from killed_runs import final_figures
 from rl_run import divek_config, ends, grpo_config, json_rows, mine_options, sft_config, start, tapo_config
 
+from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -83,6 +84,25 @@ def test_a_supervised_run_in_copies_of_parts_is_the_run_of_one_process(folder: P
     config.write_text(yaml.safe_dump(settings))
     on(4, config, folder / "copies", "--trainer.max_steps=8")
     assert_alike(folder / "copies", folder / "one")
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 3, "alpha": 8}], ids=["full", "lora"])
+def test_a_run_whose_processes_read_their_own_rows_is_the_run_of_one_that_reads_all(
+    folder: Path, tmp_path: Path, lora: dict[str, int] | None
+) -> None:
+    model = tmp_path / "model"
+    assert main(["export", "--ckpt", str(folder / "sft"), "--out", str(model), "--samples", "1"]) == 0
+    config = grpo_config(folder, f"rows-{lora is None}", **KL)
+    settings = yaml.safe_load(config.read_text())
+    policy = settings["model"]["init_args"]["policy"]
+    policy["backbone"] = {"class_path": "fgvr.models.Pretrained", "init_args": {"path": str(model)}}
+    if lora is not None:
+        policy["lora"] = lora
+    config.write_text(yaml.safe_dump(settings))
+    ends(start(config, tmp_path / "whole", "--trainer.max_steps=4"))
+    said = on(2, config, tmp_path / "parts", "--trainer.max_steps=4", "--trainer.strategy=fsdp2")
+    assert "its own rows" in said[0]
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
 
 
 def test_processes_that_draw_for_themselves_are_refused(folder: Path) -> None:
