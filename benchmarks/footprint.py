@@ -29,6 +29,7 @@ from fgvr.models.sampling import Sampling
 from fgvr.types import EncodedPrompt, GroupRows, ImageFeatures, ImageInputs
 
 TEXT = 14  # tokens around an image
+FOLDERS = (Path(__file__).parent, Path(__file__).parents[1])  # where the other process finds this file and fgvr
 # so that what is freed goes back to the system at once: the largest resident size is then what was alive together
 HONEST = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
 
@@ -171,7 +172,7 @@ def _sample(policy: Policy, case: Case) -> None:
 def measured(name: str, sampling: bool = False) -> float:
     """The same in a process of its own."""
     code = f"import footprint; print(footprint.measure(footprint.CASES[{name!r}], {sampling}))"
-    environment = {**os.environ, **HONEST}
+    environment = {**os.environ, **HONEST, "PYTHONPATH": os.pathsep.join(map(str, FOLDERS))}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     return float(done.stdout.splitlines()[-1])
 
