@@ -229,6 +229,13 @@ def test_what_a_run_of_choices_practises_is_what_it_is_judged_by(config: Path):
         assert practised == {key.removeprefix(f"{two_step}.init_args.choice."): value for key, value in choice.items()}
 
 
+def test_photos_of_the_few_shot_run_are_of_all_species_that_its_model_knows():
+    entry = ".data.init_args.train.0"
+    values = printed(CONFIGS / "aviary" / "divek.yaml", CONFIGS / "aviary" / "divek" / "few_shot.yaml")
+    assert values[f"{entry}.source.init_args.novel"] == 0
+    assert (values[f"{entry}.path"], values[f"{entry}.pack.k_shot"]) == ("data/aviary_4shot", 4)
+
+
 @pytest.mark.parametrize("share", [5, 10, 25])
 def test_noise_is_compared_with_a_run_on_as_many_photos(share: int):
     folder, over = CONFIGS / "speciarl", MAIN[CONFIGS / "speciarl"]

@@ -223,8 +223,8 @@ def _refuse_other_photos(made: Made, photos: _Photos, out: Path) -> None:
     if (made.data, made.split) != (digest_of([photos.whole.fingerprint, photos.numbers]), photos.whole.split):
         raise UserError(
             f"{out / STORE} must hold replies about the photos that are asked for, but it holds those about "
-            f"{made.photos:,} {made.split} photos of {made.dataset}: give the same data, split, cohorts and examples, and the "
-            f"seed {made.seed}, which decides which examples"
+            f"{made.photos:,} {made.split} photos of {made.dataset}: give the same data, split, cohorts and examples, "
+            f"and the seed {made.seed}, which decides which examples"
         )
 
 
