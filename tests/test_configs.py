@@ -243,6 +243,29 @@ def test_what_a_run_of_choices_practises_is_what_it_is_judged_by(config: Path):
         assert practised == {key.removeprefix(f"{two_step}.init_args.choice."): value for key, value in choice.items()}
 
 
+def test_photos_of_the_few_shot_run_are_of_all_species_that_its_model_knows():
+    entry = ".data.init_args.train.0"
+    values = printed(CONFIGS / "aviary" / "divek.yaml", CONFIGS / "aviary" / "divek" / "few_shot.yaml")
+    assert values[f"{entry}.source.init_args.novel"] == 0
+    assert (values[f"{entry}.path"], values[f"{entry}.pack.k_shot"]) == ("data/aviary_4shot", 4)
+
+
+def test_the_line_that_the_page_gives_draws_what_the_config_asks_for():
+    page = (CONFIGS.parent / "docs" / "divek.md").read_text().replace("\\\n", " ")
+    (line,) = re.findall(r"python -m fgvr shards (--source Aviary .*)", page)
+    given = dict(re.findall(r"--([\w.]+) (\S+)", line))
+    entry = ".data.init_args.train.0"
+    values = printed(CONFIGS / "aviary" / "divek.yaml")
+    assert given.pop("out") == values[f"{entry}.path"]
+    assert values[f"{entry}.source.class_path"].endswith(f".{given.pop('source')}")
+    own = {name.removeprefix("source."): yaml.safe_load(value) for name, value in given.items()}
+    source = f"{entry}.source.init_args."
+    asked = {key.removeprefix(source): value for key, value in values.items() if key.startswith(source)}
+    assert own == {
+        name: value for name, value in asked.items() if name not in ("size", "seed")
+    }  # left at their defaults
+
+
 @pytest.mark.parametrize("share", [5, 10, 25])
 def test_noise_is_compared_with_a_run_on_as_many_photos(share: int):
     folder, over = CONFIGS / "speciarl", MAIN[CONFIGS / "speciarl"]

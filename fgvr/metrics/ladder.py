@@ -44,12 +44,16 @@ class Asked:
 
     @classmethod
     def of(cls, row: Row) -> Asked:
-        """From a row of two_step.jsonl. Raises KeyError for one without a label."""
+        """From a row of two_step.jsonl. Raises KeyError without a label, ValueError for what cannot be counted."""
         right, tokens = row["right"], row["tokens"]
         return cls(
-            row["dataset"], right["greedy"], right["vote"], right["answer"], right["options"], row["by"], row["gate"],
-            row["lead"], row["confidence"], tokens["greedy"], tokens["sampled"], tokens["choosing"],
-        )  # fmt: skip
+            str(row["dataset"]),
+            *(_flag(right, name) for name in ("greedy", "vote", "answer", "options")),
+            str(row["by"]),
+            str(row["gate"]),
+            *(_number(row, name) for name in ("lead", "confidence")),
+            *(int(_number(tokens, name)) for name in ("greedy", "sampled", "choosing")),
+        )
 
 
 @dataclass(frozen=True)
@@ -231,6 +235,19 @@ def _harmonic_mean(base: float, novel: float) -> float:
 
 def _rung(name: str, right: Sequence[bool], tokens: float) -> Rung:
     return Rung(name, _mean(right), *wilson(sum(right), len(right)), len(right), tokens)
+
+
+def _flag(row: Row, name: str) -> bool:
+    if not isinstance(row[name], bool):
+        raise ValueError(f"{name} must be true or false, got {row[name]!r}")
+    return row[name]
+
+
+def _number(row: Row, name: str) -> float:
+    value = row[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    return value
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -15,6 +15,7 @@ from conftest import NAMES, QUESTION, photo, tiny_policy
 from forked_ranks import run_script
 
 from fgvr.data.tasks import OpenWorld
+from fgvr.errors import UserError
 from fgvr.models import Policy
 from fgvr.models.sampling import Sampling
 from fgvr.options.store import Made, ReplyStore, Sampled, read_store
@@ -205,6 +206,11 @@ def test_processes_that_share_the_work_write_what_one_writes(policy: Policy, sha
         shared = [*pool.map(work, (0, 1))]
     assert shared == [found, found]
     assert both.read_bytes() == alone.read_bytes()
+
+
+def test_replies_are_sampled_from_the_photo_itself(policy: Policy):
+    with pytest.raises(UserError, match=r"sampling\.positives must be left out, got 2"):
+        Miner(policy, InProcess(), OpenWorld(), Sampling(4, positives=2))
 
 
 def test_a_step_makes_other_weights():
