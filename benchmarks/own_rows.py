@@ -37,7 +37,7 @@ PIXELS = PixelBudget(28 * 28, 448 * 448)
 
 def save_shaped(folder: Path, shape: str) -> None:
     """A random model in bfloat16 with its processor, in files of 2 GB."""
-    from step import SHAPES, Shaped
+    from step import SHAPES, Shaped  # pyright: ignore[reportMissingImports]
 
     backbone = Shaped(SHAPES[shape], "cpu")
     with torch.device("meta"):
