@@ -47,12 +47,18 @@ class Asked:
         """From a row of two_step.jsonl. Raises KeyError without a label, ValueError for what cannot be counted."""
         right, tokens = row["right"], row["tokens"]
         return cls(
-            str(row["dataset"]),
-            *(_flag(right, name) for name in ("greedy", "vote", "answer", "options")),
-            str(row["by"]),
-            str(row["gate"]),
-            *(_number(row, name) for name in ("lead", "confidence")),
-            *(int(_number(tokens, name)) for name in ("greedy", "sampled", "choosing")),
+            dataset=str(row["dataset"]),
+            greedy=_flag(right, "greedy"),
+            vote=_flag(right, "vote"),
+            choice=_flag(right, "answer"),
+            reached=_flag(right, "options"),
+            by=str(row["by"]),
+            gate=str(row["gate"]),
+            lead=_number(row, "lead"),
+            confidence=_number(row, "confidence"),
+            greedy_tokens=int(_number(tokens, "greedy")),
+            sampled_tokens=int(_number(tokens, "sampled")),
+            choosing_tokens=int(_number(tokens, "choosing")),
         )
 
 
