@@ -24,9 +24,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.multiprocessing.spawn import spawn
 from transformers import AutoModelForImageTextToText
 
+from fgvr.checkpoints.sharded import own_rows
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained
 from fgvr.models.rows import load_rows
-from fgvr.models.sharding import Sharding, local, shard_policy, units_of
+from fgvr.models.sharding import Sharding, shard_policy, units_of
 
 sys.path.insert(0, str(Path(__file__).parent / "gpu"))
 
@@ -66,8 +67,8 @@ def load_part(rank: int, world: int, folder: Path, tuning: Tuning, out: Path) ->
     read = load_rows(policy, files, 0, torch.device("cpu"))
     seconds = time.perf_counter() - began
     held = [(weight, ".lora_" in name) for name, weight in policy.named_parameters()]
-    stored = sum(local(weight).numel() * 2 for weight, drawn in held if not drawn)  # bfloat16 in the files
-    share = sum(local(weight).nbytes for weight, _ in held)
+    stored = sum(own_rows(weight).numel() * 2 for weight, drawn in held if not drawn)  # bfloat16 in the files
+    share = sum(own_rows(weight).nbytes for weight, _ in held)
     units = [unit for stack in units_of(policy) for unit in stack]
     unit = max(sum(weight.numel() * weight.element_size() for weight in one.parameters()) for one in units)
     found = {"read": read, "own": stored, "share": share, "unit": unit, "peak": _memory("VmHWM") - before}
@@ -80,7 +81,7 @@ def _memory(entry: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith(entry))
 
 
-def own_rows(processes: int = 2, tuning: Tuning = "full", shape: Literal["3b", "tiny"] = "3b") -> None:
+def compare(processes: int = 2, tuning: Tuning = "full", shape: Literal["3b", "tiny"] = "3b") -> None:
     """Prints a row for each process.
 
     Args:
@@ -104,4 +105,4 @@ def own_rows(processes: int = 2, tuning: Tuning = "full", shape: Literal["3b", "
 
 
 if __name__ == "__main__":
-    auto_cli(own_rows, as_positional=False)
+    auto_cli(compare, as_positional=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from prompted import Batches as PromptBatches
 from scripted import Scripted
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 from triplet_rollouts import TripletBatches, Triplets
 
@@ -224,3 +226,19 @@ def _take_part(rank: int, world: int, port: int, folder: Path, work: Callable[..
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.save(work(rank, world, *given), folder / f"found{rank}.pt")
     dist.destroy_process_group()
+
+
+class Counted(TorchDispatchMode):
+    """Counts what the processes send each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counter[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[str(func.overloadpacket)] += 1
+        return func(*args, **(kwargs or {}))
+
+    @property
+    def gathers_and_reduces(self) -> tuple[int, int]:
+        return self.counts["c10d._allgather_base_"], self.counts["c10d._reduce_scatter_base_"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ import pytest
 import torch
 import torch.distributed as dist
 from conftest import sequenced, tiny_backbone
-from spread import work_together
+from spread import Counted, work_together
 from torch.distributed.device_mesh import init_device_mesh
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fgvr.data.collate import pack
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig
@@ -31,16 +29,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def scaling(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     return importlib.import_module("scaling")
-
-
-class Counted(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts = Counter[str]()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[str(func.overloadpacket)] += 1
-        return func(*args, **(kwargs or {}))
 
 
 def count(rank: int, world: int, micro_batches: int) -> dict[str, list[int]]:

@@ -15,8 +15,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
+from fgvr.checkpoints.sharded import own_rows
 from fgvr.errors import UserError
-from fgvr.models.sharding import local, own_rows
+from fgvr.models.sharding import rows_kept
 
 ALL_LINEAR = "all-linear"
 VISION = r".*visual.*"  # names of the modules of tower and projector
@@ -132,8 +133,8 @@ def draw_adapters(model: nn.Module, seed: int) -> None:
             number = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
             whole = torch.empty(weight.shape, dtype=weight.dtype)
             nn.init.kaiming_uniform_(whole, math.sqrt(5), generator=torch.Generator().manual_seed(number))
-            first, count = own_rows(weight)
-            local(weight).copy_(whole[first : first + count])
+            first, count = rows_kept(weight)
+            own_rows(weight).copy_(whole[first : first + count])
 
 
 def adapted_layers(model: Any, lora: LoRA) -> list[str]:

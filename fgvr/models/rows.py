@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, rename_source_key
 
+from fgvr.checkpoints.sharded import own_rows
 from fgvr.errors import UserError
 from fgvr.models.adapters import draw_adapters
-from fgvr.models.sharding import local, own_rows
+from fgvr.models.sharding import rows_kept
 
 AT_A_TIME = 16  # weights read before a file is closed, about a layer's: what was mapped of it is then let go
 
@@ -112,11 +113,11 @@ def _copy(source: Any, weight: Tensor, name: str, files: WeightFiles) -> int:
             f"the checkpoint {files.place!r} must hold weights of the model's shapes, but {name} is "
             f"{source.get_shape()} there and {list(weight.shape)} in the model: get a whole copy of the same model"
         )
-    first, count = own_rows(weight)
+    first, count = rows_kept(weight)
     if not count:
         return 0
     rows: Tensor = source[first : first + count]
-    local(weight).copy_(rows)
+    own_rows(weight).copy_(rows)
     return rows.nbytes
 
 
@@ -125,7 +126,7 @@ def _fill_adapters(model: nn.Module, seed: int) -> None:
     """What adapters begin with: the first halves drawn, one whole one at a time, the second ones zeros."""
     for name, weight in model.named_parameters():
         if ".lora_B." in name:
-            local(weight).zero_()
+            own_rows(weight).zero_()
     draw_adapters(model, seed)
 
 

@@ -24,7 +24,8 @@ from torch.distributed.fsdp import (
     register_fsdp_forward_method,
 )
 from torch.distributed.tensor import DTensor
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+from fgvr.checkpoints.sharded import first_row, own_rows
 
 
 @dataclass(frozen=True)
@@ -123,17 +124,9 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def own_rows(tensor: Tensor) -> tuple[int, int]:
+def rows_kept(tensor: Tensor) -> tuple[int, int]:
     """The first of the rows that this process keeps of a tensor, and how many: all of one that is not in parts."""
-    if not isinstance(tensor, DTensor):
-        return 0, len(tensor)
-    shape, offset = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
-    return offset[0], shape[0]
-
-
-def local(tensor: Tensor) -> Tensor:
-    """This process's part of a tensor, in which it can be written; others as they are."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return first_row(tensor) if isinstance(tensor, DTensor) else 0, len(own_rows(tensor))
 
 
 def _units(policy: nn.Module) -> list[FSDPModule]:

@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 from spread import work_together
 from torch.distributed.device_mesh import init_device_mesh
 
+from fgvr.checkpoints.sharded import own_rows
 from fgvr.data.collate import pack
 from fgvr.errors import UserError
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained
 from fgvr.models.rows import WeightFiles, load_rows
-from fgvr.models.sharding import Sharding, local, own_rows, shard_policy, units_of, whole
+from fgvr.models.sharding import Sharding, rows_kept, shard_policy, units_of, whole
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 CPU = torch.device("cpu")
@@ -144,9 +145,9 @@ def load_in_parts(rank: int, world: int, folders: list[str]) -> dict[str, Any]:
                 ours.sum().backward()
                 assert all(weight.grad is not None for _, weight in policy.trainable())
                 named = [weight for name, weight in policy.named_parameters() if ".lora_" not in name]
-                own = sum(local(weight).nbytes for weight in named)
+                own = sum(own_rows(weight).nbytes for weight in named)
                 found[f"{folder.name} {shape} {kind}"] = {"read": read, "own": own}
-                assert all(own_rows(weight)[1] == len(local(weight)) for weight in named)
+                assert all(rows_kept(weight)[1] == len(own_rows(weight)) for weight in named)
         half, _ = filled(folder, Sharding(next(iter(shapes.values())), torch.bfloat16), lora=LoRA(rank=3))
         kinds = {weight.dtype for name, weight in half.named_parameters() if ".lora_" in name}
         assert kinds == {torch.float32}
@@ -190,7 +191,7 @@ def room_taken(rank: int, world: int, folder: str) -> dict[str, int]:
     before = _status("VmRSS")
     load_rows(policy, files, SEED, CPU)
     unit = max(sum(x.numel() * 4 for x in unit.parameters()) for stack in units_of(policy) for unit in stack)
-    share = sum(local(weight).nbytes for weight in policy.parameters())
+    share = sum(own_rows(weight).nbytes for weight in policy.parameters())
     return {"peak": _status("VmHWM") - before, "share": share, "unit": unit}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from conftest import prompt, prompt_batch, sequenced, tiny_backbone
-from spread import work_together
+from spread import Counted, work_together
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fgvr.data.collate import pack
 from fgvr.kernels.group_packing import pack_groups
@@ -44,22 +42,6 @@ def policy_of(
 def meet(rank: int, world: int) -> None:
     if not dist.is_initialized():
         dist.init_process_group("gloo", rank=rank, world_size=world)
-
-
-class Counted(TorchDispatchMode):
-    """Counts what the processes send each other."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts = Counter[str]()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[str(func.overloadpacket)] += 1
-        return func(*args, **(kwargs or {}))
-
-    @property
-    def gathers_and_reduces(self) -> tuple[int, int]:
-        return self.counts["c10d._allgather_base_"], self.counts["c10d._reduce_scatter_base_"]
 
 
 def written(policy: Policy, tokens: int, times: int) -> list[list[int]]:
