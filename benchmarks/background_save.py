@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from jsonargparse import auto_cli
 from torch.distributed.fsdp import fully_shard
+from torch.multiprocessing.spawn import spawn
 
 from fgvr.checkpoints.format import read_checkpoint, remove_checkpoint
 from fgvr.ranks import Ranks, of_all_ranks
@@ -94,12 +94,12 @@ def main(processes: int = 1, megabytes: int = 600, times: int = 5) -> None:
         megabytes: size of the checkpoint, weights and Adam's state.
         times: saves of each kind.
     """
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         print(f"{processes} processes, {megabytes} MB")
         if processes == 1:
             measure(0, 1, megabytes, times, folder)
         else:
-            mp.spawn(measure, (processes, megabytes, times, folder), nprocs=processes)
+            spawn(measure, (processes, megabytes, times, folder), nprocs=processes)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ RUNS = {
     "validate": "evaluate a checkpoint of a run on the validation data",
     "test": "evaluate a checkpoint of a run on the test data",
     "predict": "let a checkpoint of a run name photos without labels",
+    "estimate": "tell what a training would hold in memory, from its config alone",
 }
 TOOLS = {
     "shards": Tool("fgvr.tools.shards", "shards", "pack labelled photos into shards"),
@@ -99,7 +100,12 @@ def _run_lightning(args: list[str]) -> int:
     from fgvr.cli import run_cli
 
     try:
-        run_cli(args)
+        if args[0] == "estimate":
+            from fgvr.tools.estimate import estimate
+
+            estimate(args[1:])
+        else:
+            run_cli(args)
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     return 0

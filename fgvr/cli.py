@@ -26,6 +26,7 @@ from fgvr.callbacks.failures import EndTogether, failing_together
 from fgvr.callbacks.final_metrics import START, LastFigures, print_figures, score_start, write_figures
 from fgvr.callbacks.interrupts import ctrl_c_as_before, say_if_ctrl_c_is_ignored
 from fgvr.callbacks.job_time import JobTime
+from fgvr.callbacks.memory import MemoryEstimate
 from fgvr.callbacks.needed import refuse_timer, refuse_without
 from fgvr.callbacks.predictions import Predictions
 from fgvr.callbacks.preemption import Preemption, without_handlers
@@ -88,6 +89,8 @@ class FGVRCLI(LightningCLI):
     Raises UserError for whatever the user can mend, an unknown key among it, before any model is built.
     """
 
+    command = ""  # what the command line calls it, where that is not the verb
+
     def __init__(self, args: list[str], stack: ExitStack) -> None:
         self.verb, self.stack = args[0], stack
         self.start = Start()
@@ -119,7 +122,7 @@ class FGVRCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         own = self._parser(self.verb)
-        own.prog = f"{parser.prog} {self.verb}"
+        own.prog = f"{parser.prog} {self.command or self.verb}"
         line = complete_help(own, list(args) if isinstance(args, list) else [])
         try:
             self.config = parser.parse_args(line)
@@ -272,6 +275,7 @@ class FGVRCLI(LightningCLI):
         if self.verb == "predict" and isinstance(self.datamodule, ShardDataModule):
             forced.append(Predictions())
         if self._trains:
+            forced.append(MemoryEstimate(self.plain_config))
             if isinstance(self.datamodule, ShardDataModule):
                 forced.append(SampleLog())
             seed = self.config[self.verb].seed_everything

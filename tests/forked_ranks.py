@@ -32,6 +32,12 @@ def run_script(script: str, *args: str) -> list[Any]:
     return [json.loads(said) for said in done.stdout.splitlines()]
 
 
+def say(told: Any) -> None:
+    """Prints a line of JSON in one piece: others print too."""
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
+
+
 def group(world: int, work: Callable[..., None], *args: Any) -> list[int]:
     """Runs `work(rank, ranks, *args)` in `world` new processes over gloo; what each ended with, as waitpid says it."""
     with tempfile.TemporaryDirectory() as folder:

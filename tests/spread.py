@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from prompted import Batches as PromptBatches
 from scripted import Scripted
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 from triplet_rollouts import TripletBatches, Triplets
 
@@ -41,7 +43,12 @@ ANSWERS = (
     "Crimson-browed Heron",
     "<answer>Amber Finch</answer>",
 )
-QUIET = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+QUIET: dict[str, Any] = {
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "logger": False,
+}
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,8 @@ class NotedSpeciaRL(Noted, SpeciaRL):
 class Written(Prompts):
     """Prompts with an answer each, in micro-batches of one or two."""
 
+    share: tuple[int, int] = (0, 1)  # the first of the examples that this process has, and every which
+
     def __init__(self, family: str) -> None:
         super().__init__()
         self.family = family
@@ -113,11 +122,15 @@ class Written(Prompts):
 
 
 class Asked(Prompts):
+    share: tuple[int, int] = (0, 1)
+
     def train_dataloader(self):
         return DataLoader(PromptBatches(*self.share, self.steps), batch_size=None)
 
 
 class AskedThrice(Triplets):
+    share: tuple[int, int] = (0, 1)
+
     def train_dataloader(self):
         return DataLoader(TripletBatches(*self.share, self.steps, self.lacking, self.family), batch_size=None)
 
@@ -153,7 +166,7 @@ def tied(backbone: Any) -> Any:
     return backbone
 
 
-def data_of(case: Case) -> Prompts:
+def data_of(case: Case) -> Written | Asked | AskedThrice:
     if case.method == "sft":
         return Written(case.family)
     if case.method == "tapo":
@@ -173,7 +186,7 @@ def train(case: Case, callbacks: tuple[Callback, ...] = (), **options: Any) -> t
         callbacks=[*rollouts, *callbacks], **QUIET | given,
     )  # fmt: skip
     rank, world = trainer.global_rank, trainer.world_size
-    data.share = ((0, 1) if rank == 0 else (5, 1)) if case.first_has_all else (rank, world)  # pyright: ignore
+    data.share = ((0, 1) if rank == 0 else (5, 1)) if case.first_has_all else (rank, world)
     data.steps = case.steps
     trainer.fit(made, datamodule=data)
     weights = {name: whole(value).detach().clone() for name, value in made.trained_policy.named_parameters()}
@@ -213,3 +226,19 @@ def _take_part(rank: int, world: int, port: int, folder: Path, work: Callable[..
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.save(work(rank, world, *given), folder / f"found{rank}.pt")
     dist.destroy_process_group()
+
+
+class Counted(TorchDispatchMode):
+    """Counts what the processes send each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counter[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[str(func.overloadpacket)] += 1
+        return func(*args, **(kwargs or {}))
+
+    @property
+    def gathers_and_reduces(self) -> tuple[int, int]:
+        return self.counts["c10d._allgather_base_"], self.counts["c10d._reduce_scatter_base_"]

@@ -24,7 +24,8 @@ LAYERS = (  # lowest first; rooms of one layer know nothing of each other
     {"pictures"},
     {"callbacks", "settings"},
     {"cli_help"},
-    {"cli", "tools"},
+    {"cli"},
+    {"tools"},
     {"__main__"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from fgvr.__main__ import main
+from fgvr.callbacks.memory import ranks_of, spread_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MAIN = {  # what a folder of variants is laid over
@@ -45,9 +46,22 @@ def test_hardware_goes_on_top_and_leaves_the_callbacks_alone(hardware: Path, cap
     assert "callbacks" not in own["trainer"]
     assert main(["fit", "--config", str(METHODS[0]), "--config", str(hardware), "--print_config"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["trainer"]["precision"] == own["trainer"]["precision"]
+    assert {key: printed["trainer"][key] for key in own["trainer"] if key != "strategy"} == {
+        key: value for key, value in own["trainer"].items() if key != "strategy"
+    }
     named = yaml.safe_load(METHODS[0].read_text())["trainer"]["callbacks"]
     assert [one["class_path"] for one in printed["trainer"]["callbacks"]] == [one["class_path"] for one in named]
+
+
+@pytest.mark.parametrize("hardware", HARDWARE, ids=lambda path: path.stem)
+def test_hardware_is_told_of_and_spreads_a_training_as_its_name_says(hardware: Path):
+    trainer = yaml.safe_load(hardware.read_text())["trainer"]
+    assert f"configs/hardware/{hardware.name}" in (CONFIGS.parent / "docs" / "configs.md").read_text()
+    spread = spread_of(trainer, ranks_of(trainer))
+    assert (spread.shards > 1) == hardware.stem.endswith("_fsdp2")
+    assert spread.world == {"cpu": 1, "one": 1, "eight": 8, "nodes": 32}[hardware.stem.partition("_")[0]]
+    assert spread.world % spread.shards == 0
+    assert spread.gpu == spread.half == (hardware.stem != "cpu")
 
 
 @pytest.mark.parametrize("config", METHODS, ids=lambda path: path.stem)
@@ -227,6 +241,29 @@ def test_what_a_run_of_choices_practises_is_what_it_is_judged_by(config: Path):
     if values.get(f"{data}.train_task.class_path") is not None:
         practised = {key.removeprefix(f"{data}.train_task."): v for key, v in values.items() if ".train_task." in key}
         assert practised == {key.removeprefix(f"{two_step}.init_args.choice."): value for key, value in choice.items()}
+
+
+def test_photos_of_the_few_shot_run_are_of_all_species_that_its_model_knows():
+    entry = ".data.init_args.train.0"
+    values = printed(CONFIGS / "aviary" / "divek.yaml", CONFIGS / "aviary" / "divek" / "few_shot.yaml")
+    assert values[f"{entry}.source.init_args.novel"] == 0
+    assert (values[f"{entry}.path"], values[f"{entry}.pack.k_shot"]) == ("data/aviary_4shot", 4)
+
+
+def test_the_line_that_the_page_gives_draws_what_the_config_asks_for():
+    page = (CONFIGS.parent / "docs" / "divek.md").read_text().replace("\\\n", " ")
+    (line,) = re.findall(r"python -m fgvr shards (--source Aviary .*)", page)
+    given = dict(re.findall(r"--([\w.]+) (\S+)", line))
+    entry = ".data.init_args.train.0"
+    values = printed(CONFIGS / "aviary" / "divek.yaml")
+    assert given.pop("out") == values[f"{entry}.path"]
+    assert values[f"{entry}.source.class_path"].endswith(f".{given.pop('source')}")
+    own = {name.removeprefix("source."): yaml.safe_load(value) for name, value in given.items()}
+    source = f"{entry}.source.init_args."
+    asked = {key.removeprefix(source): value for key, value in values.items() if key.startswith(source)}
+    assert own == {
+        name: value for name, value in asked.items() if name not in ("size", "seed")
+    }  # left at their defaults
 
 
 @pytest.mark.parametrize("share", [5, 10, 25])

@@ -25,7 +25,7 @@ from fgvr.options.refreshed import Refreshed, figures_of, sentence_of
 from fgvr.options.store import Made, Sampled, remove_if_of_others
 from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.rollouts import InProcess, RolloutEngine
-from fgvr.rollouts.mining import Miner, digest_of, made_of, weights_digest
+from fgvr.rollouts.mining import Miner, digest_of, made_of, refuse_positives, weights_digest
 from fgvr.shards.order import key_of, permutation
 from fgvr.signals import Stop, holding_at_most
 from fgvr.similarity import Classes
@@ -62,6 +62,7 @@ class OptionRefresh(Callback):
         seed: int | None = None,
     ) -> None:
         refuse_below(1, "refreshed options", every=every, photos=photos, rows=rows)
+        refuse_positives(sampling)
         self.every, self.photos, self.rows = every, photos, rows
         self.sampling, self.rules, self.engine, self.seed = sampling, rules, engine, seed
 

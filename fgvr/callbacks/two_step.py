@@ -18,7 +18,7 @@ from fgvr.data.images import open_image
 from fgvr.data.tasks import Task
 from fgvr.errors import UserError, refuse_below
 from fgvr.metrics.ladder import Asked, best_margin, gates, rungs, split_of
-from fgvr.metrics.two_step_rows import as_lines, as_row
+from fgvr.metrics.two_step_rows import as_lines, as_row, made_with
 from fgvr.modules import PolicyModule
 from fgvr.pictures.trace import trace_page
 from fgvr.ranks import of_all_ranks
@@ -36,17 +36,18 @@ class TwoStepInference(Callback):
     """Names each photo in two steps, by the weights as they are: `plan` says how, `choice` asks among the options.
 
     The data's task asks for the names. Without a `choice` it is what training asks, the data's train_task, else letters
-    and that task's question. `scope` says which may be options: "classes", those of the taxonomy, of all
-    cohorts together; "cohort", those of the photo's own cohort, as papers do that evaluate base and novel classes
-    apart; or "open", whatever was said. Labels are never looked at. Only every `every`-th validation of a training is
+    and that task's question; how many options it shows is the plan's, whatever the choice's own number. `scope` says
+    which may be options: "classes", those of the taxonomy, of all cohorts together; "cohort", those of the photo's own
+    cohort, as papers do that evaluate base and novel classes apart; or "open", whatever was said. Labels are never
+    looked at. Only every `every`-th validation of a training is
     done so, its first and those of the start always; tests and predictions are.
 
     Logs `{cohort}/two_step/{figure}`: the accuracies greedy, vote, accuracy and options (recall), right_of_reached, the
     shares asked and nothing_read, tokens a photo, and what a margin would save that costs no cohort anything, in
     hindsight. Writes a row per photo into
     two_step/step-00000100.jsonl in the Trainer's root folder (test.jsonl, predict.jsonl), and `pictures` photos of each
-    cohort as a page beside it. Raises UserError for a task that is not open, without a datamodule, and
-    for cohorts in prediction.
+    cohort as a page beside it. Raises UserError for a task that is not open, without a datamodule, for more options
+    than letters, and for cohorts in prediction.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class TwoStepInference(Callback):
     ) -> None:
         if choice is not None and not isinstance(choice, ClosedWorld):
             raise UserError(f"choice must be a fgvr.data.ClosedWorld, got {type(choice).__name__}")
+        if choice is not None:
+            plan.fits(choice)
         if scope not in ("classes", "cohort", "open"):
             raise UserError(f"scope is classes, cohort or open, got {scope!r}")
         refuse_below(1, "two steps", every=every)
@@ -140,10 +143,11 @@ class TwoStepInference(Callback):
         if self.scope == "cohort" and trainer.predicting:
             raise UserError(
                 "nobody knows the cohorts of photos to predict: set the scope of fgvr.callbacks.TwoStepInference to "
-                "classes or open"
+                "classes or open, by --trainer.callbacks.init_args.scope classes where it is the last of the callbacks"
             )
         practised = getattr(data, "train_task", None)
         choice = self.choice or (practised if isinstance(practised, ClosedWorld) else self._usual(data.task))
+        self.plan.fits(choice)
         return choice.bind(data.taxonomy).opened(module.processor.opening)
 
     def _usual(self, task: Task) -> ClosedWorld:
@@ -155,7 +159,7 @@ class TwoStepInference(Callback):
         assert isinstance(module, PolicyModule)
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         names, task = self._bound.names, data.task
-        scope = self._scope(data, cohort)
+        scope, made = self._scope(data, cohort), made_with(self.scope, self.plan, self._bound)
         with trainer.precision_plugin.forward_context():
             decisions = two_step(
                 module.trained_policy, batch, task, self._bound, self.plan, module.max_new_tokens, scope
@@ -163,7 +167,7 @@ class TwoStepInference(Callback):
         for decision, text in zip(decisions, outputs, strict=True):
             written = len(module.processor.tokenizer.encode(text, add_special_tokens=False)) + 1  # and its end
             tokens = min(written, module.max_new_tokens)  # one that was cut off has none
-            row = as_row(decision, cohort, task.parse(text, decision.example), tokens, names)
+            row = as_row(decision, cohort, task.parse(text, decision.example), tokens, names, made)
             self._rows.append(row)
             if trainer.predicting:
                 self.named[decision.example.uid] = decision.answer

@@ -31,7 +31,7 @@ def chosen_option(text: str, shown: Sequence[str], letters: bool, same: Same) ->
 
     - a letter that was offered and nothing else is that option, in brackets, in bold, with a full stop or behind the
       word "option" as well ("A", "a", "(A)", "A.", "**A**", "[A]", "Option A"), even where another option bears that
-      letter as its name
+      letter as its name; one with any other marks about it chooses none (“A”, "A?", "{A}"), for it might be either
     - the name of an option as it is written is that option, past case and punctuation ("B-2", "A. americana")
     - behind a letter the name of that very option may follow ("A) Red Finch", "A Red Finch"); the name of another one
       is a contradiction, so that "a" before a name is never an article
@@ -43,6 +43,8 @@ def chosen_option(text: str, shown: Sequence[str], letters: bool, same: Same) ->
     if alone is not None and alone[1].upper() in offered:
         return offered.index(alone[1].upper())
     written = spelling(text)
+    if len(written) == 1 and written[0].upper() in [*offered]:
+        return None
     for place, option in enumerate(shown):
         if written and spelling(option) == written:
             return place

@@ -56,7 +56,8 @@ class ClosedWorld(Task):
         none_of_these: float = 0.0,
         told: bool = True,
     ) -> None:
-        if options != "all" and not 2 <= options <= len(LETTERS):
+        whole = isinstance(options, int) and not isinstance(options, bool)
+        if options != "all" and not (whole and 2 <= options <= len(LETTERS)):
             raise UserError(f"options must lie between 2 and {len(LETTERS)} or be all, got {options}")
         refuse_no_share("task", none_of_these=none_of_these)
         if none_of_these and (options == "all" or (letters and options == len(LETTERS))):

@@ -44,12 +44,22 @@ class Asked:
 
     @classmethod
     def of(cls, row: Row) -> Asked:
-        """From a row of two_step.jsonl. Raises KeyError for one without a label."""
+        """From a row of two_step.jsonl. Raises KeyError without a label, ValueError for what cannot be counted."""
         right, tokens = row["right"], row["tokens"]
         return cls(
-            row["dataset"], right["greedy"], right["vote"], right["answer"], right["options"], row["by"], row["gate"],
-            row["lead"], row["confidence"], tokens["greedy"], tokens["sampled"], tokens["choosing"],
-        )  # fmt: skip
+            dataset=str(row["dataset"]),
+            greedy=_flag(right, "greedy"),
+            vote=_flag(right, "vote"),
+            choice=_flag(right, "answer"),
+            reached=_flag(right, "options"),
+            by=str(row["by"]),
+            gate=str(row["gate"]),
+            lead=_number(row, "lead"),
+            confidence=_number(row, "confidence"),
+            greedy_tokens=int(_number(tokens, "greedy")),
+            sampled_tokens=int(_number(tokens, "sampled")),
+            choosing_tokens=int(_number(tokens, "choosing")),
+        )
 
 
 @dataclass(frozen=True)
@@ -231,6 +241,19 @@ def _harmonic_mean(base: float, novel: float) -> float:
 
 def _rung(name: str, right: Sequence[bool], tokens: float) -> Rung:
     return Rung(name, _mean(right), *wilson(sum(right), len(right)), len(right), tokens)
+
+
+def _flag(row: Row, name: str) -> bool:
+    if not isinstance(row[name], bool):
+        raise ValueError(f"{name} must be true or false, got {row[name]!r}")
+    return row[name]
+
+
+def _number(row: Row, name: str) -> float:
+    value = row[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    return value
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from fgvr.rollouts.two_step import Decision
+from fgvr.data.closed_world import ClosedWorld
+from fgvr.rollouts.two_step import Decision, TwoStep
 from fgvr.taxonomy.names import Names
 from fgvr.types import Answer
 
+NO_MATTER = ("seed", "max_rows")  # of a plan: evaluations that differ in these can be compared
 
-def as_row(decision: Decision, cohort: str, greedy: Answer | None, greedy_tokens: int, names: Names) -> dict[str, Any]:
+
+def made_with(scope: str, plan: TwoStep, choice: ClosedWorld) -> dict[str, Any]:
+    """What decides what a row's figures mean: the scope of the options, the plan, and the form of the question."""
+    form = {name: getattr(choice, name) for name in ("letters", "told", "none_of_these")}
+    return {"scope": scope, **{name: value for name, value in asdict(plan).items() if name not in NO_MATTER}, **form}
+
+
+def as_row(
+    decision: Decision,
+    cohort: str,
+    greedy: Answer | None,
+    greedy_tokens: int,
+    names: Names,
+    made: Mapping[str, Any],
+) -> dict[str, Any]:
     """One line of two_step.jsonl; without a label nothing is "right".
 
-    `greedy` is the answer without sampling. An answer is right when it names the label by name or synonym, and the
-    options are when the label is among them.
+    `greedy` is the answer without sampling, `made` what `made_with` says. An answer is right when it names the label
+    by name or synonym, and the options are when the label is among them.
     """
     example, votes = decision.example, decision.votes
     row: dict[str, Any] = {
@@ -42,6 +60,7 @@ def as_row(decision: Decision, cohort: str, greedy: Answer | None, greedy_tokens
             "sampled": decision.sampled_tokens,
             "choosing": decision.choosing_tokens,
         },
+        "made_with": dict(made),
     }
     if example.label:
         row["right"] = {

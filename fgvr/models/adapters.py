@@ -15,7 +15,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
+from fgvr.checkpoints.sharded import own_rows
 from fgvr.errors import UserError
+from fgvr.models.sharding import rows_kept
 
 ALL_LINEAR = "all-linear"
 VISION = r".*visual.*"  # names of the modules of tower and projector
@@ -127,9 +129,12 @@ def draw_adapters(model: nn.Module, seed: int) -> None:
     So they are the same in all processes of a run, however many there are and whatever they have drawn before.
     """
     for name, weight in model.named_parameters():
-        if ".lora_A." in name:
+        if ".lora_A." in name and not weight.is_meta:
             number = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
-            nn.init.kaiming_uniform_(weight, math.sqrt(5), generator=torch.Generator().manual_seed(number))
+            whole = torch.empty(weight.shape, dtype=weight.dtype)
+            nn.init.kaiming_uniform_(whole, math.sqrt(5), generator=torch.Generator().manual_seed(number))
+            first, count = rows_kept(weight)
+            own_rows(weight).copy_(whole[first : first + count])
 
 
 def adapted_layers(model: Any, lora: LoRA) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,13 +14,16 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
+from transformers.utils.hub import cached_file
 
 from fgvr.checkpoints.kept import began_with, how_to_put_back, run_of
 from fgvr.errors import UserError
 from fgvr.models.folders import find_folder, folder_digest, keep_folder
 from fgvr.models.hub import Place, place_of
 from fgvr.models.processor import PixelBudget, Processor
+from fgvr.models.rows import WeightFiles
 
+SAFETENSORS = "model.safetensors"
 PIXELS = "fgvr_pixels"  # in an exported model's config.json: the budget it was trained with
 
 log = logging.getLogger(__name__)
@@ -63,6 +67,10 @@ class Backbone(ABC):
     @abstractmethod
     def build(self, attention: Attention) -> PreTrainedModel:
         """The model with its weights, on the CPU, in float32."""
+
+    def files(self) -> WeightFiles | None:
+        """Files in which a process can read its rows of each weight alone; None where weights only come whole."""
+        return None
 
     @abstractmethod
     def processor(self, pixels: PixelBudget | None) -> Processor:
@@ -149,6 +157,22 @@ class Pretrained(Backbone):
                 f"of another shape, such as {lacking[:3]}: they would start from random values; get a whole copy"
             )
         return model
+
+    def files(self) -> WeightFiles | None:
+        self.config()
+        self.origin()  # remembered from now on, as `build` does
+        with self._readable("weights"):
+            index = self._file(f"{SAFETENSORS}.index.json")
+            names = [SAFETENSORS] if index is None else sorted({*json.loads(index.read_text())["weight_map"].values()})
+            found = [self._file(name) for name in names]
+        whole = [file for file in found if file is not None]
+        return WeightFiles(whole, self.path) if len(whole) == len(names) else None
+
+    def _file(self, name: str) -> Path | None:
+        """One of the model's own files; None where it has none of that name."""
+        options = {"revision": self._place.revision, "_raise_exceptions_for_missing_entries": False}
+        found = cached_file(self._place.source, name, **options)
+        return Path(found) if found else None
 
     def processor(self, pixels: PixelBudget | None) -> Processor:
         budget = self._budget(pixels)

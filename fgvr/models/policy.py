@@ -22,19 +22,18 @@ from fgvr.kernels.group_packing import common_prefix, groups_in_one_row, join_im
 from fgvr.kernels.packing import block_causal_mask, in_one_row
 from fgvr.kernels.prefix_attention import Backend, prefix_attention
 from fgvr.kernels.token_logprobs import suppression, token_logprobs, token_logprobs_and_entropy
-from fgvr.models.adapters import LoRA, what_is_trained, with_adapters
+from fgvr.models.adapters import LoRA, what_is_trained
 from fgvr.models.attention import plan_attention
 from fgvr.models.attention_choice import VARLEN, AttentionSetting, usual_groups
-from fgvr.models.backbone import Backbone
+from fgvr.models.backbone import Attention, Backbone
 from fgvr.models.blank import blank_prompt
 from fgvr.models.decoder import Decoder
+from fgvr.models.outline import Part, empty_model, parts_of, prepared
 from fgvr.models.processor import PixelBudget, Processor
 from fgvr.models.sampling import Sampling
 from fgvr.models.sharding import gather_weights, spread_weights
 from fgvr.models.writing import Page, ReadPrompts, Written, write_completions
 from fgvr.types import EncodedPrompt, GroupRows, ImageFeatures, ImageInputs, PackedRows, PromptBatch
-
-Part = Literal["vision", "projector", "language"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Policy(nn.Module):
     """A Qwen-VL that scores packed rows and whole groups, and answers prompts.
 
     The model is stock; who sees whom within a row is decided by a mask or by an attention plan, and positions are
-    always passed explicitly.
+    always passed explicitly. An `empty` one lies on the meta device until `fgvr.models.rows.load_rows` fills it.
     """
 
     ENTRIES = ("hidden_states", "completion_logprobs", "image_features", "read", "read_on")
@@ -83,10 +82,12 @@ class Policy(nn.Module):
 
     suppression: Tensor
 
-    def __init__(self, config: PolicyConfig, processor: Processor) -> None:
+    def __init__(self, config: PolicyConfig, processor: Processor, empty: bool = False) -> None:
         super().__init__()
         self.config, self.processor = config, processor
-        model = config.backbone.build("flash_attention_2" if config.attention == "flash_attention_2" else "sdpa")
+        attention: Attention = "flash_attention_2" if config.attention == "flash_attention_2" else "sdpa"
+        backbone = config.backbone
+        model: Any = empty_model(backbone.config(), attention) if empty else backbone.build(attention)
         model.generation_config = processor.generation_config()  # the folder's own has no say in what is said
         plan_attention(model.model.language_model)
         self.prefix_backend: Backend = config.prefix_attention or usual_groups(config.attention)
@@ -94,14 +95,9 @@ class Policy(nn.Module):
         self.varlen: Varlen = VARLEN.get(config.attention) or fastest_varlen()
         barred = suppression(processor.vision_token_ids, len(model.lm_head.weight))
         self.register_buffer("suppression", barred, persistent=False)
-        for part in config.freeze:
-            for module in _parts(model)[part]:
-                module.requires_grad_(False)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        if config.lora is not None:
-            model = with_adapters(model, config.lora)
-        self.model: Any = model
+        self.model: Any = prepared(model, config.freeze, config.lora)
         self._decoders: dict[torch.dtype | None, Decoder] | None = None  # by precision, while the weights stay
         self.train()  # a loaded model comes in evaluation mode, in which nothing is checkpointed
 
@@ -310,7 +306,7 @@ class Policy(nn.Module):
 
     def what_is_trained(self) -> str:
         """Names, counts and share of the weights that are trained, in one line."""
-        return what_is_trained(self.model, self.config.lora, _parts(self.base))
+        return what_is_trained(self.model, self.config.lora, parts_of(self.base))
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
@@ -323,11 +319,3 @@ def _of_all_images(features: Tensor | Sequence[Tensor]) -> Tensor:
 
 def _chances(seed: int, shape: tuple[int, ...]) -> Tensor:
     return torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def _parts(model: Any) -> dict[str, list[nn.Module]]:
-    """The modules that can be frozen by name: tower without projector, projector(s), language model with its head."""
-    visual = model.model.visual
-    projectors = [module for name, module in visual.named_children() if "merger" in name]
-    tower = [module for name, module in visual.named_children() if "merger" not in name]
-    return {"vision": tower, "projector": projectors, "language": [model.model.language_model, model.lm_head]}

@@ -23,9 +23,9 @@ from torch.distributed.fsdp import (
     fully_shard,
     register_fsdp_forward_method,
 )
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
-AUTOCAST = (nn.Linear, nn.Conv2d, nn.Conv3d)  # layers whose weights autocast rounds each time they are used
+from fgvr.checkpoints.sharded import first_row, own_rows
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,9 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def parted_like(tensor: Tensor, own: Tensor) -> Tensor:
-    """This process's part of a whole tensor, where `own` is a part too. All processes must have the same."""
-    if not isinstance(own, DTensor) or isinstance(tensor, DTensor):
-        return tensor
-    mesh = own.device_mesh
-    return distribute_tensor(tensor.detach().to(own.to_local().device), mesh, own.placements, src_data_rank=None)
+def rows_kept(tensor: Tensor) -> tuple[int, int]:
+    """The first of the rows that this process keeps of a tensor, and how many: all of one that is not in parts."""
+    return first_row(tensor) if isinstance(tensor, DTensor) else 0, len(own_rows(tensor))
 
 
 def _units(policy: nn.Module) -> list[FSDPModule]:
@@ -151,7 +148,7 @@ def _offload(sharding: Sharding) -> OffloadPolicy:
 def _round_frozen(unit: nn.Module, precision: torch.dtype) -> None:
     for layer in unit.modules():
         own = list(layer.parameters(recurse=False))
-        if isinstance(layer, AUTOCAST) and not any(parameter.requires_grad for parameter in own):
+        if isinstance(layer, nn.Linear) and not any(parameter.requires_grad for parameter in own):
             layer.to(precision)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from fgvr.errors import UserError, refuse_below, refuse_no_share
 from fgvr.models import Policy, PolicyConfig, Processor
 from fgvr.models.attention_choice import choose_attention
+from fgvr.models.rows import load_rows
 from fgvr.models.saved import card_differences, policy_card
 from fgvr.models.sharding import Sharding, shard_policy, whole
 from fgvr.types import PromptBatch
@@ -123,16 +124,36 @@ class PolicyModule(LightningModule):
 
     def configure_model(self) -> None:
         if self.policy is None:
-            self.policy = Policy(self.policy_config, self.processor)
+            self.policy = self.built(self.policy_config)
             if self._trainer is not None and self.trainer.state.fn == "fit":
                 log.info(self.policy.what_is_trained())
-            self._spread(self.policy)
 
-    def _spread(self, policy: Policy) -> None:
-        """Leaves this process its part of the weights, where the strategy has them in parts."""
-        if self.device_mesh is not None:
-            sharding: Sharding = self.trainer.strategy.sharding  # pyright: ignore[reportAttributeAccessIssue]
-            shard_policy(policy, sharding)
+    def built(self, config: PolicyConfig, trains: bool = True) -> Policy:
+        """The policy with its weights, of which this process holds its part where the strategy has them in parts.
+
+        Then it never held more than that and a layer, where the weights can be read so. What is not trained is frozen.
+        """
+        in_parts = self.device_mesh is not None
+        # DoRA's magnitudes are made of whole weights
+        readable = in_parts and not (config.lora is not None and config.lora.dora)
+        files = config.backbone.files() if readable else None
+        policy = Policy(config, self.processor, empty=files is not None)
+        if not trains:
+            policy.requires_grad_(False)
+        if not in_parts:
+            return policy
+        strategy: Any = self.trainer.strategy
+        sharding: Sharding | None = getattr(strategy, "sharding", None)
+        if sharding is None:
+            raise UserError(
+                "a model whose devices have a part each is trained with fgvr.strategies.FSDP2Strategy, got "
+                f"{type(self.trainer.strategy).__name__}: give the Trainer that one"
+            )
+        shard_policy(policy, sharding)
+        if files is not None:
+            device = torch.device("cpu") if sharding.offload else strategy.root_device
+            load_rows(policy, files, torch.initial_seed(), device)
+        return policy
 
     @property
     def trained_policy(self) -> Policy:

@@ -141,8 +141,7 @@ class GRPO(PolicyModule):
                     "the KL term needs the weights that the run began with as its reference, but they are gone: put "
                     f"their checkpoint into {self.trainer.default_root_dir}/base, or leave kl out"
                 )
-            copy = Policy(replace(self.policy_config, gradient_checkpointing=False), self.processor)
-            self._spread(copy.requires_grad_(False).eval())
+            copy = self.built(replace(self.policy_config, gradient_checkpointing=False), trains=False).eval()
             self._frozen = [copy.to(self.device) if self.device_mesh is None else copy]
 
     @property

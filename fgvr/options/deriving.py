@@ -102,13 +102,14 @@ def derive(
     Of photos to train on the label is made an option where it is none, names of held-out classes and of what the label
     belongs to are no options, and a lone option gets another one from `padding`. At test nothing of the label is looked
     at. Which photos are left out depends on their replies, not on the `source`: sources are compared on the same ones.
-    Raises UserError for a source that needs the label at test.
+    Raises UserError for a source or a padding that needs the label at test.
     """
-    if not made.trains and source.needs_label:
-        raise UserError(
-            f"options of {made.split} photos must not be found by their labels, as {type(source).__name__} does: take "
-            "Mined or RandomNames, or the train split"
-        )
+    for role, one in (("source", source), ("padding", padding)):
+        if one.needs_label and not made.trains:
+            raise UserError(
+                f"options of {made.split} photos must not be found by their labels, as {type(one).__name__} does: take "
+                f"Mined or RandomNames as the {role}, or the train split"
+            )
     scope = rules.names(made)
     within = sorted(set(classes.names) if scope is None else scope.intersection(classes.names))
     known = replace(classes, names=tuple(within))
@@ -211,6 +212,8 @@ def read_options(path: Path) -> tuple[dict[str, Any], dict[str, Choice]]:
     try:
         with Path(path).open("rb") as file:
             head, *rows = map(unsealed_line, file)
+        if "made" in head:
+            raise ValueError("it holds replies: the options made of them are in an options.jsonl")
         if head.pop("format") != FORMAT:
             raise ValueError("it is of another version")
         choices = [

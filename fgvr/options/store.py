@@ -30,7 +30,7 @@ MEANING = {
     "split": "split",
     "cohorts": "choice of cohorts",
     "photos": "number of photos",
-    "at_once": "number of photos at a time",
+    "at_once": "number of rows at a time",
 }  # of what may differ between two stores, in the words of a sentence
 
 
@@ -205,6 +205,8 @@ def _parsed(path: Path, lines: Sequence[bytes], torn: bool = False) -> tuple[Mad
 
 
 def _made(row: Mapping[str, Any]) -> Made:
+    if "made" not in row and "rules" in row:
+        raise ValueError("it holds options: the replies they were made of are in a replies.jsonl")
     if row["format"] != FORMAT:
         raise ValueError(f"its format is {row['format']}, this version reads {FORMAT}")
     made = Made(**row["made"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 from fgvr.metrics.ladder import (
     RUNGS,
@@ -23,19 +24,21 @@ Cohorts = Mapping[str, Sequence[Asked]]
 SIDES = (("base", "novel"), ("seen", "novel"), ("seen", "unseen"))  # whose harmonic mean is told, where both are there
 
 
-def ladder_tables(before: Cohorts, after: Cohorts | None = None) -> list[Table]:
+def ladder_tables(before: Cohorts, after: Cohorts | None = None, made: Mapping[str, Any] | None = None) -> list[Table]:
     """Everything that is told of two-step inference, of weights before and, where given, after training.
 
-    The two must have been asked about the same photos, in the same order. Raises ValueError when they were not.
+    The two must have been asked about the same photos, in the same order, with what `made` says; None is not known.
+    Raises ValueError for other photos.
     """
-    tables = [_rungs(before, after), _pairs(before, after), _splits(before, after)]
+    scope = None if made is None else str(made["scope"])
+    tables = [_rungs(before, after, made), _pairs(before, after), _splits(before, after)]
     runs = {"untrained": before} | ({} if after is None else {"trained": after})
     for name, cohorts in runs.items():
-        tables += [_gates(cohorts, name), _coverage(cohorts, name), *_harmonics(cohorts, name)]
+        tables += [_gates(cohorts, name), _coverage(cohorts, name), *_harmonics(cohorts, name, scope)]
     return tables
 
 
-def _rungs(before: Cohorts, after: Cohorts | None) -> Table:
+def _rungs(before: Cohorts, after: Cohorts | None, made: Mapping[str, Any] | None) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for cohort, asked in before.items():
         found = rungs(asked, " untrained") + ([] if after is None else rungs(after[cohort], " trained"))
@@ -43,8 +46,19 @@ def _rungs(before: Cohorts, after: Cohorts | None) -> Table:
             (shortened(cohort), rung.name, rung.n, rung.accuracy, rung.low, rung.high, round(rung.tokens, 1))
             for rung in found
         ]
-    note = "Of all photos. options: the label is among them, so that no choice can do better."
-    return Table(("cohort", "rung", "n", "accuracy", "low", "high", "tokens a photo"), tuple(rows), "Ladder", note)
+    note = f"Of all photos. options: the label is among them, so that no choice can do better. {_said(made)}"
+    heads = ("cohort", "rung", "n", "accuracy", "low", "high", "tokens a photo")
+    return Table(heads, tuple(rows), f"Ladder, {_scope(None if made is None else str(made['scope']))}", note)
+
+
+def _scope(scope: str | None) -> str:
+    return "scope not known" if scope is None else f"scope {shortened(scope)}"
+
+
+def _said(made: Mapping[str, Any] | None) -> str:
+    if made is None:
+        return "The rows do not say what they were made with."
+    return f"Made with {', '.join(f'{name} {shortened(str(value))}' for name, value in made.items())}."
 
 
 def _pairs(before: Cohorts, after: Cohorts | None) -> Table:
@@ -98,7 +112,9 @@ def _gates(cohorts: Cohorts, name: str) -> Table:
         for cohort in cohorts
         if cohort not in ungated
     ]
-    if ungated:
+    if ungated and min(map(len, ungated.values())) < 2:
+        notes.append("A margin is chosen on every second photo and told on the others: that takes two of each cohort.")
+    elif ungated:
         margin = best_margin([own[::2] for own in ungated.values()])
         told = "; ".join(_told(cohort, own[1::2], margin) for cohort, own in ungated.items())
         notes.append(f"Margin {margin:g} saves most at no loss for every second photo, and for the others: {told}.")
@@ -121,7 +137,8 @@ def _coverage(cohorts: Cohorts, name: str) -> Table:
     return Table(heads, rows, f"Accuracy by confidence, {name}")
 
 
-def _harmonics(cohorts: Cohorts, name: str) -> list[Table]:
+def _harmonics(cohorts: Cohorts, name: str, scope: str | None) -> list[Table]:
+    together = "all photos, each among its cohort's names" if scope == "cohort" else "all photos together"
     tables: list[Table] = []
     for base, novel in SIDES:
         if base not in cohorts or novel not in cohorts:
@@ -130,6 +147,7 @@ def _harmonics(cohorts: Cohorts, name: str) -> list[Table]:
         for rung, is_right in RUNGS.items():
             found = harmonic(cohorts[base], cohorts[novel], is_right)
             rows.append((rung, found.of_means, found.low, found.high, found.mean_of, found.joint))
-        heads = ("rung", "of the means", "low", "high", "mean of each set's", "all photos together")
-        tables.append(Table(heads, tuple(rows), f"Harmonic mean of {base} and {novel}, {name}"))
+        heads = ("rung", "of the means", "low", "high", "mean of each set's", together)
+        title = f"Harmonic mean of {base} and {novel}, {name}, {_scope(scope)}"
+        tables.append(Table(heads, tuple(rows), title))
     return tables

@@ -16,7 +16,7 @@ import torch
 
 from fgvr.data.collate import PromptCollate, PromptEncode
 from fgvr.data.tasks import Task
-from fgvr.errors import SampleError
+from fgvr.errors import SampleError, UserError
 from fgvr.models import PixelBudget, Policy
 from fgvr.models.memory import is_out_of_memory
 from fgvr.models.sampling import Sampling
@@ -52,6 +52,7 @@ class Miner:
     `task` is bound to the taxonomy. What is sampled belongs to `seed` and the photo's place. Where memory does not hold
     a batch it is halved, down to one photo; then that one's replies are sampled in parts, each with a seed of its own,
     and the store says so. A photo for which not even one reply has room is refused, as is one that cannot be read.
+    Raises UserError for positives: replies are sampled from the photo itself.
     """
 
     policy: Policy
@@ -60,6 +61,9 @@ class Miner:
     sampling: Sampling
     seed: int = 0
     max_prompt_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        refuse_positives(self.sampling)
 
     def mine(
         self,
@@ -169,7 +173,7 @@ class Miner:
         batch = collate([(question.example, question.prompt) for question in questions], record)
         batch = batch.to(next(self.policy.parameters()).device)
         seeds = [key_of(self.seed, "mine", place, *([part] if part else [])) for place in places]
-        sampling = replace(self.sampling, group_size=count, positives=0)
+        sampling = replace(self.sampling, group_size=count)
         groups = self.engine.sample(self.policy, batch, sampling, seeds)
         return [group.completions for group in groups]
 
@@ -217,6 +221,15 @@ def made_of(
         taxonomy=manifest.taxonomy,
         classes=manifest.cohorts,
     )
+
+
+def refuse_positives(sampling: Sampling) -> None:
+    """Raises UserError for replies that are to be sampled from another photo than the one which is asked about."""
+    if sampling.positives:
+        raise UserError(
+            "every reply that is mined is sampled from the photo itself, so that sampling.positives must be left out, "
+            f"got {sampling.positives}"
+        )
 
 
 def told(sampling: Sampling) -> dict[str, float]:

@@ -10,10 +10,10 @@ from typing import Literal
 
 import torch
 
-from fgvr.data.choosing import NONE
+from fgvr.data.choosing import LETTERS, NONE
 from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.tasks import Task, format_answer, parse_completion
-from fgvr.errors import SampleError, UserError
+from fgvr.errors import SampleError, UserError, refuse_below
 from fgvr.kernels.group_packing import join_features, join_images, pack_groups, split_features
 from fgvr.models import Policy
 from fgvr.models.decoder import Decoder
@@ -37,7 +37,7 @@ class TwoStep:
     the first name leads the second by at least that share of all replies. It is asked in `rotations` orders, each name
     once at each place when there are as many as options (None): so no letter is favoured. Options that are not told
     have no order, and it is asked once. `seed` and a photo's uid decide what is drawn. At most `max_rows` replies are
-    written at a time. Raises UserError outside the ranges.
+    written at a time, or the `samples` of one photo where these are more. Raises UserError outside the ranges.
     """
 
     samples: int = 20
@@ -61,10 +61,24 @@ class TwoStep:
             raise UserError(
                 f"rotations lie between 1 and the {self.options} options, or are null, got {self.rotations}"
             )
+        refuse_below(1, "two steps", max_new_tokens=self.max_new_tokens)
         self.sampling(1)
 
     def sampling(self, max_new_tokens: int) -> Sampling:
-        return Sampling(self.samples, self.temperature, self.max_new_tokens or max_new_tokens)
+        return Sampling(self.samples, self.temperature, self.longest(max_new_tokens))
+
+    def longest(self, max_new_tokens: int) -> int:
+        """How many tokens a reply may have, where others have `max_new_tokens`."""
+        return max_new_tokens if self.max_new_tokens is None else self.max_new_tokens
+
+    def fits(self, choice: ClosedWorld) -> None:
+        """Raises UserError for more options than a choice has letters for."""
+        shown = self.options + bool(choice.none_of_these)
+        if choice.letters and shown > len(LETTERS):
+            raise UserError(
+                f"the plan's {self.options} options and {NONE!r} need {shown} letters, but there are {len(LETTERS)}: "
+                "lower plan.options, or set the choice's none_of_these to 0 or its letters to false"
+            )
 
 
 @dataclass(frozen=True)
@@ -126,11 +140,13 @@ def two_step(
 ) -> list[Decision]:
     """One decision for each example, in order. `task` asks for the names, `choice` among them; both are bound.
 
-    `scope` has the names that may be options, None is any. Labels are never looked at. Each photo goes through the
+    `scope` has the names that may be options, None is any; how many are shown is the plan's, not the choice's own
+    `options`. Labels are never looked at. Each photo goes through the
     vision tower once for both steps, and what the two ask in the same words, up to the options, is read once.
     """
     if choice.names is None:
         raise ValueError("the choice must know the names: call bind(taxonomy), use what it returns")
+    plan.fits(choice)
     was_training = policy.training
     policy.eval()
     try:
@@ -248,7 +264,7 @@ class _Steps:
 
     def _answers(self, read: ReadPrompts, of: Sequence[int], asked: Sequence[_Photo]) -> list[Written]:
         """The likeliest reply to each question; `of` says about which of the photos read it is."""
-        greedy = Sampling(group_size=1, max_new_tokens=self.plan.max_new_tokens or self.max_new_tokens)
+        greedy = Sampling(group_size=1, max_new_tokens=self.plan.longest(self.max_new_tokens))
         further = self.policy.read_on(read, of, [photo.prompt for photo in asked]) or self._read(asked)
         found = dict(self.policy.write_after(self.decoder, further, greedy))
         return [found[n][0] for n in range(len(asked))]

@@ -51,7 +51,7 @@ def options_in(args: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def plain_config(dumped: str, verb: str) -> dict[str, Any]:
-    """What a run is told, of a whole config that the parser wrote as JSON: settings alone, callbacks as a list."""
+    """The settings of one command as plain values, from what the parser of all of them dumps as json."""
     config: dict[str, Any] = json.loads(dumped)
     trainer = config.get(verb, config)["trainer"]
     if isinstance(trainer.get("callbacks"), dict):  # one, which need not stand in a list

@@ -15,19 +15,16 @@ from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import UserError
 from fgvr.modules.base import PolicyModule
 from fgvr.settings.classes import class_named, hints_of, members
-from fgvr.strategies import SUPPORTED, FSDP2Strategy
+from fgvr.strategies import FSDP2Strategy, is_supported
 
 PRECISIONS = ("None", "32-true", "32", "bf16-mixed")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "single_device", "fsdp2")
 # what stands against others, by the beginning of their names
 AGAINST = (
-    ("deepspeed", "it brings an optimiser and checkpoints of its own"),
-    ("DeepSpeed", "it brings an optimiser and checkpoints of its own"),
-    ("fsdp", "it cannot clip gradients by their norm, and writes checkpoints of its own"),
-    ("FSDP", "it cannot clip gradients by their norm, and writes checkpoints of its own"),
-    ("model_parallel", "it leaves the model in one piece, and writes checkpoints of its own"),
-    ("ModelParallel", "it leaves the model in one piece, and writes checkpoints of its own"),
-    ("ddp_", "processes that it starts cannot tend one run's folder together"),
+    (("deepspeed", "DeepSpeed"), "it brings an optimiser and checkpoints of its own"),
+    (("fsdp", "FSDP"), "it cannot clip gradients by their norm, and writes checkpoints of its own"),
+    (("model_parallel", "ModelParallel"), "it leaves the model in one piece, and writes checkpoints of its own"),
+    (("ddp_spawn", "ddp_fork", "ddp_notebook"), "processes that it starts cannot tend one run's folder together"),
 )
 DEVICES = re.compile(r"auto|-?\d+(\s*,\s*\d+)*,?")
 NOT_CLIPPED = "the modules clip the gradient themselves, so set model.init_args.optimizer.max_grad_norm instead"
@@ -149,15 +146,16 @@ def _refuse_another_loop(trainer: Mapping[str, Any], module: str) -> None:
 
 
 def _refuse_another_strategy(trainer: Mapping[str, Any], seed: Any) -> None:
-    strategy = trainer.get("strategy")
+    strategy: Any = trainer.get("strategy")
     name, known, parts = strategy, strategy in STRATEGIES, strategy == "fsdp2"
     if isinstance(strategy, Mapping):
         kind = pydoc.locate(strategy["class_path"])
-        known = isinstance(kind, type) and issubclass(kind, SUPPORTED)
+        method = (strategy.get("init_args") or {}).get("start_method", "popen")
         parts = isinstance(kind, type) and issubclass(kind, FSDP2Strategy)
-        name = strategy["class_path"].rpartition(".")[2]
+        name = strategy["class_path"].rpartition(".")[2] if method == "popen" else f"ddp_{method}"
+        known = is_supported(kind) and method == "popen"
     if not known:
-        why = next((f" ({reason})" for start, reason in AGAINST if name.startswith(start)), "")
+        why = next((f" ({reason})" for starts, reason in AGAINST if name.startswith(starts)), "")
         raise UserError(
             f"trainer.strategy must be auto, ddp or fsdp2, got {name}{why}: with ddp each device holds the whole "
             "model, with fsdp2 (fgvr.strategies.FSDP2Strategy) a part of it."

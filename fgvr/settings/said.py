@@ -13,13 +13,14 @@ from rich.table import Table
 
 from fgvr.settings.classes import known_classes, typed
 from fgvr.settings.given import class_given_for
+from fgvr.settings.whole_lists import WholeListParser
 
 PROGRAM, OPTIONS = "python -m fgvr", "[--config FILE] [--SETTING VALUE ...]"
 # where a part of a sentence ends that says something, and the next begins with a name and its verb
 NEXT_NAME = re.compile(r"(?<=[^`,;])[,;] (?:and )?(?=`[a-z_]\w*` [a-z]+s )")
 
 
-class SayingParser(ArgumentParser):
+class SayingParser(WholeListParser):
     """A parser whose help says of a setting what its class says of it, and that takes no beginning of a name for it."""
 
     def __init__(self, *args: Any, **options: Any) -> None:

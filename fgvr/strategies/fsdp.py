@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.strategies.registry import _StrategyRegistry
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy, StrategyRegistry
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy, StrategyRegistry
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 
@@ -88,7 +88,8 @@ class FSDP2Strategy(ShardedState):
     def block_backward_sync(self) -> Iterator[None]:
         """Within it gradients are brought together within each copy of the model, not yet between the copies."""
         assert self.lightning_module is not None
-        roots = [one for one in self.lightning_module.children() if isinstance(one, FSDPModule)]
+        children = self.lightning_module.children() if self.replicate > 1 else ()
+        roots = [one for one in children if isinstance(one, FSDPModule)]
         for root in roots:
             root.set_requires_all_reduce(False)
         try:
@@ -102,8 +103,11 @@ class FSDP2Strategy(ShardedState):
         strategy_registry.register(NAME, cls, description="weights, gradients and optimiser states in parts")
 
 
-SUPPORTED: tuple[type[Strategy], ...] = (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy)
-"""The strategies that a run can train with."""
+def is_supported(kind: Any) -> bool:
+    """Whether a run can train with strategies of this class."""
+    ours = isinstance(kind, type) and issubclass(kind, (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy))
+    return ours and not issubclass(kind, DeepSpeedStrategy)  # which is a DDPStrategy to Lightning
+
 
 FSDP2Strategy.register_strategies(StrategyRegistry)
 # gradients lie in the buffers that are sent: one copy of them less

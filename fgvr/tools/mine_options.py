@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.images import open_image
 from fgvr.data.tasks import Task
 from fgvr.datamodules.asked import task_of
@@ -24,7 +25,7 @@ from fgvr.options.deriving import Rules, derive, write_options
 from fgvr.options.sources import Alike, Confused, Mined, Mixture, OptionSource, RandomNames  # noqa: F401
 from fgvr.options.store import Made, ReplyStore, read_store
 from fgvr.rollouts import InProcess, RolloutEngine
-from fgvr.rollouts.mining import Miner, digest_of, made_of, told
+from fgvr.rollouts.mining import Miner, digest_of, made_of, refuse_positives, told
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.order import key_of, spread_over_classes
 from fgvr.shards.reading import ShardSet
@@ -67,7 +68,7 @@ def mine(
         out: the folder to write
         model: what is asked, Pretrained or Trained; leave it out to make options of replies that are there
         pixels: budget of each photo, by default that of the model
-        task: what is asked; by default what the run was asked that Trained names
+        task: what is asked, without options; by default what the run was asked that Trained names
         split: whose photos; only options of train ones hold the label
         cohorts: whose photos, by default those to train on of train, and all of val and test
         examples: how many photos of each cohort, spread over its classes; all by default
@@ -81,6 +82,7 @@ def mine(
         padding: where a second option comes from when there is but one
     """
     refuse_below(1, "mine", examples=examples, rows=rows)
+    refuse_positives(sampling)
     console, photos = Console(), _photos(Path(data), split, cohorts, examples, seed)
     if model is not None:
         config = PolicyConfig(model, pixels)
@@ -188,9 +190,12 @@ def _photos(data: Path, split: str, cohorts: list[str] | None, examples: int | N
 
 
 def _asked(model: Backbone, task: Task | None) -> Task:
-    if task is not None:
-        return task
-    found = task_of(model.settings) if isinstance(model, Trained) else None
+    found = task if task is not None or not isinstance(model, Trained) else task_of(model.settings)
+    if isinstance(found, ClosedWorld):
+        raise UserError(
+            "options are mined by asking for names, but the task is ClosedWorld, whose question shows them, the label "
+            "among them: give another one, such as --task OpenWorld --task.question 'Which bird is this?'"
+        )
     if found is None:
         raise UserError(
             "task must say what is asked, such as --task OpenWorld: only with --model Trained it may be left out, and "
@@ -218,7 +223,8 @@ def _refuse_other_photos(made: Made, photos: _Photos, out: Path) -> None:
     if (made.data, made.split) != (digest_of([photos.whole.fingerprint, photos.numbers]), photos.whole.split):
         raise UserError(
             f"{out / STORE} must hold replies about the photos that are asked for, but it holds those about "
-            f"{made.photos:,} {made.split} photos of {made.dataset}: give the same data, split, cohorts and examples"
+            f"{made.photos:,} {made.split} photos of {made.dataset}: give the same data, split, cohorts and examples, "
+            f"and the seed {made.seed}, which decides which examples"
         )
 
 

@@ -101,6 +101,7 @@ def test_an_error_of_one_process_ends_both_with_its_sentence(
     assert "Traceback" not in first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_one_that_fails_where_the_others_have_ended_ends_them_too(tmp_path: Path, rank: int) -> None:
     options = f'{{"kind": "users", "place": "end", "rank": {rank}}}'
@@ -109,6 +110,7 @@ def test_one_that_fails_where_the_others_have_ended_ends_them_too(tmp_path: Path
     assert f"fgvr: process {rank} has failed, which ends them all: {EEL}" in said(tmp_path)[1 - rank]
 
 
+@pytest.mark.slow
 def test_a_process_that_has_failed_and_does_not_end_keeps_no_other(tmp_path: Path) -> None:
     stuck = CALLBACK.format("Stuck", "{}")
     options = (*PLACES["training"], "--model.init_args.kind=users", stuck)

@@ -197,3 +197,5 @@ def test_what_cannot_be_mined_anew_is_a_sentence(shards: ShardSet, options: Path
         settings: dict[str, Any] = {wrong: 0}
         with pytest.raises(UserError, match=f"{wrong} must be at least 1, got 0"):
             OptionRefresh(**settings)
+    with pytest.raises(UserError, match=r"sampling\.positives must be left out"):
+        OptionRefresh(sampling=Sampling(4, positives=1))

@@ -169,6 +169,11 @@ def test_what_cannot_be_done_is_said(tmp_path: Path):
         TwoStepInference(scope="all")  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match="every"):
         TwoStepInference(every=0)
+    many = ClosedWorld(4, letters=True, none_of_these=0.1)
+    with pytest.raises(UserError, match="need 27 letters"):
+        TwoStepInference(many, TwoStep(8, options=26))
+    with pytest.raises(UserError, match="need 27 letters"):
+        run(tmp_path, choice=None, practised=many, plan=TwoStep(8, options=26))
 
 
 def test_options_may_be_those_of_the_photos_own_cohort(tmp_path: Path):
@@ -176,7 +181,10 @@ def test_options_may_be_those_of_the_photos_own_cohort(tmp_path: Path):
     rows = [json.loads(line) for line in (tmp_path / "two_step/step-00000000.jsonl").read_text().splitlines()]
     options = {(row["cohort"], name) for row in rows for name in row["options"]}
     assert options == {("novel", "Amber Finch"), ("seen", "Azure Finch")}, "what was said, of each cohort's own classes"
-    with pytest.raises(UserError, match="nobody knows the cohorts of photos to predict"):
+    made = rows[0]["made_with"]
+    assert (made["scope"], made["samples"], made["options"], made["letters"]) == ("cohort", 8, 5, True)
+    assert all(row["made_with"] == made for row in rows)
+    with pytest.raises(UserError, match=r"nobody knows .* by --trainer\.callbacks\.init_args\.scope classes"):
         run(tmp_path / "predicted", "predict", scope="cohort")
 
 

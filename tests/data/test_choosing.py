@@ -117,6 +117,14 @@ def test_options_may_bear_letters_and_brackets_in_their_names():
     assert chosen("D", shown, letters=False) is None
 
 
+@pytest.mark.parametrize("text", ['"A"', "“A”", "‘A’", "A?", "A..", "{A}", "<A>", "Ａ", "«A»", "A…", "(A)?", "'a'"])
+def test_a_letter_with_other_marks_is_never_the_option_of_that_name(text: str):
+    for shown in (("B-2", "Red Finch", "A"), ("A", "Red Finch", "B-2"), SHOWN):
+        assert chosen(text, shown) is None
+    assert chosen(text, ("B-2", "A"), letters=False) == "A", "without letters a name is a name"
+    assert chosen(text.replace("A", "E").replace("a", "e").replace("Ａ", "Ｅ"), ("x", "E")) == "E"
+
+
 def test_reward_and_evaluation_agree_on_ten_thousand_replies():
     """What the reward pays for is what the judge finds exact, and neither takes anything for two options."""
     task, judge, reward = ClosedWorld(letters=True).bind(BIRDS), TaxonomyJudge(similarity=1.0).bind(BIRDS), Choice()

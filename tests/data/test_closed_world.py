@@ -19,6 +19,9 @@ def test_options_are_bounded() -> None:
     for options in (0, 1, 27):
         with pytest.raises(UserError, match="between 2 and 26 or be all"):
             ClosedWorld(options=options)
+    for options in (2.5, 4.0, True, "4"):
+        with pytest.raises(UserError, match="between 2 and 26 or be all"):
+            ClosedWorld(options=options)  # pyright: ignore[reportArgumentType]
 
 
 @given(st.integers(0, 2**32), st.integers(2, 6), st.booleans(), st.sampled_from(sorted(PATHS)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 from killed_runs import final_figures
 from rl_run import divek_config, ends, grpo_config, json_rows, mine_options, sft_config, start, tapo_config
 
+from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -46,6 +46,12 @@ def on(world: int, config: Path, run: Path, *options: str) -> list[str]:
     return [ends(process) for process in ranks]
 
 
+def rollouts_of(run: Path) -> list[tuple[Any, ...]]:
+    """What was sampled, by whichever process."""
+    rows = [row for file in run.glob("rollouts*.jsonl") for row in json_rows(file)]
+    return [(row["epoch"], row["place"], row["completion"]) for row in rows]
+
+
 def assert_alike(run: Path, whole: Path, near: float = 2e-5) -> None:
     """The same samples and completions, and weights and figures that rounding alone sets apart."""
     ours, theirs = (read_checkpoint(checkpoints_in(one / "checkpoints")[-1]) for one in (run, whole))
@@ -55,10 +61,7 @@ def assert_alike(run: Path, whole: Path, near: float = 2e-5) -> None:
         torch.testing.assert_close(
             ours["state_dict"][name], weight, rtol=1e-3, atol=near, msg=lambda m, n=name: f"{n}: {m}"
         )
-    logs = [
-        sorted((row["epoch"], row["place"], row["completion"]) for row in json_rows(one / "rollouts.jsonl"))
-        for one in (run, whole)
-    ]
+    logs = [sorted(rollouts_of(one)) for one in (run, whole)]
     assert logs[0] == logs[1]
     assert final_figures(run) == pytest.approx(final_figures(whole), abs=1e-3)
 
@@ -72,7 +75,7 @@ def test_a_run_in_parts_is_the_run_of_one_process(folder: Path, name: str) -> No
     assert_alike(folder / f"{name}-parts", folder / f"{name}-whole")
 
 
-def test_a_supervised_run_in_copies_of_parts_goes_on_where_it_was_stopped(folder: Path) -> None:
+def test_a_supervised_run_in_copies_of_parts_is_the_run_of_one_process(folder: Path) -> None:
     config = sft_config(folder)
     ends(start(config, folder / "one", "--trainer.max_steps=8"))
     settings = yaml.safe_load(config.read_text())
@@ -83,7 +86,25 @@ def test_a_supervised_run_in_copies_of_parts_goes_on_where_it_was_stopped(folder
     assert_alike(folder / "copies", folder / "one")
 
 
+@pytest.mark.parametrize("lora", [None, {"rank": 3, "alpha": 8}], ids=["full", "lora"])
+def test_a_run_whose_processes_read_their_own_rows_is_the_run_of_one_that_reads_all(
+    folder: Path, tmp_path: Path, lora: dict[str, int] | None
+) -> None:
+    model = tmp_path / "model"
+    assert main(["export", "--ckpt", str(folder / "sft"), "--out", str(model), "--samples", "1"]) == 0
+    config = grpo_config(folder, f"rows-{lora is None}", **KL)
+    settings = yaml.safe_load(config.read_text())
+    policy = settings["model"]["init_args"]["policy"]
+    policy["backbone"] = {"class_path": "fgvr.models.Pretrained", "init_args": {"path": str(model)}}
+    if lora is not None:
+        policy["lora"] = lora
+    config.write_text(yaml.safe_dump(settings))
+    ends(start(config, tmp_path / "whole", "--trainer.max_steps=4"))
+    said = on(2, config, tmp_path / "parts", "--trainer.max_steps=4", "--trainer.strategy=fsdp2")
+    assert "its own rows" in said[0]
+    assert_alike(tmp_path / "parts", tmp_path / "whole")
+
+
 def test_processes_that_draw_for_themselves_are_refused(folder: Path) -> None:
     process = start(sft_config(folder), folder / "unseeded", "--trainer.strategy=fsdp2", "--seed_everything=false")
     assert "seed_everything must be a number with the strategy fsdp2, got false" in ends(process, 2)
-    assert not json.loads(json.dumps([str(path) for path in (folder / "unseeded").glob("checkpoints/*")]))

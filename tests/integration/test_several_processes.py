@@ -68,6 +68,16 @@ def test_two_processes_go_back_to_one_checkpoint(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run/final_metrics.json").read_text())["step"] == 6
 
 
+@pytest.mark.slow
+def test_of_two_processes_the_one_that_saves_may_do_so_in_the_background(tmp_path: Path) -> None:
+    finish(start_both(tmp_path, ("once", "once")), 0)
+    said = finish(start_both(tmp_path, ("behind", "behind"), "--run.save_in_background=true"), 0)
+    assert "The checkpoint of step 6, written in the background, is whole." in said[0]
+    once, behind = (checkpoints_in(tmp_path / run / "checkpoints") for run in ("once", "behind"))
+    assert [path.name for path in once] == [path.name for path in behind]
+    assert all(same_weights(*map(read_checkpoint, pair)) for pair in zip(once, behind, strict=True))
+
+
 def test_processes_that_see_different_folders_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "one/checkpoints/step-00000003.ckpt"
     write_checkpoint({"global_step": 3, "w": torch.zeros(1)}, path)

@@ -18,7 +18,7 @@ from fgvr.checkpoints.manifest import SHARDED
 FSDP, PLAIN = "--trainer.strategy=fsdp2", "--trainer.strategy=auto"
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {"updates": 2},
-    "adapters": {"policy": {"lora": {"rank": 3, "alpha": 6}}, "kl": {"coefficient": 0.1}},
+    "adapters": {"policy": {"lora": {"rank": 3, "alpha": 6}}, "kl": {"coefficient": 0.1}, "updates": 2},
 }
 AGAIN = {"class_path": "sharded_runs.SaveAgain"}
 HALF = 6  # steps, of twelve

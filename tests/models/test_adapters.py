@@ -183,3 +183,19 @@ def test_tower_and_projector_get_adapters_on_both_families(family: str, vision: 
     torch.testing.assert_close(logprobs(twin), learned, rtol=0, atol=0)
     twin.model.merge_adapter()
     torch.testing.assert_close(logprobs(twin), learned, rtol=1e-4, atol=1e-4)
+
+
+def test_adapters_are_drawn_by_seed_and_name_whatever_was_drawn_before():
+    def drawn(seed: int, before: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(seed)
+        torch.rand(before)
+        return {name: weight.detach() for name, weight in tiny_policy(lora=LoRA(rank=2)).trainable()}
+
+    one, again, other = drawn(5, 0), drawn(5, 7), drawn(6, 0)
+    first = [name for name in one if ".lora_A." in name]
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not any(torch.equal(one[name], other[name]) for name in first)
+    assert len({one[name].sum().item() for name in first}) == len(first)
+    assert not any(one[name].any() for name in one if ".lora_B." in name)
+    for name in first:  # as peft draws them: evenly between -1 and 1 over the root of what a layer reads
+        assert 0.8 < one[name].abs().max() * math.sqrt(one[name].shape[1]) <= 1

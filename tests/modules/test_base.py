@@ -193,3 +193,11 @@ def test_a_pass_over_photos_lays_out_one_decoder_and_no_other_has_it():
     assert [len(found) for found in by_pass] == [1] * 5
     assert len(set.union(*by_pass)) == 5
     assert module.trained_policy.decoder() is not module.trained_policy.decoder()
+
+
+def test_parts_are_made_by_our_strategy_alone():
+    module = SFT(PolicyConfig(tiny_backbone(), PIXELS))
+    module._device_mesh = SimpleNamespace()  # pyright: ignore[reportAttributeAccessIssue]
+    module._trainer = SimpleNamespace(state=SimpleNamespace(fn="fit"), strategy=object())  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(UserError, match=r"trained with fgvr\.strategies\.FSDP2Strategy, got object: give"):
+        module.configure_model()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_birds import PATHS, classes
-from toy_replies import COHORTS, made, sampled
+from toy_replies import COHORTS, made, sampled, stored
 
 from fgvr.errors import UserError
 from fgvr.options.deriving import Choice, Derived, Rules, derive, read_options, write_options
@@ -77,6 +77,8 @@ def test_nothing_of_the_label_is_looked_at_in_a_test():
     for source in (Alike(), Confused(), Mixture([Mined(), Alike()])):
         with pytest.raises(UserError, match="must not be found by their labels"):
             derived(*photos, split="test", source=source)
+        with pytest.raises(UserError, match="as the padding"):
+            derive(made(2, split="test"), photos, Rules(), classes(), padding=source)
 
 
 def test_photos_without_options_are_counted_by_reason():
@@ -181,6 +183,9 @@ def test_a_file_of_options_is_read_back_or_refused(tmp_path: Path):
     assert tuple(choices.values()) == found.choices
     assert [head[name] for name in ("dataset", "data", "model", "prompt", "split")] == ["birds", "d", "m", "p", "train"]
     assert head["rules"]["m"] == 3
+    stored(replies := tmp_path / "replies.jsonl", photos)
+    with pytest.raises(UserError, match=r"it holds replies: the options made of them are in an options\.jsonl"):
+        read_options(replies)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UserError, match="must be options as"):
         read_options(path)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from toy_birds import classes
 from toy_replies import made, sampled, stored
 
 from fgvr.errors import UserError
+from fgvr.options.deriving import Rules, derive, write_options
 from fgvr.options.store import ReplyStore, confusions, read_store, remove_if_of_others
 
 PHOTOS = [
@@ -63,6 +65,13 @@ def test_damage_before_the_end_is_named_and_nothing_is_lost(tmp_path: Path):
         with pytest.raises(UserError, match=r"replies\.jsonl must be a store of replies"):
             read_store(path)
         assert path.read_bytes() == at
+
+
+def test_a_file_of_options_is_told_from_a_store(tmp_path: Path):
+    of, rules = made(len(PHOTOS)), Rules()
+    write_options(tmp_path / "options.jsonl", of, rules, derive(of, PHOTOS, rules, classes()))
+    with pytest.raises(UserError, match=r"it holds options: the replies they were made of are in a replies\.jsonl"):
+        read_store(tmp_path / "options.jsonl")
 
 
 def test_only_one_process_writes(tmp_path: Path):

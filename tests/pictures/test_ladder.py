@@ -22,12 +22,12 @@ def photos(seed: int, n: int = 60, gate: str = "asked") -> list[Asked]:
 def test_a_ladder_tells_each_rung_and_what_it_is_due_to():
     before = {"novel": photos(0), "seen": photos(1), "unseen": photos(2)}
     tables = {table.title: table for table in ladder_tables(before)}
-    assert len(tables["Ladder"].rows) == 3 * 4
+    assert len(tables["Ladder, scope not known"].rows) == 3 * 4
     assert len(tables["The same photos, rung by rung"].rows) == 3 * 3
     for _, _, recall, of_these, accuracy, *by in tables["Why"].rows:
         assert abs(float(recall or 0) * float(of_these or 0) - float(accuracy or 0)) < 1e-9
         assert sum(int(count or 0) for count in by) == 60
-    assert "Harmonic mean of seen and novel, untrained" in tables
+    assert "Harmonic mean of seen and novel, untrained, scope not known" in tables
     assert "Gates, untrained" in tables
     assert all(table.markdown() for table in tables.values())
 
@@ -35,7 +35,7 @@ def test_a_ladder_tells_each_rung_and_what_it_is_due_to():
 def test_training_adds_rungs_of_its_own_on_the_same_photos():
     before, after = {"seen": photos(1)}, {"seen": photos(5)}
     tables = {table.title: table for table in ladder_tables(before, after)}
-    names = [row[1] for row in tables["Ladder"].rows]
+    names = [row[1] for row in tables["Ladder, scope not known"].rows]
     assert names[:3] == ["greedy untrained", "vote untrained", "two steps untrained"]
     assert "two steps trained" in names
     pairs = [row[1:3] for row in tables["The same photos, rung by rung"].rows]
@@ -61,3 +61,9 @@ def test_a_margin_is_chosen_on_other_photos_than_it_is_told_on():
     (gates,) = [t for t in ladder_tables({"seen": [free, costly] * 20}) if t.title == "Gates, untrained"]
     assert "Margin 0.1 saves most at no loss for every second photo" in gates.note
     assert "seen saves 100%, accuracy -1.000" in gates.note
+
+
+def test_of_one_photo_no_margin_is_told():
+    (gates,) = [t for t in ladder_tables({"seen": photos(1, n=1)}) if t.title == "Gates, untrained"]
+    assert "saves" not in gates.note
+    assert "takes two of each cohort" in gates.note

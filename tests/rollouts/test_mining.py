@@ -15,6 +15,7 @@ from conftest import NAMES, QUESTION, photo, tiny_policy
 from forked_ranks import run_script
 
 from fgvr.data.tasks import OpenWorld
+from fgvr.errors import UserError
 from fgvr.models import Policy
 from fgvr.models.sampling import Sampling
 from fgvr.options.store import Made, ReplyStore, Sampled, read_store
@@ -207,6 +208,11 @@ def test_processes_that_share_the_work_write_what_one_writes(policy: Policy, sha
     assert both.read_bytes() == alone.read_bytes()
 
 
+def test_replies_are_sampled_from_the_photo_itself(policy: Policy):
+    with pytest.raises(UserError, match=r"sampling\.positives must be left out, got 2"):
+        Miner(policy, InProcess(), OpenWorld(), Sampling(4, positives=2))
+
+
 def test_a_step_makes_other_weights():
     torch.manual_seed(0)
     policy = tiny_policy()
@@ -220,10 +226,9 @@ def test_a_step_makes_other_weights():
 
 # Prints the digest of the weights as one, two and three processes that share them find it, before and after a step.
 DIGESTS = """
-import json
 from types import SimpleNamespace
 import torch
-from forked_ranks import Net, group
+from forked_ranks import Net, group, say
 from torch.distributed.fsdp import fully_shard
 from fgvr.rollouts.mining import weights_digest
 
@@ -236,7 +241,7 @@ def digest(rank, ranks):
     before = weights_digest(policy)
     for weight in net.parameters():
         weight.data.mul_(2)
-    print(json.dumps([before, weights_digest(policy)]))
+    say([before, weights_digest(policy)])
 
 for world in (1, 2, 3):
     assert group(world, digest) == [0] * world

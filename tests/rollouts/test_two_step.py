@@ -217,11 +217,21 @@ def test_the_margin_is_of_all_replies():
         ({"margin": 0.0}, "above 0 and at most 1"),
         ({"rotations": 6}, "between 1 and the 5 options"),
         ({"temperature": 0.0}, "temperature"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(options: dict[str, Any], said: str):
     with pytest.raises(UserError, match=said):
         TwoStep(**options)
+
+
+def test_none_of_these_needs_a_letter_of_its_own():
+    policy = says([TORN])
+    choice = ClosedWorld(4, letters=True, none_of_these=0.1)
+    with pytest.raises(UserError, match="26 options and 'none of these' need 27 letters"):
+        two_step(policy, batch_of(policy, ["Jade Owl"]), ASK, choice.bind(BIRDS), TwoStep(8, options=26))
+    TwoStep(8, options=25).fits(choice)
+    TwoStep(8, options=26).fits(ClosedWorld(4, none_of_these=0.1))
 
 
 def test_a_choice_that_knows_no_names_is_refused():

@@ -127,12 +127,7 @@ def test_a_logger_whose_package_is_not_installed(tmp_path: Path, capsys: Any):
 
 
 def test_what_lightning_takes_besides_is_no_mistake(capsys: Any):
-    for options in (
-        ("--trainer.devices", "1"),
-        ("--trainer.devices", "auto"),
-        ("--trainer.strategy", "auto"),
-        ("--trainer.strategy", "fsdp2"),
-    ):
+    for options in (("--trainer.devices", "1"), ("--trainer.devices", "auto"), ("--trainer.strategy", "auto")):
         assert "data/photos" in refused(capsys, *options)  # only the shards are missing
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,16 @@ CASES = {
     "ddp, one has all": Case("grpo", options={"kl": KL(0.04)}, strategy=None, first_has_all=True),
     "ddp, whole negatives, some lacking": Case("tapo", options={"triplet": FULL}, strategy=None, lacking=(0, 2, 4)),
 }
+BY_FOUR = (
+    *("sft", "sft, LoRA", "sft, frozen tower", "grpo, KL", "grpo, one has all", "grpo, KL, reused", "speciarl"),
+    "tapo, whole negatives, some lacking",
+)
 IN_COPIES = {
-    f"{name}, 2 x 2": Case(**vars(CASES[name]) | {"strategy": {"replicate": 2}})
-    for name in ("sft", "sft, LoRA", "grpo, KL", "grpo, one has all", "tapo, whole negatives, some lacking")
+    f"{name}, 2 x 2": replace(CASES[name], strategy={"replicate": 2})
+    for name in ("sft, tied", "sft, LoRA", "grpo, KL", "grpo, one has all", "tapo, whole negatives, some lacking")
 }
-GROUPS = {2: CASES, 4: {**{name: one for name, one in CASES.items() if one.strategy is not None}, **IN_COPIES}}
+ALONE = ("sft, LoRA", "grpo, KL, reused", "tapo, Qwen3-VL")  # a single process that has all parts
+GROUPS = {1: {name: CASES[name] for name in ALONE}, 2: CASES, 4: {name: CASES[name] for name in BY_FOUR} | IN_COPIES}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +79,7 @@ def alone(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("world", "name"), [(world, name) for world, cases in GROUPS.items() for name in cases])
 def test_steps_of_several_processes_are_those_of_one(world: int, name: str, together: Any):
     found, expected = together(world)[name], alone(name)
-    near = {"rel": 1e-5, "abs": 1e-6} if "bfloat16" not in name else {"rel": 1e-3, "abs": 1e-3}
+    near: dict[str, Any] = {"rel": 1e-5, "abs": 1e-6} if "bfloat16" not in name else {"rel": 1e-3, "abs": 1e-3}
     assert found["losses"] == pytest.approx(expected["losses"], **near)
     assert len(found["gradients"]) == len(expected["gradients"])
     first, should_be = found["gradients"][0], expected["gradients"][0]
@@ -137,14 +143,14 @@ def test_copies_and_parts_make_up_the_processes(tmp_path: Path):
 
 
 @pytest.mark.parametrize("bad", [{"replicate": 0}, {"shard": 0}, {"prefetch": -1}])
-def test_numbers_out_of_range_are_refused(bad: dict[str, int]):
+def test_numbers_out_of_range_are_refused(bad: dict[str, Any]):
     with pytest.raises(UserError, match=f"{next(iter(bad))} must be at least"):
         FSDP2Strategy(**bad)
 
 
 def test_short_names_mean_these_strategies():
     assert isinstance(StrategyRegistry.get("fsdp2"), FSDP2Strategy)
-    for given in ({"strategy": "ddp"}, {}):
-        strategy: Any = Trainer(accelerator="cpu", devices=2, logger=False, **given).strategy
+    for given in ("ddp", "auto"):
+        strategy: Any = Trainer(accelerator="cpu", devices=2, logger=False, strategy=given).strategy
         assert type(strategy) is DDPStrategy
         assert strategy._ddp_kwargs == {"gradient_as_bucket_view": True}

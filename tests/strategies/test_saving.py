@@ -14,9 +14,9 @@ from fgvr.strategies.saving import Background
 
 # Prints what groups of processes find that write a checkpoint together, at once and in the background.
 TOGETHER = """
-import json, os, resource, sys, time
+import os, resource, sys, time
 from pathlib import Path
-from forked_ranks import checkpoint, gathered, group, trained
+from forked_ranks import checkpoint, gathered, group, say, trained
 from toy_run import same_weights
 from fgvr.checkpoints.format import read_checkpoint, read_manifest
 from fgvr.errors import UserError
@@ -41,8 +41,8 @@ def save(rank, ranks, folder, replicate):
     tied = [one["state_dict"]["tied.weight"] is one["state_dict"]["second.weight"] for one in read]
     if rank == 0:
         files = sorted(read_manifest(folder / "at-once.ckpt").files)
-        print(json.dumps({"same": same, "tied": tied, "early": early, "files": files, "modes": sorted(
-            {oct(file.stat().st_mode) for file in (folder / "at-once.ckpt").iterdir()})}))
+        modes = sorted({oct(file.stat().st_mode) for file in (folder / "at-once.ckpt").iterdir()})
+        say({"same": same, "tied": tied, "early": early, "files": files, "modes": modes})
 
 def refused(rank, ranks, folder):
     net, optimizer = trained(shape=(700, 50, 30))
@@ -65,7 +65,7 @@ def refused(rank, ranks, folder):
             said.append(str(error).replace(name, "NAME"))
     background.close()
     left = sorted(path.name for path in folder.iterdir())
-    print(json.dumps({"rank": rank, "said": said, "left": left}))
+    say({"rank": rank, "said": said, "left": left})
 
 for name, world, replicate in (("two", 2, 1), ("three", 3, 1), ("copies", 4, 2)):
     (root / name).mkdir()
@@ -114,9 +114,9 @@ def test_a_writer_that_ended_while_it_had_nothing_to_do_is_replaced(tmp_path: Pa
 # Runs one save of two processes of which one is killed before its k-th file operation, for every k and each of them,
 # and prints what the folder then holds.
 KILLED = """
-import json, os, shutil, signal, sys
+import os, shutil, signal, sys
 from pathlib import Path
-from forked_ranks import checkpoint, group, trained
+from forked_ranks import checkpoint, group, say, trained
 from fgvr.checkpoints import format as io
 from fgvr.checkpoints.hashed import HashingWriter
 from fgvr.strategies.saving import begin_together, complete_together
@@ -176,7 +176,7 @@ for kind in ("new", "overwrite"):
             io.sweep(folder)
             left = sorted(path.name for path in folder.iterdir())
             again = io.read_manifest(io.newest_checkpoint(folder)).step
-            print(json.dumps([kind, victim, code, read["global_step"], again, left]))
+            say([kind, victim, code, read["global_step"], again, left])
 """
 
 

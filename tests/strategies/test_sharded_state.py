@@ -12,11 +12,11 @@ from fgvr.strategies.sharded_state import refuse_other_savers
 
 # Prints what each of three processes finds that open a checkpoint of two, of which the newest is damaged for one.
 OPENED = """
-import json, sys
+import sys
 from functools import partial
 from pathlib import Path
 import torch
-from forked_ranks import checkpoint, gathered, group, trained
+from forked_ranks import checkpoint, gathered, group, say, trained
 from toy_run import same_weights
 from fgvr.checkpoints.format import open_checkpoint, read_checkpoint, write_checkpoint
 from fgvr.errors import UserError
@@ -56,7 +56,7 @@ def load(rank, ranks):
         refusal = ""
     except UserError as error:
         refusal = str(error)
-    print(json.dumps({"step": loaded["global_step"], "same": same, "taken": taken, "refusal": refusal}))
+    say({"step": loaded["global_step"], "same": same, "taken": taken, "refusal": refusal})
 
 for step in (2, 3):
     assert group(2, save, step) == [0, 0]

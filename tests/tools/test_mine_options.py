@@ -121,6 +121,27 @@ def test_without_a_model_what_is_sampled_is_not_set(
     assert f"so that {named} must be left out" in capsys.readouterr().err
 
 
+def test_the_seed_that_chose_the_examples_is_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(line(folder, tmp_path, "--examples=4", "--seed=3", "--split=val", "--cohorts=[seen]")) == 0
+    again = ["mine", f"--data={folder / 'birds'}", f"--out={tmp_path}", "--examples=4", "--split=val"]
+    assert main([*again, "--cohorts=[seen]"]) == 2
+    assert "and the seed 3, which decides which examples" in capsys.readouterr().err
+    assert main([*again, "--cohorts=[seen]", "--seed=3"]) == 0
+
+
+def test_options_are_not_mined_by_a_question_that_shows_them(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Neither one that is given nor one that the run was taught."""
+    closed = "--data.init_args.task=fgvr.data.ClosedWorld"
+    ends(start(folder / "sft.yaml", folder / "closed", "--trainer.max_steps=1", closed))
+    taught = [f"--model.run={folder / 'closed'}"]
+    for options in (["--task=ClosedWorld"], ["--task=ClosedWorld", "--split=val"], taught):
+        assert main(line(folder, tmp_path / "out", *options)) == 2
+        assert "options are mined by asking for names, but the task is ClosedWorld" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_cohort_of_a_test_has_its_row(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(line(folder, tmp_path, "--split=val", "--examples=3")) == 0
     report, _ = unsealed((tmp_path / "report.json").read_bytes())
@@ -138,6 +159,7 @@ def test_every_cohort_of_a_test_has_its_row(folder: Path, tmp_path: Path, capsys
         (("--task=OpenWorld", "--task.question=Who?"), "made with another question"),
         (("--split=val",), "split"),
         (("--examples=9",), "shard set"),
+        (("--rows=80",), "made with another number of rows at a time"),
     ],
 )
 def test_replies_that_were_made_otherwise_are_kept_and_named(
@@ -160,6 +182,11 @@ def test_what_cannot_be_mined_is_a_sentence(folder: Path, tmp_path: Path, capsys
         (["--cohorts=[base]"], "cohorts must be some of those of"),
         (["--rules.m=1"], "m must be from 2 to 26"),
         (["--rows=0"], "rows must be at least 1"),
+        (["--sampling.positives=2"], "sampling.positives must be left out, got 2"),
+        (
+            line(folder, tmp_path, "--examples=1", "--split=val", "--padding=Alike")[3:],
+            "Mined or RandomNames as the padding",
+        ),
         (
             ["--split=val", "--source=Alike", *line(folder, tmp_path, "--examples=1")[3:]],
             "must not be found by their labels",

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from conftest import sequenced, tiny_backbone, tiny_policy
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+from fgvr.callbacks import memory
+from fgvr.callbacks.memory import MemoryEstimate, ranks_of, spread_of
+from fgvr.data.collate import SFTCollate
+from fgvr.models import PixelBudget, PolicyConfig
+from fgvr.models.footprint import Spread
+from fgvr.modules import SFT
+from fgvr.types import ReadRecord, SFTBatch
+
+
+@pytest.mark.parametrize(
+    ("trainer", "ranks"),
+    [
+        ({"devices": 8}, 8),
+        ({"devices": 8, "num_nodes": 4}, 32),
+        ({"devices": "2", "num_nodes": 2}, 4),
+        ({"devices": [0, 3]}, 2),
+        ({"devices": "0,2,5"}, 3),
+    ],
+)
+def test_ranks_are_counted_as_the_trainer_would(trainer: dict[str, Any], ranks: int):
+    assert ranks_of(trainer) == ranks
+
+
+@pytest.mark.parametrize(
+    ("trainer", "world", "expected"),
+    [
+        ({"strategy": "auto", "accelerator": "cpu", "precision": "32-true"}, 1, Spread()),
+        ({"strategy": "ddp", "accelerator": "gpu", "precision": "bf16-mixed"}, 8, Spread(8, half=True, gpu=True)),
+        ({"strategy": "fsdp2", "accelerator": "cpu"}, 4, Spread(4, 4)),
+        (
+            {
+                "strategy": {
+                    "class_path": "fgvr.strategies.FSDP2Strategy",
+                    "init_args": {"replicate": 2, "shard": None, "offload": True, "prefetch": 2},
+                },
+                "accelerator": "cpu",
+            },
+            8,
+            Spread(8, 4, offload=True, prefetch=2),
+        ),
+    ],
+)
+def test_a_strategy_says_who_shares_weights(trainer: dict[str, Any], world: int, expected: Spread):
+    assert spread_of(trainer, world) == expected
+
+
+class Fed(SFT):
+    """Brings one batch of its own."""
+
+    def train_dataloader(self) -> DataLoader[SFTBatch]:
+        policy = tiny_policy()
+        collate = SFTCollate(policy.processor.padding_token, 4096, 128)
+        batch = collate([sequenced(policy, "Heron", seed=0)], ReadRecord(0, 0, (0,), ("0",)))
+        return DataLoader([batch], batch_size=None)  # pyright: ignore[reportArgumentType]
+
+
+CONFIG = {
+    "data": {"init_args": {"micro_batch_tokens": 4096, "batch_size": 1, "eval_batch_size": 4}},
+    "trainer": {"accelerator": "cpu", "strategy": "auto", "precision": "32-true"},
+}
+
+
+def said_in_training(caplog: pytest.LogCaptureFixture) -> list[str]:
+    module = Fed(PolicyConfig(tiny_backbone(), PixelBudget(28 * 28, 84 * 84)))
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_steps=1,
+        enable_model_summary=False,
+        callbacks=[MemoryEstimate(CONFIG)],
+        **quiet,
+    )
+    with caplog.at_level(logging.INFO, "fgvr.callbacks.memory"):
+        trainer.fit(module)
+    return [record.getMessage() for record in caplog.records if record.name == "fgvr.callbacks.memory"]
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*", "ignore:.*logging interval.*", "ignore:.*Skipping val loop.*"
+)
+class TestBeforeTheFirstStep:
+    def test_the_log_says_what_a_rank_will_hold(self, caplog: pytest.LogCaptureFixture):
+        (line,) = said_in_training(caplog)
+        assert line.startswith("Memory of a rank, reckoned: ")
+        for part in ("an update", "a sampling or validation", "weights", "AdamW", "gradients", "activations"):
+            assert part in line
+
+    def test_where_it_does_not_fit_it_says_what_would(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(memory, "device_room", lambda kind: 2.0**20)
+        _, *advised = said_in_training(caplog)
+        assert any("gradient_checkpointing true" in line for line in advised)
+        assert all(line.startswith("The device has 0 GiB. With ") for line in advised)
