@@ -53,7 +53,7 @@ from fgvr.runs.folder import (
     saying_how_to_go_on,
     set_later_aside,
 )
-from fgvr.runs.overlaid import replaced_lists
+from fgvr.runs.overlaid import say_replaced_lists
 from fgvr.runs.starts import counted_start
 from fgvr.runs.traces import Traces
 from fgvr.settings.given import plain_config
@@ -150,8 +150,7 @@ class FGVRCLI(LightningCLI):
         self.plain_config: dict[str, Any] = plain_config(self.parser.dump(self.config, format="json"), self.verb)
         config.trainer.default_root_dir = str(self.run.dir)
         self.fingerprint = {"config": config_fingerprint(self.plain_config), "code": code_fingerprint()}
-        for line in replaced_lists([Path(file) for file in config.get("config") or []]):
-            log.info(line)
+        say_replaced_lists([Path(file) for file in config.get("config") or []])
         refuse_settings(self.plain_config, trains=self.verb == "fit")
         if self.verb == "fit":
             self.stack.enter_context(saying_how_to_go_on(self.run))

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+
+log = logging.getLogger(__name__)
+
+
+def say_replaced_lists(files: Sequence[Path]) -> None:
+    """Says on the log what `replaced_lists` finds."""
+    for line in replaced_lists(files):
+        log.info(line)
 
 
 def replaced_lists(files: Sequence[Path]) -> list[str]:
