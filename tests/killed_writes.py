@@ -34,12 +34,12 @@ def killed_at(number: int, *others: int) -> None:
 
         return operation
 
-    def write(writer: HashingWriter, data: Any) -> int:
+    def write(self: HashingWriter, data: Any) -> int:
         if is_due():
-            writer.file.write(bytes(data)[: len(data) // 2])
-            writer.file.flush()
+            self.file.write(bytes(data)[: len(data) // 2])
+            self.file.flush()
             die()
-        return plain_write(writer, data)
+        return plain_write(self, data)
 
     plain_write = HashingWriter.write
     HashingWriter.write = write

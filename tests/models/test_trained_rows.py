@@ -72,10 +72,10 @@ def test_a_policy_filled_by_rows_is_the_one_that_is_rebuilt_whole(tmp_path: Path
 
 def test_a_run_on_a_run_on_a_run_is_read_to_its_beginning(tmp_path: Path):
     run = trained(tmp_path, "adapters", "qwen3_vl")
-    for number, options in enumerate(({"lora": LoRA(rank=2)}, {"freeze": ("vision",)}, {})):
-        assert_near(loaded(run, empty=True), loaded(run, empty=False))
     then: tuple[dict[str, Any], ...] = ({"lora": LoRA(rank=2)}, {"freeze": ("vision",)}, {})
     for number, options in enumerate(then):
+        assert_near(loaded(run, empty=True), loaded(run, empty=False))
+        following = noisy(loaded(run, empty=False, **options), number)
         run = tmp_path / f"then-{number}"
         save(following, run)
     assert_near(loaded(run, empty=True), loaded(run, empty=False), 0)
