@@ -59,12 +59,12 @@ def load_part(rank: int, world: int, folder: Path, tuning: Tuning, out: Path) ->
     config = PolicyConfig(backbone, PIXELS, lora=LoRA() if tuning == "lora" else None)
     policy = Policy(config, backbone.processor(PIXELS), empty=True)
     shard_policy(policy, Sharding(init_device_mesh("cpu", (world,)), torch.bfloat16 if tuning == "lora" else None))
-    files = backbone.files()
-    assert files is not None
+    source = backbone.rows()
+    assert source is not None
     gc.collect()
     before, began = _memory("VmRSS"), time.perf_counter()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    read = load_rows(policy, files, 0, torch.device("cpu"))
+    read = load_rows(policy, source, 0, torch.device("cpu"))
     seconds = time.perf_counter() - began
     held = [(weight, ".lora_" in name) for name, weight in policy.named_parameters()]
     stored = sum(own_rows(weight).numel() * 2 for weight, drawn in held if not drawn)  # bfloat16 in the files

@@ -78,16 +78,20 @@ class Step:
 
 @dataclass(frozen=True)
 class Collectives:
-    """Of one rank in one step's update: how many units are gathered, and how many gradients added up in parts."""
+    """Of one rank in one step's update: units gathered, gradients added up in parts, and parts added up over copies."""
 
     gathers: int
     reduces: int
+    all_reduces: int = 0
 
 
-def collectives(model: Model, micro_batches: int) -> Collectives:
-    """FSDP2's, for a step of so many micro-batches: the root once and each unit once forward, once back."""
-    gathers = 1 + model.units + model.seen
-    return Collectives(micro_batches * gathers, micro_batches * (model.learned + model.root_trained))
+def collectives(model: Model, micro_batches: int, copies: int = 1) -> Collectives:
+    """FSDP2's, for a step of so many micro-batches: the root once and each unit once forward, once back.
+
+    The `copies` of a model meet once a step, at its last micro-batch.
+    """
+    gathers, trained = 1 + model.units + model.seen, model.learned + model.root_trained
+    return Collectives(micro_batches * gathers, micro_batches * trained, trained if copies > 1 else 0)
 
 
 def gathered_bytes(model: Model, shards: int, passes: int) -> float:

@@ -11,13 +11,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from shutil import copytree, rmtree
+from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rl_run import ends, json_rows, start
+from torch import Tensor
 
 from fgvr.checkpoints.format import checkpoints_in, read_manifest
+from fgvr.models.sharding import whole
 
-LOADED = "loaded.ckpt"
+LOADED, NOTED = "loaded.ckpt", "gradients.pt"
 
 
 class SaveAgain(Callback):
@@ -25,6 +29,26 @@ class SaveAgain(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.save_checkpoint(Path(trainer.default_root_dir) / LOADED, weights_only=False)
+
+
+class NoteGradients(Callback):
+    """Process 0 leaves the whole gradient of each step, as it is stepped with, and each loss, where `NOTED` says."""
+
+    def __init__(self) -> None:
+        self.gradients: list[dict[str, Tensor]] = []
+        self.losses: list[Tensor] = []
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
+        named = [(name, x.grad) for name, x in pl_module.trained_policy.trainable() if x.grad is not None]
+        self.gradients.append({name: whole(gradient).clone() for name, gradient in named})
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.losses.append(trainer.callback_metrics["loss"].clone())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            noted = {"gradients": self.gradients, "losses": self.losses}
+            torch.save(noted, Path(trainer.default_root_dir) / NOTED)
 
 
 def start_ranks(config: Path, run: Path, world: int, *options: str) -> list[subprocess.Popen[str]]:

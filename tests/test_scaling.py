@@ -31,38 +31,44 @@ def scaling(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("scaling")
 
 
-def count(rank: int, world: int, micro_batches: int) -> dict[str, list[int]]:
-    """The gathers and the reduces of a step of so many micro-batches, and how many units there are of which kind."""
+def count(rank: int, world: int, micro_batches: int, copies: int) -> dict[str, list[int]]:
+    """The collectives of a step of so many micro-batches, and how many units there are of which kind."""
     dist.init_process_group("gloo", rank=rank, world_size=world)
+    mesh = init_device_mesh("cpu", (copies, world // copies), mesh_dim_names=("replicate", "shard"))
     found: dict[str, list[int]] = {}
     for name, options in SETTINGS.items():
         backbone, pixels = tiny_backbone(), PixelBudget(28 * 28, 84 * 84)
         policy = Policy(PolicyConfig(backbone, pixels, **options), backbone.processor(pixels))
-        shard_policy(policy, Sharding(init_device_mesh("cpu", (world,))))
+        shard_policy(policy, Sharding(mesh if copies > 1 else mesh["shard"]))
+        root: Any = policy
         rows = pack([sequenced(policy, "An owl.")], [[0]], policy.processor.padding_token)
         units = [unit for stack in units_of(policy) for unit in stack]
         learned = sum(any(x.requires_grad for x in unit.parameters()) for unit in units)
         root_trained = any(x.requires_grad for x in policy.base.lm_head.parameters())
         with Counted() as counted:
-            for _ in range(micro_batches):
+            for index in range(micro_batches):
+                root.set_requires_all_reduce(index == micro_batches - 1)  # as the strategy does
                 policy(rows).sum().backward()
         reached = len(units) if name in ("full", "checkpointed") else len(policy.base.model.language_model.layers)
-        gathers, reduces = (counted.counts[f"c10d._{kind}_base_"] for kind in ("allgather", "reduce_scatter"))
-        found[name] = [gathers, reduces, len(units), reached, learned, int(root_trained)]
+        sent = [*counted.gathers_and_reduces, counted.counts["c10d.allreduce_"]]
+        found[name] = [*sent, len(units), reached, learned, int(root_trained)]
     return found
 
 
 @pytest.mark.slow
-def test_a_step_has_the_collectives_of_the_formula(scaling: Any, tmp_path: Path):
-    for found in work_together(count, 2, tmp_path, 3):
-        for name, (gathers, reduces, units, reached, learned, root_trained) in found.items():
+@pytest.mark.parametrize(("world", "copies"), [(2, 1), (4, 2)])
+def test_a_step_has_the_collectives_of_the_formula(scaling: Any, tmp_path: Path, world: int, copies: int):
+    for found in work_together(count, world, tmp_path, 3, copies):
+        for name, (*sent, units, reached, learned, root_trained) in found.items():
             model = scaling.Model(1, 1, 0, units, reached, learned, bool(root_trained))
-            assert scaling.collectives(model, 3) == scaling.Collectives(gathers, reduces), name
+            assert scaling.collectives(model, 3, copies) == scaling.Collectives(*sent), name
 
 
 def test_what_is_sent_is_right_by_hand(scaling: Any):
     model = scaling.Model(weights=100, trained=40, root=20, units=4, seen=2, learned=2)
     assert scaling.collectives(model, 1) == scaling.Collectives(1 + 4 + 2, 2 + 1)
+    # four micro-batches gather and reduce four times; two copies meet once
+    assert scaling.collectives(model, 4, copies=2) == scaling.Collectives(28, 12, 3)
     # 4 ranks: three quarters come from others; 80 weights in bfloat16 twice, 20 in float32 once
     assert scaling.gathered_bytes(model, 4, 2) == 0.75 * (80 * 2 * 2 + 20 * 4)
     assert scaling.reduced_bytes(model, 4) == 0.75 * 40 * 4

@@ -21,7 +21,7 @@ from fgvr.errors import UserError
 from fgvr.models.folders import find_folder, folder_digest, keep_folder
 from fgvr.models.hub import Place, place_of
 from fgvr.models.processor import PixelBudget, Processor
-from fgvr.models.rows import WeightFiles
+from fgvr.models.rows import WeightFiles, WeightSource
 
 SAFETENSORS = "model.safetensors"
 PIXELS = "fgvr_pixels"  # in an exported model's config.json: the budget it was trained with
@@ -68,8 +68,11 @@ class Backbone(ABC):
     def build(self, attention: Attention) -> PreTrainedModel:
         """The model with its weights, on the CPU, in float32."""
 
-    def files(self) -> WeightFiles | None:
-        """Files in which a process can read its rows of each weight alone; None where weights only come whole."""
+    def rows(self) -> WeightSource | None:
+        """What a process can read its rows of each weight from; None where weights only come whole.
+
+        A collective call, where several processes have met.
+        """
         return None
 
     @abstractmethod
@@ -158,7 +161,7 @@ class Pretrained(Backbone):
             )
         return model
 
-    def files(self) -> WeightFiles | None:
+    def rows(self) -> WeightSource | None:
         self.config()
         self.origin()  # remembered from now on, as `build` does
         with self._readable("weights"):

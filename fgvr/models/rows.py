@@ -1,17 +1,16 @@
-"""A policy's weights read from safetensors, by each process its own rows alone, into a model that was built empty.
+"""A policy's weights read from a disk, by each process its own rows alone, into a model that was built empty.
 
-The names in the files are the hub's or transformers' own, which differ from release to release; which weight each of
-them is, transformers says itself.
+The names in safetensors files are the hub's or transformers' own, which differ from release to release; which weight
+each of them is, transformers says itself.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,25 +23,44 @@ from fgvr.errors import UserError
 from fgvr.models.adapters import draw_adapters
 from fgvr.models.sharding import rows_kept
 
-AT_A_TIME = 16  # weights read before a file is closed, about a layer's: what was mapped of it is then let go
-
 log = logging.getLogger(__name__)
+
+
+class Rows(Protocol):
+    """A weight that lies on a disk, of which some rows can be read alone."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    def read(self, first: int = 0, last: int | None = None) -> Tensor:
+        """The rows from `first` up to, but not including, `last`."""
+        ...
+
+
+class WeightSource(Protocol):
+    """Where all weights of a model lie, so that each process can read its own rows; `place` is what a user calls it."""
+
+    @property
+    def place(self) -> str: ...
+
+    def of(self, model: Any) -> Mapping[str, Rows]:
+        """The model's weights by their names in it, and maybe others. Raises UserError where one cannot be had so."""
+        ...
 
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """Safetensors files that together hold a model, as the hub has them; `place` is what a user calls them."""
+    """Safetensors files that together hold a model, as the hub has them."""
 
     files: Sequence[Path]
     place: str
 
-    def of(self, model: Any) -> dict[str, tuple[Path, str]]:
-        """Of each of the model's weights its file, and its name there. Raises UserError where one is not as it is."""
+    def of(self, model: Any) -> dict[str, Rows]:
         transforms = get_model_conversion_mapping(model)
         converters = [one for one in transforms if isinstance(one, WeightConverter)]
         renamings: list[Any] = [one for one in transforms if not isinstance(one, WeightConverter)]
         own = dict.fromkeys(model.state_dict())
-        found: dict[str, tuple[Path, str]] = {}
+        found: dict[str, Rows] = {}
         for file in self.files:
             with _opened(file) as content:
                 for key in content.keys():  # noqa: SIM118 - no mapping
@@ -54,11 +72,24 @@ class WeightFiles:
                             f"the weight {key} of {self.place!r} stands for parts of several, of which a process "
                             "cannot read its rows: load it without trainer.strategy fsdp2 and export it"
                         )
-                    found[name] = file, key
+                    found[name] = RowsInFile(file, key, content.get_slice(key).get_shape())
         return found
 
 
-def load_rows(policy: Any, files: WeightFiles, seed: int, device: torch.device) -> int:
+@dataclass(frozen=True)
+class RowsInFile:
+    """A weight in a safetensors file, which is open no longer than it is read: what was mapped of it is let go."""
+
+    file: Path
+    key: str
+    shape: Sequence[int]
+
+    def read(self, first: int = 0, last: int | None = None) -> Tensor:
+        with _opened(self.file) as content:
+            return content.get_slice(self.key)[first:last]
+
+
+def load_rows(policy: Any, source: WeightSource, seed: int, device: torch.device) -> int:
     """Fills a policy that was built empty, whole or in parts, on `device`, and returns how many bytes were read for it.
 
     Each weight is read as far as this process keeps it and rounded to what it is kept in; adapters are drawn as `seed`
@@ -70,23 +101,17 @@ def load_rows(policy: Any, files: WeightFiles, seed: int, device: torch.device) 
     for module in base.modules():
         if "RotaryEmbedding" in type(module).__name__:
             base._init_weights(module)
-    places, wanted = files.of(base), _wanted(base)
-    lacking = sorted(set(wanted) - set(places))
+    found, wanted = source.of(base), _wanted(base)
+    lacking = sorted(set(wanted) - set(found))
     if lacking:
         raise UserError(
-            f"the checkpoint {files.place!r} must hold every weight of the model, but {len(lacking)} are missing or of "
-            f"another shape, such as {lacking[:3]}: they would start from random values; get a whole copy"
+            f"the checkpoint {source.place!r} must hold every weight of the model, but {len(lacking)} are missing or "
+            f"of another shape, such as {lacking[:3]}: they would start from random values; get a whole copy"
         )
-    read = 0
-    for file, names in groupby(wanted, lambda name: places[name][0]):
-        in_file = list(names)
-        for start in range(0, len(in_file), AT_A_TIME):
-            with _opened(file) as content:
-                for name in in_file[start : start + AT_A_TIME]:
-                    read += _copy(content.get_slice(places[name][1]), wanted[name], name, files)
+    read = sum(_copy(found[name], weight, name, source.place) for name, weight in wanted.items())
     if policy.config.lora is not None:
         _fill_adapters(policy.model, seed)
-    log.info("This process has read %.1f GiB of the weights of %s: its own rows.", read / 2**30, files.place)
+    log.info("This process has read %.1f GiB of the weights of %s: its own rows.", read / 2**30, source.place)
     return read
 
 
@@ -106,17 +131,17 @@ def _wanted(base: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _copy(source: Any, weight: Tensor, name: str, files: WeightFiles) -> int:
+def _copy(source: Rows, weight: Tensor, name: str, place: str) -> int:
     """Copies this process's rows of one weight; returns the bytes that were read."""
-    if list(source.get_shape()) != list(weight.shape):
+    if list(source.shape) != list(weight.shape):
         raise UserError(
-            f"the checkpoint {files.place!r} must hold weights of the model's shapes, but {name} is "
-            f"{source.get_shape()} there and {list(weight.shape)} in the model: get a whole copy of the same model"
+            f"the checkpoint {place!r} must hold weights of the model's shapes, but {name} is {list(source.shape)} "
+            f"there and {list(weight.shape)} in the model: get a whole copy of the same model"
         )
     first, count = rows_kept(weight)
     if not count:
         return 0
-    rows: Tensor = source[first : first + count]
+    rows = source.read(first, first + count)
     own_rows(weight).copy_(rows)
     return rows.nbytes
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
@@ -31,6 +32,9 @@ from fgvr.models.adapters import LoRA
 from fgvr.models.backbone import FAMILIES, Attention, Backbone, Pretrained, refuse_other_pixels
 from fgvr.models.policy import Policy, PolicyConfig
 from fgvr.models.processor import PixelBudget, Processor
+from fgvr.models.rows import WeightSource
+from fgvr.models.trained_rows import TrainedWeights
+from fgvr.ranks import Ranks, of_all_ranks
 
 KIND = "checkpoint"  # of an origin: the base is a checkpoint of another run
 
@@ -43,15 +47,21 @@ def read_policy(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     `place` in the description is the checkpoint's own path: what it leaves out is looked for from there.
     """
     checkpoint = _of_policy(path)
+    return checkpoint["fgvr_policy"], read_whole(_weights_of(checkpoint))
+
+
+def _weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     weights = checkpoint["state_dict"].items()
-    state = {name.removeprefix("policy."): value for name, value in weights if name.startswith("policy.")}
-    return checkpoint["fgvr_policy"], read_whole(state)
+    return {name.removeprefix("policy."): value for name, value in weights if name.startswith("policy.")}
 
 
-def _of_policy(path: Path) -> dict[str, Any]:
-    """The checkpoint; rows that lie in shards are not read: those of the optimizer are not asked for."""
+def _of_policy(path: Path, rank: int = 0, world: int = 1) -> dict[str, Any]:
+    """The checkpoint; rows that lie in shards are not read: those of the optimizer are not asked for.
+
+    `rank` and `world` are those of `open_checkpoint`.
+    """
     try:
-        checkpoint = open_checkpoint(path)
+        checkpoint = open_checkpoint(path, rank, world)
     except DamagedCheckpoint as damage:
         if path.parent.name != BASE:
             raise
@@ -245,14 +255,30 @@ class Trained(Backbone):
         return Rebuilt(self.card).config()
 
     def build(self, attention: Attention) -> PreTrainedModel:
-        self.origin()  # remembered from now on: that run may remove the checkpoint while this one goes on
-        if not self._told:
-            self._told = True
-            log.info("The policy starts from %s.", self.path)
+        self._begin()
         with torch.random.fork_rng(devices=[]):
             policy = rebuild(*read_policy(self._kept or self.path), attention)
         model = policy.model if policy.config.lora is None else policy.model.merge_and_unload()
         return model.requires_grad_(True)
+
+    def rows(self) -> WeightSource | None:
+        lora = None if self.card["lora"] is None else LoRA(**self.card["lora"])
+        rebuilt = Rebuilt(self.card)
+        base = rebuilt.base().rows() if rebuilt.reloadable else None
+        if (rebuilt.reloadable and base is None) or (lora is not None and lora.dora):
+            return None
+        self._begin()
+        met = dist.is_available() and dist.is_initialized()
+        rank, world = (dist.get_rank(), dist.get_world_size()) if met else (0, 1)
+        path = self._kept or self.path
+        checkpoint = Ranks(world, of_all_ranks).agree(lambda: _of_policy(path, rank, world))
+        return TrainedWeights(_weights_of(checkpoint), base, 1.0 if lora is None else lora.scale, str(path))
+
+    def _begin(self) -> None:
+        self.origin()  # remembered from now on: that run may remove the checkpoint while this one goes on
+        if not self._told:
+            self._told = True
+            log.info("The policy starts from %s.", self.path)
 
     def processor(self, pixels: PixelBudget | None) -> Processor:
         own = PixelBudget(**self.card["pixels"])

@@ -136,8 +136,8 @@ class PolicyModule(LightningModule):
         in_parts = self.device_mesh is not None
         # DoRA's magnitudes are made of whole weights
         readable = in_parts and not (config.lora is not None and config.lora.dora)
-        files = config.backbone.files() if readable else None
-        policy = Policy(config, self.processor, empty=files is not None)
+        source = config.backbone.rows() if readable else None
+        policy = Policy(config, self.processor, empty=source is not None)
         if not trains:
             policy.requires_grad_(False)
         if not in_parts:
@@ -150,9 +150,9 @@ class PolicyModule(LightningModule):
                 f"{type(self.trainer.strategy).__name__}: give the Trainer that one"
             )
         shard_policy(policy, sharding)
-        if files is not None:
+        if source is not None:
             device = torch.device("cpu") if sharding.offload else strategy.root_device
-            load_rows(policy, files, torch.initial_seed(), device)
+            load_rows(policy, source, torch.initial_seed(), device)
         return policy
 
     @property

@@ -77,14 +77,14 @@ def test_what_is_written_behind_is_what_was_there_and_refused_as_at_once(tmp_pat
 
 # Saves in the background and is killed at the k-th file operation, its own or the writer's; then says what is there.
 KILLED = """
-import json, os, signal, subprocess, sys, time
+import json, os, sys
 from pathlib import Path
+from killed_writes import killed_at
 from small_checkpoints import content, save
 from fgvr.checkpoints import format as io
 from fgvr.checkpoints.background import BackgroundWriter
 from fgvr.checkpoints.plain_data import plain
 from fgvr.checkpoints.sharded import Part
-import sitecustomize
 
 root = Path(sys.argv[1])
 
@@ -94,7 +94,7 @@ def train(path, victim, number):
     writer = BackgroundWriter()
     print(writer._process.pid, flush=True)
     if victim == "training":
-        sitecustomize.killed_at(number)
+        killed_at(number)
     saving = io.Saving(path, io.hidden_name(path, "new"), Part(plain(content(3))))
     saving.begin()
     writer.begin(saving)
@@ -118,42 +118,12 @@ for victim in ("training", "writer"):
         print(json.dumps([victim, code, read["global_step"], sorted(path.name for path in folder.iterdir())]))
 """
 
-# What a process does at its start that is to be killed: `KILLED_AT` says before which of its file operations.
+# What a writer does at its start that is to be killed, with the training, before one of its file operations.
 SITE = """
-import os, signal
-
-def killed_at(number):
-    import fgvr.checkpoints.background  # whose own files are read before the count begins
-    from fgvr.checkpoints.hashed import HashingWriter
-    count, parent = 0, os.getppid()
-    def due():
-        nonlocal count
-        count += 1
-        return count == number
-    def die():
-        if "KILLED_AT" in os.environ:
-            os.kill(parent, signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
-    def guard(owner, name):
-        plain = getattr(owner, name)
-        def guarded(*args, **kwargs):
-            if due():
-                die()
-            return plain(*args, **kwargs)
-        setattr(owner, name, guarded)
-    for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "open"):
-        guard(os, name)
-    plain_write = HashingWriter.write
-    def write(self, data):
-        if due():
-            self.file.write(bytes(data)[: len(data) // 2])
-            self.file.flush()
-            die()
-        return plain_write(self, data)
-    HashingWriter.write = write
-
+import os
 if "KILLED_AT" in os.environ:
-    killed_at(int(os.environ["KILLED_AT"]))
+    from killed_writes import killed_at
+    killed_at(int(os.environ["KILLED_AT"]), os.getppid())
 """
 
 

@@ -5,8 +5,6 @@ import os
 import pickle
 import resource
 import shutil
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked_ranks import run_script
 from refusals import RENAME, RMDIR, refusing, seccomp
 from small_checkpoints import content, save
 
@@ -74,38 +73,12 @@ def test_what_could_not_be_loaded_again_is_refused_by_its_place(tmp_path: Path) 
 # Runs one save that is killed before its k-th file operation (half of the data, for a write), for every k, each in a
 # process of its own, and prints what the folder then holds.
 KILLED_SAVES = """
-import json, os, pathlib, signal, sys, torch
+import json, os, pathlib, sys, torch
+from killed_writes import killed_at
 from fgvr.checkpoints import format as io
-from fgvr.checkpoints.hashed import HashingWriter
 
 def content(step):
     return {"global_step": step, "epoch": 0, "state_dict": {"w": torch.full((50,), float(step))}}
-
-def killed_at(number):
-    count = 0
-    def due():
-        nonlocal count
-        count += 1
-        return count == number
-    def die(*_):
-        os.kill(os.getpid(), signal.SIGKILL)
-    def guard(owner, name):
-        plain = getattr(owner, name)
-        def guarded(*args, **kwargs):
-            if due():
-                die()
-            return plain(*args, **kwargs)
-        setattr(owner, name, guarded)
-    for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "open"):
-        guard(os, name)
-    plain_write = HashingWriter.write
-    def write(self, data):
-        if due():
-            self.file.write(bytes(data)[: len(data) // 2])
-            self.file.flush()
-            die()
-        return plain_write(self, data)
-    HashingWriter.write = write
 
 def save(folder, kind, number):
     killed_at(number)
@@ -138,11 +111,7 @@ for kind in ("new", "overwrite", "remove"):
 
 
 def test_a_save_killed_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", KILLED_SAVES, str(tmp_path)], capture_output=True, text=True, env=_environment()
-    )
-    assert run.returncode == 0, run.stderr
-    lines = [json.loads(line) for line in run.stdout.splitlines()]
+    lines = run_script(KILLED_SAVES, str(tmp_path))
     for kind, least in (("new", 10), ("overwrite", 15), ("remove", 4)):
         own = [line for line in lines if line[0] == kind]
         assert len(own) > least, own
@@ -248,8 +217,3 @@ def test_a_disk_that_keeps_an_old_checkpoint_does_not_stop_the_run(tmp_path: Pat
     assert refusing({RMDIR: errno.EBUSY}, lambda: sweep(tmp_path)) == []
     assert len(sweep(tmp_path)) == 3
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-4.ckpt"]
-
-
-def _environment() -> dict[str, str]:
-    root = str(Path(__file__).parents[2])
-    return {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,33 @@ import torch
 import yaml
 from killed_runs import final_figures
 from rl_run import divek_config, ends, grpo_config, json_rows, mine_options, sft_config, start, tapo_config
+from sharded_runs import NOTED, end_all, start_ranks
 
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 KL = {"kl": {"coefficient": 0.1}}
+NOTES = {"class_path": "sharded_runs.NoteGradients"}
+
+
+def speciarl_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: Any) -> Path:
+    """As `grpo_config`, with SpeciaRL, judged by the taxonomy."""
+    file = grpo_config(folder, name, *callbacks, **changes)
+    config = yaml.safe_load(file.read_text())
+    config["model"]["class_path"] = "fgvr.modules.SpeciaRL"
+    del config["model"]["init_args"]["reward"]
+    config["model"]["init_args"]["judge"] = {"class_path": "fgvr.judges.TaxonomyJudge"}
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
 RUNS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
     "grpo": (grpo_config, KL | {"updates": 2}),
     "adapters": (grpo_config, KL | {"policy": {"lora": {"rank": 3, "alpha": 8}}}),
     "tapo": (tapo_config, {"triplet": {"gamma": 0.5, "eta1": 0.01, "negative": "full"}}),
     "divek": (divek_config, KL),
+    "speciarl": (speciarl_config, KL),
 }
 
 
@@ -37,13 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def on(world: int, config: Path, run: Path, *options: str) -> list[str]:
     """A run of so many processes with the model in parts, and what each of them said."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "parts"}
-    line = (f"--trainer.devices={world}", *options)
-    ranks = [start(config, run, *line, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(world)]
-    return [ends(process) for process in ranks]
+    return end_all(start_ranks(config, run, world, *options))
 
 
 def rollouts_of(run: Path) -> list[tuple[Any, ...]]:
@@ -52,8 +61,20 @@ def rollouts_of(run: Path) -> list[tuple[Any, ...]]:
     return [(row["epoch"], row["place"], row["completion"]) for row in rows]
 
 
+def assert_first_steps_alike(run: Path, whole: Path) -> None:
+    """The loss and the gradient of the first step, before rounding has set the weights apart."""
+    noted = [torch.load(one / NOTED, weights_only=True) for one in (run, whole)]
+    assert float(noted[0]["losses"][0]) == pytest.approx(float(noted[1]["losses"][0]), rel=1e-5, abs=1e-6)
+    ours, theirs = (one["gradients"][0] for one in noted)
+    assert ours.keys() == theirs.keys()
+    mine, yours = (torch.cat([one[name].flatten() for name in sorted(theirs)]) for one in (ours, theirs))
+    assert (mine - yours).norm() <= 1e-6 * yours.norm()
+    assert yours.norm() > 0
+
+
 def assert_alike(run: Path, whole: Path, near: float = 2e-5) -> None:
     """The same samples and completions, and weights and figures that rounding alone sets apart."""
+    assert_first_steps_alike(run, whole)
     ours, theirs = (read_checkpoint(checkpoints_in(one / "checkpoints")[-1]) for one in (run, whole))
     assert ours["global_step"] == theirs["global_step"]
     assert ours["state_dict"].keys() == theirs["state_dict"].keys()
@@ -69,16 +90,18 @@ def assert_alike(run: Path, whole: Path, near: float = 2e-5) -> None:
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_in_parts_is_the_run_of_one_process(folder: Path, name: str) -> None:
     config_of, changes = RUNS[name]
-    config = config_of(folder, name, **changes)
+    config = config_of(folder, name, NOTES, **changes)
     ends(start(config, folder / f"{name}-whole", "--trainer.max_steps=6"))
     on(2, config, folder / f"{name}-parts", "--trainer.max_steps=6", "--trainer.strategy=fsdp2")
     assert_alike(folder / f"{name}-parts", folder / f"{name}-whole")
 
 
 def test_a_supervised_run_in_copies_of_parts_is_the_run_of_one_process(folder: Path) -> None:
-    config = sft_config(folder)
+    settings = yaml.safe_load(sft_config(folder).read_text())
+    settings["trainer"]["callbacks"].append(NOTES)
+    config = folder / "noted.yaml"
+    config.write_text(yaml.safe_dump(settings))
     ends(start(config, folder / "one", "--trainer.max_steps=8"))
-    settings = yaml.safe_load(config.read_text())
     settings["trainer"]["strategy"] = {"class_path": "fgvr.strategies.FSDP2Strategy", "init_args": {"replicate": 2}}
     config = folder / "copies.yaml"
     config.write_text(yaml.safe_dump(settings))
@@ -92,7 +115,7 @@ def test_a_run_whose_processes_read_their_own_rows_is_the_run_of_one_that_reads_
 ) -> None:
     model = tmp_path / "model"
     assert main(["export", "--ckpt", str(folder / "sft"), "--out", str(model), "--samples", "1"]) == 0
-    config = grpo_config(folder, f"rows-{lora is None}", **KL)
+    config = grpo_config(folder, f"rows-{lora is None}", NOTES, **KL)
     settings = yaml.safe_load(config.read_text())
     policy = settings["model"]["init_args"]["policy"]
     policy["backbone"] = {"class_path": "fgvr.models.Pretrained", "init_args": {"path": str(model)}}

@@ -51,9 +51,9 @@ def filled(folder: Path, sharding: Sharding | None = None, **options: Any) -> tu
     policy = policy_of(folder, empty=True, **options)
     if sharding is not None:
         shard_policy(policy, sharding)
-    files = policy.config.backbone.files()
-    assert files is not None
-    return policy, load_rows(policy, files, SEED, CPU)
+    source = policy.config.backbone.rows()
+    assert source is not None
+    return policy, load_rows(policy, source, SEED, CPU)
 
 
 def assert_alike(policy: Policy, other: Policy) -> None:
@@ -118,8 +118,8 @@ def test_a_file_that_is_cut_off_is_named(tmp_path: Path):
 def test_weights_that_are_no_safetensors_come_whole(tmp_path: Path):
     folder = folder_of(tmp_path, "qwen2_5_vl")
     (folder / "model.safetensors").unlink()
-    assert Pretrained(str(folder)).files() is None
-    assert tiny_backbone().files() is None
+    assert Pretrained(str(folder)).rows() is None
+    assert tiny_backbone().rows() is None
 
 
 def _header(file: Path) -> int:
@@ -184,12 +184,12 @@ def room_taken(rank: int, world: int, folder: str) -> dict[str, int]:
     filled(Path(folder) / "small", sharding)  # so that nothing is loaded or compiled for the first time
     policy = policy_of(Path(folder) / "large", empty=True)
     shard_policy(policy, sharding)
-    files = policy.config.backbone.files()
-    assert files is not None
+    source = policy.config.backbone.rows()
+    assert source is not None
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = _status("VmRSS")
-    load_rows(policy, files, SEED, CPU)
+    load_rows(policy, source, SEED, CPU)
     unit = max(sum(x.numel() * 4 for x in unit.parameters()) for stack in units_of(policy) for unit in stack)
     share = sum(own_rows(weight).nbytes for weight in policy.parameters())
     return {"peak": _status("VmHWM") - before, "share": share, "unit": unit}

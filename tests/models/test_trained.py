@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import prompt, sequenced, tiny_policy
 from small_checkpoints import save_sharded
+from trained_runs import PIXELS, noisy, save
 
 from fgvr.checkpoints.format import STATE, read_checkpoint, read_manifest, write_checkpoint
 from fgvr.data.collate import pack
@@ -15,27 +16,6 @@ from fgvr.errors import UserError
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained, Trained
 from fgvr.models.saved import policy_card
 from fgvr.models.trained import read_policy, rebuild
-
-PIXELS = PixelBudget(28 * 28, 84 * 84)
-
-
-def noisy(policy: Policy, seed: int = 1) -> Policy:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for _, parameter in policy.trainable():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-    return policy.eval()
-
-
-def save(policy: Policy, run: Path, step: int = 3) -> Path:
-    """As a run saves it: what the backbone can give again is left out."""
-    state = {f"policy.{name}": value for name, value in policy.state_dict().items()}
-    if policy.config.backbone.reloadable:
-        kept = {f"policy.{name}" for name, _ in policy.trainable()}
-        state = {name: value for name, value in state.items() if name in kept}
-    path = run / "checkpoints" / f"step-{step:08d}.ckpt"
-    write_checkpoint({"state_dict": state, "fgvr_policy": policy_card(policy, 64), "global_step": step}, path)
-    return path
 
 
 def policy_on(run: Path, **options: Any) -> Policy:

@@ -114,40 +114,14 @@ def test_a_writer_that_ended_while_it_had_nothing_to_do_is_replaced(tmp_path: Pa
 # Runs one save of two processes of which one is killed before its k-th file operation, for every k and each of them,
 # and prints what the folder then holds.
 KILLED = """
-import os, shutil, signal, sys
+import os, shutil, sys
 from pathlib import Path
 from forked_ranks import checkpoint, group, say, trained
+from killed_writes import killed_at
 from fgvr.checkpoints import format as io
-from fgvr.checkpoints.hashed import HashingWriter
 from fgvr.strategies.saving import begin_together, complete_together
 
 root = Path(sys.argv[1])
-
-def killed_at(number):
-    count = 0
-    def due():
-        nonlocal count
-        count += 1
-        return count == number
-    def die(*_):
-        os.kill(os.getpid(), signal.SIGKILL)
-    def guard(owner, name):
-        plain = getattr(owner, name)
-        def guarded(*args, **kwargs):
-            if due():
-                die()
-            return plain(*args, **kwargs)
-        setattr(owner, name, guarded)
-    for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir", "open"):
-        guard(os, name)
-    plain_write = HashingWriter.write
-    def write(self, data):
-        if due():
-            self.file.write(bytes(data)[: len(data) // 2])
-            self.file.flush()
-            die()
-        return plain_write(self, data)
-    HashingWriter.write = write
 
 def save(rank, ranks, path, step, victim, number):
     net, optimizer = trained()
