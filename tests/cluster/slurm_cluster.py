@@ -53,7 +53,11 @@ KillWait={kill_wait}
 GresTypes=gpu
 NodeName={nodes[0]} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=64 RealMemory=4000 Gres=gpu:{gpus}
 NodeName={nodes[1]} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=64 RealMemory=4000 Gres=gpu:{gpus}
-PartitionName=test Nodes=ALL Default=YES State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
+PartitionName=test Nodes=ALL Default=YES State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=urgent Nodes=ALL State=UP PriorityTier=10 PreemptMode=OFF
 """
 
 
@@ -112,6 +116,10 @@ class SlurmCluster:
     def restarts(self, job: int) -> int:
         """How often a job was queued again."""
         return int(self._facts(job)["Restarts"])
+
+    def look_again(self) -> None:
+        """Has jobs of two components looked at: they wait for a change anywhere, which a cluster at rest lacks."""
+        self.run("scontrol", "update", "PartitionName=urgent", "DefaultTime=5")
 
     def _facts(self, job: int) -> dict[str, str]:
         entries = self.run("scontrol", "show", "job", "-o", str(job)).splitlines()[0].split()

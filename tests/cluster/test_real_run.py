@@ -51,6 +51,7 @@ def test_a_real_run_that_is_warned_goes_on_with_a_judge_of_its_own(
     (run / "hpc_ckpt_1.ckpt").write_text("what Lightning's requeueing would begin with")
 
     def saved() -> int:
+        cluster.look_again()
         return max((read_manifest(path).step for path in checkpoints_in(run / "checkpoints")), default=0)
 
     def said(job: int) -> str:
@@ -63,6 +64,7 @@ def test_a_real_run_that_is_warned_goes_on_with_a_judge_of_its_own(
         cluster.run("scancel", f"--signal={sent}", str(job))
         wait_until(lambda: cluster.restarts(job) == restart + 1, 60, "the job to be queued again")  # noqa: B023
         assert f"fgvr: stopped by SIG{sent}. The same command goes on from the last checkpoint." in said(job)
+    wait_until(lambda: saved() == 40, 120, "the last step to be saved")
     assert cluster.ended(job, 240) == ("COMPLETED", 0), said(job)
     assert said(job).count("Resuming at step") == 2
     assert saved() == 40
