@@ -13,6 +13,7 @@ from typing import IO
 
 from fgvr.checkpoints.format import checkpoints_in, remove_checkpoint, sweep
 from fgvr.errors import UserError
+from fgvr.retries import await_mount
 from fgvr.runs.folder import RunFolder, free_name
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ def claim(run: RunFolder) -> Claim:
 
     Raises UserError when the folder cannot be written or another run holds it.
     """
+    await_mount(run.dir)
     try:
         return Claim(run)
     except OSError as error:
