@@ -4,11 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from small_checkpoints import content, save_sharded
+from small_disks import fill, small_disk
 
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import STATE, checkpoints_in, remove_checkpoint
@@ -203,31 +203,18 @@ def test_a_folder_that_may_not_be_read_is_one_sentence(stopped: Path, capsys: py
     assert "Permission denied" in capsys.readouterr().err
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of two megabytes, that may be mounted anew."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "fgvr", str(disk)], capture_output=True
-    )
-    if not mounted or mounted.returncode:
-        pytest.skip("file systems cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def test_a_full_and_a_read_only_disk(stopped: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]):
-    run = small_disk / "run"
-    shutil.copytree(stopped, run)
-    assert "It goes on from" in told(capsys, run, code=0)
-    (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free))
-    assert "are free there: make room" in told(capsys, run, code=1)
-    (small_disk / "filler").unlink()
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    said = told(capsys, run, code=1)
-    assert "must be writable, but it is not" in said
-    assert said.count(": whole, step ") == 3
+def test_a_full_and_a_read_only_disk(stopped: Path, capsys: pytest.CaptureFixture[str]):
+    with small_disk(stopped.parent / "disk", megabytes=2) as disk:
+        run = disk / "run"
+        shutil.copytree(stopped, run)
+        assert "It goes on from" in told(capsys, run, code=0)
+        filler = fill(disk)
+        assert "are free there: make room" in told(capsys, run, code=1)
+        filler.unlink()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        said = told(capsys, run, code=1)
+        assert "must be writable, but it is not" in said
+        assert said.count(": whole, step ") == 3
 
 
 def test_without_a_config_neither_lightning_nor_transformers_is_imported(stopped: Path):
