@@ -28,6 +28,7 @@ RUNS = {
     "test": "evaluate a checkpoint of a run on the test data",
     "predict": "let a checkpoint of a run name photos without labels",
     "estimate": "tell what a training would hold in memory, from its config alone",
+    "doctor": "tell whether a run can go on, from where, what is damaged, and what to type",
 }
 TOOLS = {
     "shards": Tool("fgvr.tools.shards", "shards", "pack labelled photos into shards"),
@@ -81,6 +82,10 @@ def _run(args: list[str]) -> int:
         verb = next((arg for arg in args if arg in RUNS or arg in TOOLS), None)
         rest = " ".join(arg for arg in args if arg != verb)
         raise UserError(f"The command comes first: python -m fgvr {verb or 'COMMAND'} {rest}.")
+    if command == "doctor":
+        from fgvr.tools.doctor import doctor
+
+        return doctor(args[1:])
     if command in RUNS:
         return _run_lightning(args)
     if command in TOOLS:

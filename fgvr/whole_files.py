@@ -8,8 +8,11 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from fgvr.retries import patiently
 
 DIGEST = "digest"
 DIGEST_FORM = re.compile(r"sha256:[0-9a-f]{64}")
@@ -19,11 +22,24 @@ CHECK_BYTES = len(CHECK % 0)
 
 
 def write_whole(file: Path, data: bytes) -> None:
-    """Writes beside the target, flushes to the disk, then renames: a reader sees the old file or the whole new one."""
+    """Writes beside the target, flushes to the disk, then renames: a reader sees the old file or the whole new one.
+
+    Where the disk fails for a moment all of it is done again: a flush that failed has lost what it was to flush.
+    """
     beside = part_name(file)
-    with beside.open("wb") as stream:
-        stream.write(data)
-    put_in_place(beside, file)
+
+    def write() -> None:
+        with beside.open("wb") as stream:
+            stream.write(data)
+        put_in_place(beside, file)
+
+    try:
+        patiently(write, file)
+    except OSError as error:
+        error.filename = error.filename or str(file)  # a write that fails does not say of what
+        with suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def part_name(file: Path) -> Path:
@@ -40,7 +56,7 @@ def put_in_place(beside: Path, file: Path) -> None:
 
 def flush(path: Path) -> None:
     """Sends a file, or the entries of a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = patiently(lambda: os.open(path, os.O_RDONLY), path)
     try:
         os.fsync(descriptor)
     finally:

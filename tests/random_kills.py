@@ -60,8 +60,11 @@ class Tally:
     again: int = 0
 
 
-def begin(config: Path, run: Path) -> int:
-    """Starts `fgvr fit` in a process and a group of its own, forked from this one, which has loaded what it needs."""
+def begin(config: Path, run: Path, *options: str, **settings: str) -> int:
+    """Starts `fgvr fit` in a process and a group of its own, forked from this one, which has loaded what it needs.
+
+    `settings` are environment variables.
+    """
     sys.stdout.flush()
     if (child := os.fork()) != 0:
         return child
@@ -71,7 +74,8 @@ def begin(config: Path, run: Path) -> int:
         said = os.open(run.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(said, 1)
         os.dup2(said, 2)
-        code = fgvr_main(["fit", "--config", str(config), "--run.dir", str(run)])
+        os.environ.update(settings)
+        code = fgvr_main(["fit", "--config", str(config), "--run.dir", str(run), *options])
     finally:
         os._exit(code)
 

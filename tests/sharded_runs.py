@@ -51,12 +51,17 @@ class NoteGradients(Callback):
             torch.save(noted, Path(trainer.default_root_dir) / NOTED)
 
 
-def start_ranks(config: Path, run: Path, world: int, *options: str) -> list[subprocess.Popen[str]]:
-    """One run in `world` processes, each a group of its own."""
+def free_port() -> str:
+    """One of this machine's."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "x"}
+        return str(probe.getsockname()[1])
+
+
+def start_ranks(config: Path, run: Path, world: int, *options: str) -> list[subprocess.Popen[str]]:
+    """One run in `world` processes, each a group of its own."""
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    shared = address | {"WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "x"}
     line = (f"--trainer.devices={world}", *options)
     return [start(config, run, *line, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(world)]
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Set
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fgvr.errors import UserError
+from fgvr.retries import patiently
 from fgvr.shards.loading import StepLoader
 from fgvr.types import ReadRecord
 from fgvr.whole_files import sealed_line, unsealed_line
@@ -85,6 +88,7 @@ class RowLog:
     def __init__(self, stem: str, keys: Set[str]) -> None:
         self.stem, self.keys = stem, keys
         self._file: IO[bytes] | None = None
+        self._path, self._end = Path(), 0
 
     def open(self, trainer: Trainer) -> None:
         """Opens this rank's file for more rows. A collective call."""
@@ -92,7 +96,7 @@ class RowLog:
         if trainer.is_global_zero:
             folder.mkdir(parents=True, exist_ok=True)
             for path in sorted(folder.glob(f"{self.stem}*.jsonl")):
-                dropped = drop_rows(path, stream.epoch, stream.step, self.keys)
+                dropped = patiently(partial(drop_rows, path, stream.epoch, stream.step, self.keys), path)
                 if dropped:
                     log.warning(
                         "%s: dropped %d lines at or after step %d of epoch %d, which the run does again",
@@ -100,17 +104,35 @@ class RowLog:
                     )  # fmt: skip
         trainer.strategy.barrier(f"{self.stem} log cut")
         rank = "" if trainer.world_size == 1 else f".rank{trainer.global_rank}"
-        self._file = (folder / f"{self.stem}{rank}.jsonl").open("ab")
+        self._path = folder / f"{self.stem}{rank}.jsonl"
+        self._path.touch()
+        self._end = self._path.stat().st_size
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        assert self._file is not None
-        self._file.writelines(map(sealed_line, rows))
-        self._file.flush()
+        data = b"".join(map(sealed_line, rows))
+        patiently(lambda: self._append(data), self._path)
+        self._end += len(data)
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
         self._file = None
+
+    def _append(self, data: bytes) -> None:
+        """Puts the rows behind those that are whole, whatever a call that failed has left there."""
+        if self._file is None:
+            self._file = self._path.open("r+b")
+            self._file.truncate(self._end)
+            self._file.seek(self._end)
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            error.filename = str(self._path)
+            with suppress(OSError):
+                self.close()
+            self._file = None
+            raise
 
 
 def drop_rows(path: Path, epoch: int, step: int, keys: Set[str] = KEYS) -> int:

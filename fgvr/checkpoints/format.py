@@ -33,10 +33,12 @@ from fgvr.checkpoints.manifest import (
     manifest_of,
     open_confined,
     read_manifest,
+    unreadable_is_damaged,
 )
 from fgvr.checkpoints.plain_data import plain
 from fgvr.checkpoints.sharded import Part, opened, read_whole
 from fgvr.errors import UserError
+from fgvr.retries import patiently
 from fgvr.whole_files import flush, unsealed
 
 SUFFIX = ".ckpt"
@@ -65,7 +67,8 @@ class Saving:
     def begin(self) -> None:
         """Makes the folder that the parts are written to, beside the checkpoint's place."""
         with self._refusals():
-            self.building.mkdir(parents=True)
+            # its name is nobody else's: one that is there was made by a call that reported a failure all the same
+            patiently(lambda: self.building.mkdir(parents=True, exist_ok=True), self.building)
 
     def write(self) -> dict[str, FileRecord]:
         """The files of this process's part, by name, now on the disk."""
@@ -130,13 +133,19 @@ def open_checkpoint(path: Path, rank: int = 0, world: int = 1) -> dict[str, Any]
     manifest = read_manifest(path)
     own = sorted(manifest.files)[rank::world]
     confirm(path, manifest.files, [name for name in own if name != STATE])
+    with unreadable_is_damaged(path, STATE):
+        state = patiently(lambda: _load(path, manifest, STATE in own, world > 1), path / STATE)
+    return state if manifest.format == PLAIN else opened(path, manifest, state)
+
+
+def _load(path: Path, manifest: CheckpointManifest, checks: bool, together: bool) -> dict[str, Any]:
     with open_confined(path, STATE) as file:
-        if STATE in own:
+        if checks:
             confirm_file(path, STATE, file, manifest.files[STATE])
             file.seek(0)
-        shared = world > 1 and manifest.format == PLAIN
+        shared = together and manifest.format == PLAIN
         try:
-            state = torch.load(path / STATE if shared else file, map_location="cpu", weights_only=True, mmap=shared)
+            return torch.load(path / STATE if shared else file, map_location="cpu", weights_only=True, mmap=shared)
         except pickle.UnpicklingError as error:
             raise DamagedCheckpoint(
                 f"The checkpoint {path} holds more than tensors and plain data and is not opened, "
@@ -144,7 +153,6 @@ def open_checkpoint(path: Path, rank: int = 0, world: int = 1) -> dict[str, Any]
             ) from error
         except (RuntimeError, EOFError) as error:
             raise DamagedCheckpoint(f"The checkpoint {path} cannot be read: {error}.") from error
-    return state if manifest.format == PLAIN else opened(path, manifest, state)
 
 
 def verify_checkpoint(path: Path) -> CheckpointManifest:
@@ -193,7 +201,7 @@ def read_object(file: Path, key: str, kind: type, remedy: str) -> dict[str, Any]
     A digest in it must be its own; an object without one comes from an older version, and the log says so.
     """
     try:
-        content, vouched = unsealed(file.read_bytes())
+        content, vouched = unsealed(patiently(file.read_bytes, file))
     except ValueError as error:
         raise UserError(f"{file} must be readable JSON, but it is damaged ({error}): {remedy}.") from error
     if not vouched:
@@ -237,7 +245,7 @@ def put_in_place(building: Path, path: Path) -> None:
         remove_checkpoint(aside)
         path.rename(aside)
         flush(path.parent)
-    building.rename(path)
+    patiently(lambda: building.rename(path), path)
     flush(path.parent)
     remove_checkpoint(aside)
 

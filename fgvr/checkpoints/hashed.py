@@ -12,6 +12,7 @@ from typing import IO, Any
 import torch
 
 from fgvr.checkpoints.manifest import FileRecord
+from fgvr.retries import patiently
 
 
 class HashingWriter:
@@ -51,7 +52,21 @@ def hashed(path: Path) -> Iterator[HashingWriter]:
 
 
 def write_state(content: dict[str, Any], path: Path) -> FileRecord:
-    """Writes plain data and tensors by torch.save."""
+    """Writes plain data and tensors by torch.save; from the beginning again where the disk fails for a moment."""
+    return patiently(lambda: _write_state(content, path), path)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes bytes, from the beginning again likewise."""
+
+    def write() -> None:
+        with hashed(path) as writer:
+            writer.write(data)
+
+    patiently(write, path)
+
+
+def _write_state(content: dict[str, Any], path: Path) -> FileRecord:
     with hashed(path) as writer:
         try:
             torch.save(content, writer)  # pyright: ignore[reportArgumentType]
@@ -61,8 +76,3 @@ def write_state(content: dict[str, Any], path: Path) -> FileRecord:
                 raise writer.failure from None
             raise
     return writer.record
-
-
-def write_file(path: Path, data: bytes) -> None:
-    with hashed(path) as writer:
-        writer.write(data)

@@ -7,13 +7,16 @@ import json
 import os
 import re
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError
+from fgvr.retries import patiently
 
 PLAIN, SHARDED = 1, 2  # formats: all in one file, or the rows of tensors in files of the processes that held them
 STATE = "state.pt"
@@ -82,8 +85,7 @@ def read_manifest(path: Path) -> CheckpointManifest:
         what = "is not there" if not path.exists() else f"is not a folder with {STATE} and {MANIFEST}"
         raise DamagedCheckpoint(f"The checkpoint {path} {what}.")
     try:
-        with open_confined(path, MANIFEST) as file:
-            raw = json.loads(file.read())
+        raw = json.loads(patiently(lambda: _bytes_of(path, MANIFEST), path / MANIFEST))
         if raw.pop("sha256") != _own_hash(raw):
             raise DamagedCheckpoint(f"The checkpoint {path} is damaged: {MANIFEST} does not have its own hash.")
         if raw["format"] not in (PLAIN, SHARDED):
@@ -96,7 +98,7 @@ def read_manifest(path: Path) -> CheckpointManifest:
         manifest = CheckpointManifest(step, epoch, files, dict(raw["fingerprint"]), raw["format"])
     except UserError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpoint(f"The checkpoint {path} has a damaged {MANIFEST} ({error}).") from error
     _refuse_other_files(path, manifest)
     return manifest
@@ -104,9 +106,23 @@ def read_manifest(path: Path) -> CheckpointManifest:
 
 def confirm(path: Path, files: Mapping[str, FileRecord], names: Collection[str]) -> None:
     """Reads every byte of these files of a checkpoint and compares it with their records; raises DamagedCheckpoint."""
-    for name in names:
+
+    def read(name: str) -> None:
         with open_confined(path, name) as file:
             confirm_file(path, name, file, files[name])
+
+    for name in names:
+        with unreadable_is_damaged(path, name):
+            patiently(partial(read, name), path / name)
+
+
+@contextmanager
+def unreadable_is_damaged(path: Path, name: str) -> Iterator[None]:
+    """A file of a checkpoint that the disk does not give back is as good as one that has changed."""
+    try:
+        yield
+    except OSError as error:
+        raise DamagedCheckpoint(f"The checkpoint {path} lacks a readable {name} ({error.strerror}).") from error
 
 
 def confirm_file(path: Path, name: str, file: BufferedReader, record: FileRecord) -> None:
@@ -122,15 +138,18 @@ def open_confined(path: Path, name: str) -> BufferedReader:
     """Opens a file of the checkpoint only if neither it nor the checkpoint is a link that leads elsewhere."""
     if path.is_symlink() and path.resolve().parent != path.parent.resolve():
         raise DamagedCheckpoint(f"The checkpoint {path} is a link that leads out of its folder and is not followed.")
-    try:
-        descriptor = os.open(path / name, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError as error:
-        raise DamagedCheckpoint(f"The checkpoint {path} lacks a readable {name} ({error.strerror}).") from error
+    with unreadable_is_damaged(path, name):
+        descriptor = patiently(lambda: os.open(path / name, os.O_RDONLY | os.O_NOFOLLOW), path / name)
     file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
         raise DamagedCheckpoint(f"The checkpoint {path} must hold {name} as an ordinary file.")
     return file
+
+
+def _bytes_of(path: Path, name: str) -> bytes:
+    with open_confined(path, name) as file:
+        return file.read()
 
 
 def _refuse_other_files(path: Path, manifest: CheckpointManifest) -> None:

@@ -31,6 +31,7 @@ from fgvr.checkpoints.manifest import (
 )
 from fgvr.checkpoints.plain_data import with_each
 from fgvr.errors import UserError
+from fgvr.retries import patiently
 
 DTYPES = {  # as safetensors spells them
     torch.float64: "F64",
@@ -68,7 +69,8 @@ class Part:
         """The files, by name, that are now on the disk. Raises OSError."""
         files: dict[str, FileRecord] = {}
         if self.rows:
-            files[self.shard] = write_shard(self.rows, folder / self.shard)
+            shard = folder / self.shard
+            files[self.shard] = patiently(lambda: write_shard(self.rows, shard), shard)
         if self.state is not None:
             files[STATE] = write_state(self.state, folder / STATE)
         return files

@@ -13,6 +13,7 @@ from typing import IO, Any, Literal
 
 from fgvr.errors import UserError
 from fgvr.options.votes import Reply
+from fgvr.retries import patiently
 from fgvr.sources.base import TRAINED_COHORTS
 from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.tree import Taxonomy
@@ -171,8 +172,8 @@ def read_store(path: Path) -> tuple[Made, list[Sampled]]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} must be a store of replies, but there is no such file: say which model is asked")
-    with path.open("rb") as file:
-        made, photos = _parsed(path, file.readlines(), torn=True)
+    lines = patiently(path.read_bytes, path).splitlines(keepends=True)
+    made, photos = _parsed(path, lines, torn=True)
     if len(photos) < made.photos:
         raise UserError(
             f"{path} must hold the replies to all {made.photos:,} photos, but it holds those to {len(photos):,}: run "

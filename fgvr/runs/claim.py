@@ -8,16 +8,19 @@ import logging
 import os
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from fgvr.checkpoints.format import checkpoints_in, remove_checkpoint, sweep
 from fgvr.errors import UserError
+from fgvr.retries import await_mount
 from fgvr.runs.folder import RunFolder, free_name
 
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
+LOCKS = Path("/proc/locks")
 CANNOT_LOCK = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 HOLDER = re.compile(r"process (\d+) on (.*)")
 
@@ -39,6 +42,36 @@ class RunLock:
 
     def release(self) -> None:
         self._file.close()
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who wrote its name into a folder's lock last; `writes` is None where that cannot be told from this machine."""
+
+    process: int
+    machine: str
+    writes: bool | None
+
+
+def holder_of(folder: Path) -> Holder | None:
+    """Who holds a run's folder, without touching its lock: taking it for a moment could refuse a start."""
+    path = folder / LOCK
+    with suppress(OSError):
+        named = HOLDER.fullmatch(path.read_text(errors="replace").strip())
+        if named is None:
+            return None
+        process, machine = int(named[1]), named[2]
+        if machine != os.uname().nodename:
+            return Holder(process, machine, None)
+        return Holder(process, machine, _is_locked(path) if LOCKS.exists() else _lives(process))
+    return None
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether the system knows of a lock that a process of this machine holds on the file."""
+    inode = str(path.stat().st_ino)
+    rows = (line.split() for line in LOCKS.read_text().splitlines())
+    return any("FLOCK" in row and "->" not in row and any(one.endswith(f":{inode}") for one in row) for row in rows)
 
 
 class Claim:
@@ -97,6 +130,7 @@ def claim(run: RunFolder) -> Claim:
 
     Raises UserError when the folder cannot be written or another run holds it.
     """
+    await_mount(run.dir)
     try:
         return Claim(run)
     except OSError as error:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
+from fgvr.retries import patiently
 from fgvr.settings.classes import known_classes, typed
-from fgvr.settings.given import class_given_for
+from fgvr.settings.given import class_given_for, config_files
 from fgvr.settings.whole_lists import WholeListParser
 
 PROGRAM, OPTIONS = "python -m fgvr", "[--config FILE] [--SETTING VALUE ...]"
@@ -26,6 +28,13 @@ class SayingParser(WholeListParser):
     def __init__(self, *args: Any, **options: Any) -> None:
         options = {"prog": PROGRAM, "allow_abbrev": False, "exit_on_error": False} | options
         super().__init__(*args, **options)
+
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As any parser does, once the disk of the config files answers."""
+        for file in config_files(args or ()):
+            with suppress(OSError):  # the parser says what it lacks
+                patiently(file.read_bytes, file)
+        return super().parse_args(args, *rest, **options)  # pyright: ignore[reportArgumentType]
 
     def format_help(self) -> str:
         command = " COMMAND" if self.prog == PROGRAM else ""  # a class's own help does not know whose it is

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError
+from fgvr.retries import await_mount, patiently
 from fgvr.sources.base import Refusal
 from fgvr.whole_files import sealed, unsealed, write_whole
 
@@ -155,7 +156,8 @@ def load_manifest(folder: Path) -> Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """As `load_manifest`, but also for a set that was packed and not accepted."""
     folder = Path(folder)
-    if not folder.is_dir():
+    await_mount(folder)
+    if not patiently(folder.is_dir, folder):
         raise UserError(f"a shard set is a folder, but {folder} is not one: pack it first with `python -m fgvr shards`")
     file = folder / MANIFEST
     if not file.is_file():
@@ -199,7 +201,7 @@ def load_index(folder: Path, shard: ShardInfo) -> tuple[SampleEntry, ...]:
     """The samples of one shard, in the order of the tar. Raises UserError unless the index has the manifest's hash."""
     file = Path(folder) / shard.index_file
     try:
-        data = file.read_bytes()
+        data = patiently(file.read_bytes, file)
     except OSError as error:
         raise UserError(f"{file} must be readable, but it is not ({error.strerror}): pack the set again") from error
     if hashlib.sha256(data).hexdigest() != shard.index_sha256:
@@ -256,7 +258,7 @@ def canonical_json(value: Any) -> bytes:
 
 def _read(file: Path) -> tuple[dict[str, Any], bool]:
     try:
-        return unsealed(file.read_bytes())
+        return unsealed(patiently(file.read_bytes, file))
     except (OSError, ValueError) as error:
         raise UserError(f"{file} must be JSON as it was written, but {error}: {AGAIN}") from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvr.errors import SampleError, UserError
+from fgvr.retries import await_mount
 from fgvr.shards.manifest import MANIFEST, Manifest, canonical_json, load_manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import PackOptions, Plan, make_plan
@@ -24,6 +25,7 @@ def pack_or_compare(source: Source, out: Path, options: PackOptions | None, seed
     Without `options` a new set is packed with `seed` and the other defaults, and one that is there may have any. A set
     whose pictures are not there any more is used as it is, and a warning says so.
     """
+    await_mount(out)
     if not (out / MANIFEST).is_file():
         pack(source, out, options or PackOptions(seed=seed))
         return

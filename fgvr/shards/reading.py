@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgvr.errors import SampleError, UserError
+from fgvr.retries import patiently
 from fgvr.shards.manifest import MemberEntry, SampleEntry, ShardInfo, load_index, load_manifest
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Example, Partner
@@ -217,23 +218,34 @@ class ShardSet:
         return parts
 
     def _pread(self, shard: ShardInfo, offset: int, size: int) -> bytes:
-        """One retry with a fresh handle, which a network disk needs after its server came back."""
-        for last in (False, True):
-            try:
-                descriptor = self._files.get(shard.file)
-                if descriptor is None:
-                    descriptor = self._files[shard.file] = os.open(self._file(shard), os.O_RDONLY | os.O_CLOEXEC)
-                    while len(self._files) > OPEN_SHARDS:
-                        os.close(self._files.popitem(last=False)[1])
-                self._files.move_to_end(shard.file)
-                return _read_fully(descriptor, offset, size)
-            except OSError as error:
-                if (stale := self._files.pop(shard.file, None)) is not None:
-                    with suppress(OSError):
-                        os.close(stale)
-                if last:
-                    raise SampleError(f"{shard.file}: the shard cannot be read ({error.strerror})") from error
-        raise AssertionError("the loop returns or raises")
+        """With a fresh handle after every failure, as a network disk needs it after its server came back."""
+
+        def read() -> bytes:
+            if shard.file in self._files:
+                with suppress(OSError):
+                    return self._read_open(shard, offset, size)
+            return self._read_open(shard, offset, size)
+
+        try:
+            return patiently(read, self._file(shard))
+        except OSError as error:
+            raise SampleError(f"{shard.file}: the shard cannot be read ({error.strerror})") from error
+
+    def _read_open(self, shard: ShardInfo, offset: int, size: int) -> bytes:
+        """Closes the handle of a shard that cannot be read."""
+        try:
+            descriptor = self._files.get(shard.file)
+            if descriptor is None:
+                descriptor = self._files[shard.file] = os.open(self._file(shard), os.O_RDONLY | os.O_CLOEXEC)
+                while len(self._files) > OPEN_SHARDS:
+                    os.close(self._files.popitem(last=False)[1])
+            self._files.move_to_end(shard.file)
+            return _read_fully(descriptor, offset, size)
+        except OSError:
+            if (stale := self._files.pop(shard.file, None)) is not None:
+                with suppress(OSError):
+                    os.close(stale)
+            raise
 
     def _file(self, shard: ShardInfo) -> Path:
         if Path(shard.file).name != shard.file:

@@ -5,6 +5,7 @@ import random
 import pytest
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
+from small_disks import fill, small_disk
 from toy_stream import ToyLearner, ToyStream, toy_trainer, write_set
 
 from fgvr.callbacks.sample_log import drop_rows, read_log
@@ -123,3 +124,27 @@ def test_a_new_run_in_an_old_folder_says_what_it_drops(data, tmp_path, caplog):
         toy_trainer(tmp_path, max_epochs=1).fit(ToyLearner(), datamodule=stream(data))
     assert "dropped 2 lines at or after step 0 of epoch 0" in caplog.text
     assert len(read_log(tmp_path)) == 4
+
+
+class Fill(Callback):
+    """Takes all the room there is, after the second step."""
+
+    def __init__(self, disk):
+        self.disk = disk
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 2:
+            fill(self.disk)
+
+
+def test_a_full_disk_is_named_with_the_log_whose_rows_stay_whole(data, tmp_path):
+    with small_disk(tmp_path / "disk", megabytes=20) as disk:
+        with pytest.raises(OSError, match="No space left on device") as full:
+            toy_trainer(disk, Fill(disk), max_epochs=40).fit(ToyLearner(), datamodule=stream(data))
+        assert full.value.filename == str(disk / "samples.jsonl")
+        (disk / "filler").unlink()
+        size = (disk / "samples.jsonl").stat().st_size
+        assert size % 4096 == 0, "a row was torn where the room ended"
+        dropped = drop_rows(disk / "samples.jsonl", 40, 0)
+        assert dropped == 1, "and a start drops it"
+        assert [row["step"] for row in read_log(disk)][:8] == [0, 1, 2, 3] * 2

@@ -180,7 +180,7 @@ class SlurmCluster:
 
     def _all_idle(self) -> bool:
         with suppress(subprocess.CalledProcessError):
-            return self.run("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(NODES)
+            return self.run("sinfo", "-h", "-N", "-p", "test", "-o", "%T").split() == ["idle"] * len(NODES)
         return False
 
     def _stop(self) -> None:

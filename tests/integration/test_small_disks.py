@@ -1,0 +1,78 @@
+"""Runs on a real file system that is full, or read-only, from some step on: nothing is lost, and they go on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
+from small_disks import fill, small_disk
+from toy_run import same_weights
+
+from fgvr.__main__ import main
+from fgvr.checkpoints.format import checkpoints_in, read_checkpoint, verify_checkpoint
+
+CONFIG = """
+model: {{class_path: toy_run.ToyModel, init_args: {{lr: 1e-3}}}}
+data: {{class_path: toy_run.ToyData}}
+trainer:
+  accelerator: cpu
+  max_steps: 8
+  log_every_n_steps: 1
+  enable_progress_bar: false
+  callbacks: [{{class_path: tests.integration.test_small_disks.Harm, init_args: {{disk: {disk}, how: {how}}}}}]
+run: {{dir: {disk}/run, save_every: 2, allow_changed: [code]}}
+"""
+
+
+class Harm(Callback):
+    """After the fifth step of a first attempt the disk is full, or the folder of the checkpoints read-only."""
+
+    def __init__(self, disk: Path, how: str) -> None:
+        self.disk, self.how = disk, how
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if trainer.global_step == 4:
+            time.sleep(0.5)  # so that what is written in the background is whole
+        if trainer.global_step != 5 or (mark := self.disk.with_name("harmed")).exists():
+            return
+        mark.touch()
+        if self.how == "full":
+            fill(self.disk)
+        else:
+            place = str(self.disk / "run" / "checkpoints")
+            subprocess.run(["mount", "--bind", place, place], check=True)
+            subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["at once", "in the background"])
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_what_was_saved_is_whole_and_the_run_goes_on_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], how: str, background: bool
+):
+    monkeypatch.setattr(sys, "argv", ["fgvr"])
+    config = tmp_path / "toy.yaml"
+    with small_disk(tmp_path / "disk", megabytes=20) as disk:
+        config.write_text(CONFIG.format(disk=disk, how=how))
+        line = ["fit", "--config", str(config), f"--run.save_in_background={background}"]
+        assert main(line) == 2
+        told = capfd.readouterr().err
+        assert told.splitlines()[-1].startswith(f"fgvr: The checkpoint {disk}/run/checkpoints/step-00000006.ckpt")
+        assert ("No space left on device; 0 MB are free" if how == "full" else "Read-only file system") in told
+        saved = checkpoints_in(disk / "run" / "checkpoints")
+        assert [path.stem for path in saved] == ["step-00000002", "step-00000004"]
+        for path in saved:
+            verify_checkpoint(path)
+        if how == "full":
+            assert not list((disk / "run").rglob(".*.new-*")), "what did not fit leaves no remains"
+            (disk / "filler").unlink()
+        else:
+            subprocess.run(["umount", str(disk / "run" / "checkpoints")], check=True)
+        assert main(line) == 0
+        assert main([*line, f"--run.dir={tmp_path / 'whole'}"]) == 0
+        ends = [checkpoints_in(run / "checkpoints")[-1] for run in (disk / "run", tmp_path / "whole")]
+        assert same_weights(*map(read_checkpoint, ends))
