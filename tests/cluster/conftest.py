@@ -12,11 +12,18 @@ import pytest
 from cluster.slurm_cluster import PACKAGES, SlurmCluster
 
 
+@pytest.fixture
+def cluster(running: SlurmCluster) -> Iterator[SlurmCluster]:
+    """The cluster with no job in it, also after a test that has failed."""
+    yield running
+    running.cancel_all()
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[SlurmCluster]:
+def running() -> Iterator[SlurmCluster]:
     if os.getuid() != 0:
         pytest.skip("SLURM's daemons are started as root")
     if shutil.which("apt-get") is None and any(shutil.which(command) is None for command in PACKAGES):
         pytest.skip("SLURM is not installed, and there is no apt to install it with")
-    with tempfile.TemporaryDirectory(prefix="fgvr-slurm-") as folder, SlurmCluster(Path(folder)) as running:
-        yield running
+    with tempfile.TemporaryDirectory(prefix="fgvr-slurm-") as folder, SlurmCluster(Path(folder)) as cluster:
+        yield cluster

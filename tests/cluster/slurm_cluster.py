@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -24,6 +25,7 @@ GPUS = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")  # SLURM counts an
 KILL_WAIT = 3  # seconds between SIGTERM and SIGKILL
 CONFIG = """
 ClusterName=fgvr
+FirstJobId={first_job}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
 SlurmUser=root
@@ -131,6 +133,12 @@ class SlurmCluster:
         state, code, _ = self.state(job)
         return state, code
 
+    def cancel_all(self) -> None:
+        """Ends what a test that has failed has left."""
+        with suppress(subprocess.SubprocessError, RuntimeError):
+            self.run("scancel", "--user=root")
+            wait_until(lambda: not self.run("squeue", "-h"), KILL_WAIT + 10, "the end of all jobs")
+
     def processes(self, job: int) -> dict[int, str]:
         """Command lines by pid of what a job has started and still runs."""
         mine = {f"SLURM_CONF={self.environment['SLURM_CONF']}", f"SLURM_JOB_ID={job}"}
@@ -150,6 +158,7 @@ class SlurmCluster:
         (self.folder / "gres.conf").write_text(f"NodeName={','.join(NODES)} Name=gpu File={','.join(GPUS)}\n")
         settings = {"folder": self.folder, "host": socket.gethostname(), "ports": free_ports(1 + len(NODES))}
         settings |= {"nodes": NODES, "gpus": len(GPUS), "kill_wait": KILL_WAIT}
+        settings["first_job"] = 1 + os.getpid() * 97 % 6000  # of which ports are made, and another cluster may be up
         (self.folder / "slurm.conf").write_text(CONFIG.format(**settings))
 
     def _start(self) -> None:
@@ -185,9 +194,7 @@ class SlurmCluster:
 
     def _stop(self) -> None:
         if self.daemons:
-            with suppress(subprocess.SubprocessError, RuntimeError):  # what is not cancelled is killed below
-                self.run("scancel", "--user=root")
-                wait_until(lambda: not self.run("squeue", "-h"), KILL_WAIT + 10, "the end of all jobs")
+            self.cancel_all()  # and what is not cancelled is killed below
         for daemon in reversed(self.daemons):
             daemon.terminate()
             try:
@@ -207,7 +214,13 @@ def _unless_there(source: str, target: str) -> str:
 
 
 def install() -> None:
-    """Installs by apt what is missing of SLURM."""
+    """Installs by apt what is missing of SLURM; another process of the tests may be about to do so too."""
+    with (Path(tempfile.gettempdir()) / "fgvr-slurm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _install()
+
+
+def _install() -> None:
     missing = [package for command, package in PACKAGES.items() if shutil.which(command) is None]
     if not missing:
         return
