@@ -229,7 +229,7 @@ def _along(hint: Any, place: str, said: str, parts: list[str], value: str | None
     """Follows an option's name through the classes it leads to; `place` is its key in a yaml, `said` what was typed."""
     classes = known_classes(hint)
     if not parts or parts[0] == "class_path":
-        if classes and value and class_named(value, hint) is None and not Path(value).is_file():
+        if classes and value and not _is_named(value, hint) and not Path(value).is_file():
             yield _unknown_class(value, hint)
         elif value and not parts:
             yield from _given(value, hint, said)
@@ -251,6 +251,11 @@ def _along(hint: Any, place: str, said: str, parts: list[str], value: str | None
         return
     inner = place if shape or place.endswith(".init_args") else f"{place}.init_args"
     yield from _along(hints_of(kind).get(parts[0]), f"{inner}.{parts[0]}", f"{said}.{parts[0]}", parts[1:], value, args)
+
+
+def _is_named(value: str, hint: Any) -> bool:
+    """Whether a value names a class, or may be one of the short names that strategies and accelerators have too."""
+    return class_named(value, hint) is not None or (str in members(hint) and "." not in value)
 
 
 def _given(value: str, hint: Any, said: str) -> Iterator[str]:

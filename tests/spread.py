@@ -190,7 +190,8 @@ def train(case: Case, callbacks: tuple[Callback, ...] = (), **options: Any) -> t
     data.steps = case.steps
     trainer.fit(made, datamodule=data)
     weights = {name: whole(value).detach().clone() for name, value in made.trained_policy.named_parameters()}
-    return made, {"losses": made.losses, "gradients": made.gradients, "weights": weights}
+    done = list(getattr(made, "_done", ()))  # tokens and examples of the steps since the first
+    return made, {"losses": made.losses, "gradients": made.gradients, "weights": weights, "done": done}
 
 
 def strategy_of(case: Case) -> Any:

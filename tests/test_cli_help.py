@@ -105,6 +105,13 @@ def test_many_lines_become_one() -> None:
         ("fit --config configs/photos.yaml --lr 4", "the nearest is model.init_args.optimizer.lr."),
         ("fit --config configs/photos.yaml --model.optimizer.help", "see --model.help."),
         ("fit --config configs/photos.yaml --ckpt_path x", "--model.init_args.policy.backbone fgvr.models.Trained"),
+        *(
+            (
+                f"fit --config configs/photos.yaml --trainer.{line} --trainer.max_stepz 3",
+                "there is no setting trainer.max_stepz; the nearest is trainer.max_steps.",
+            )
+            for line in ("strategy fsdp2", "strategy ddp", "accelerator cpu")
+        ),
         ("fit --model.help Foo", "--model.help: there is no class Foo; there are "),
         (
             "fit --config configs/aviary/speciarl/binary.yaml",

@@ -60,12 +60,12 @@ def count(rank: int, world: int, micro_batches: int, copies: int) -> dict[str, l
 def test_a_step_has_the_collectives_of_the_formula(scaling: Any, tmp_path: Path, world: int, copies: int):
     for found in work_together(count, world, tmp_path, 3, copies):
         for name, (*sent, units, reached, learned, root_trained) in found.items():
-            model = scaling.Model(1, 1, 0, units, reached, learned, bool(root_trained))
+            model = scaling.Model(1, 1, 1, 0, units, reached, learned, bool(root_trained))
             assert scaling.collectives(model, 3, copies) == scaling.Collectives(*sent), name
 
 
 def test_what_is_sent_is_right_by_hand(scaling: Any):
-    model = scaling.Model(weights=100, trained=40, root=20, units=4, seen=2, learned=2)
+    model = scaling.Model(weights=100, reached=70, trained=40, root=20, units=4, seen=2, learned=2)
     assert scaling.collectives(model, 1) == scaling.Collectives(1 + 4 + 2, 2 + 1)
     # four micro-batches gather and reduce four times; two copies meet once
     assert scaling.collectives(model, 4, copies=2) == scaling.Collectives(28, 12, 3)
@@ -74,6 +74,13 @@ def test_what_is_sent_is_right_by_hand(scaling: Any):
     assert scaling.reduced_bytes(model, 4) == 0.75 * 40 * 4
     assert scaling.all_reduced_bytes(40, 2) == 2 * 0.5 * 40 * 4
     assert scaling.gathered_bytes(model, 1, 2) == scaling.all_reduced_bytes(40, 1) == 0
+
+
+def test_computing_counts_what_a_gradient_passes_through_too(scaling: Any):
+    cluster, step = scaling.Cluster(flops=1.0), scaling.Step(prompts=1, group=2, prompt=3, mean=4, micro_batch=100)
+    lora = scaling.Model(weights=100, reached=70, trained=10, root=20, units=4, seen=2, learned=2)
+    # 3 + 2 x 4 tokens; forward 2 x 100, back through 2 x 70, gradients of weights 2 x 10
+    assert scaling.seconds(lora, cluster, step, 1, 1).compute == 11 * (200 + 140 + 20)
 
 
 def test_more_ranks_compute_less_and_decode_no_faster(scaling: Any):

@@ -33,10 +33,12 @@ class SFT(PolicyModule):
         self._start_clock()  # what validation took is no part of the training's speed
 
     def training_step(self, batch: SFTBatch, batch_idx: int) -> Tensor:
-        tokens, examples = self.over_ranks([batch.target_tokens, batch.examples], "sum")
+        room = sum(rows.input_ids.numel() for rows in batch.micro_batches)
+        filled = sum(int((rows.segments > 0).sum()) for rows in batch.micro_batches)
+        tokens, examples, *used = self.over_ranks([batch.target_tokens, batch.examples, filled, room], "sum")
         loss = self.accumulate(batch.micro_batches, lambda rows: self._loss(rows, tokens, examples), self._idle)
         self.take_step()
-        self._log(batch, loss, tokens, examples)
+        self._log(loss, tokens, examples, *used)
         return loss
 
     def _loss(self, rows: PackedRows, tokens: int, examples: int) -> Tensor:
@@ -48,12 +50,9 @@ class SFT(PolicyModule):
     def _idle(self) -> Tensor:
         return 0 * self.trained_policy(idle_rows(self.trained_policy).to(self.device)).sum()
 
-    def _log(self, batch: SFTBatch, loss: Tensor, tokens: int, examples: int) -> None:
-        world = self.trainer.world_size
-        self.log("loss", loss, prog_bar=True, sync_dist=world > 1)
-        room = sum(rows.input_ids.numel() for rows in batch.micro_batches)
-        filled = sum(int((rows.segments > 0).sum()) for rows in batch.micro_batches)
-        self._done = (self._done[0] + filled * world, self._done[1] + examples)
+    def _log(self, loss: Tensor, tokens: int, examples: int, filled: int, room: int) -> None:
+        self.log("loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
+        self._done = (self._done[0] + filled, self._done[1] + examples)
         if not self.logs_now:
             return
         seconds = max(time.monotonic() - self._clock, 1e-9)

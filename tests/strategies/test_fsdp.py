@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from spread import Case, train, train_together, work_together
+from torch.distributed.fsdp import FSDPModule
 
 from fgvr.errors import UserError
 from fgvr.models import LoRA
@@ -81,6 +82,7 @@ def test_steps_of_several_processes_are_those_of_one(world: int, name: str, toge
     found, expected = together(world)[name], alone(name)
     near: dict[str, Any] = {"rel": 1e-5, "abs": 1e-6} if "bfloat16" not in name else {"rel": 1e-3, "abs": 1e-3}
     assert found["losses"] == pytest.approx(expected["losses"], **near)
+    assert found["done"] == expected["done"]
     assert len(found["gradients"]) == len(expected["gradients"])
     first, should_be = found["gradients"][0], expected["gradients"][0]
     assert first.keys() == should_be.keys()
@@ -146,6 +148,21 @@ def test_copies_and_parts_make_up_the_processes(tmp_path: Path):
 def test_numbers_out_of_range_are_refused(bad: dict[str, Any]):
     with pytest.raises(UserError, match=f"{next(iter(bad))} must be at least"):
         FSDP2Strategy(**bad)
+
+
+def test_parts_that_stay_in_the_hosts_memory_leave_their_buffers_to_the_device(monkeypatch: pytest.MonkeyPatch):
+    """Here the device is the one that holds nothing: what was moved there tells."""
+    policy: Any = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
+    policy.__class__ = type("Parted", (FSDPModule, torch.nn.Sequential), {})
+    module = LightningModule()
+    module.policy = policy
+    strategy = FSDP2Strategy(offload=True)
+    strategy._lightning_module = module
+    monkeypatch.setattr(FSDP2Strategy, "root_device", torch.device("meta"))
+    strategy.model_to_device()
+    assert module.policy is policy
+    assert all(weight.device.type == "cpu" for weight in policy.parameters())
+    assert [buffer.device.type for buffer in policy.buffers()] == ["meta"] * 3
 
 
 def test_short_names_mean_these_strategies():
