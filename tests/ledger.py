@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
 from fgvr.checkpoints.sharded import own_rows
 
-Phase = Literal["starting", "sampling", "updating", "saving", "validating", "between", "ending"]
+Phase = Literal["starting", "scoring", "sampling", "updating", "saving", "validating", "between", "ending"]
 BOOK, PHASE = "ledger.jsonl", "phase"
 
 
@@ -60,11 +60,12 @@ class Ledger(Callback):
     def on_save_checkpoint(self, *_: Any) -> None:
         self._enter("saving")
 
-    def on_validation_start(self, *_: Any) -> None:
-        self._enter("validating")
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._enter("validating" if trainer.state.fn == "fit" and not trainer.sanity_checking else "scoring")
 
-    def on_validation_end(self, *_: Any) -> None:
-        self._enter("between")
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._enter("between")
 
     def on_train_end(self, *_: Any) -> None:
         self._enter("ending")
@@ -77,6 +78,11 @@ def phase_of(run: Path) -> str:
     """Where the run was when its process ended."""
     file = run / PHASE
     return file.read_text().strip() if file.exists() else "starting"
+
+
+def forget_phase(run: Path) -> None:
+    """So that the next start is not taken to be where the last one ended."""
+    (run / PHASE).unlink(missing_ok=True)
 
 
 def book_of(run: Path) -> list[dict[str, Any]]:

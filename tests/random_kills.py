@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ledger import assert_same_story, book_of, phase_of
+from ledger import assert_same_story, book_of, forget_phase, phase_of
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -27,8 +27,10 @@ import fgvr.cli  # noqa: F401 - loaded once, for all the processes that are fork
 from fgvr.__main__ import main as fgvr_main
 
 LEDGER = {"class_path": "ledger.Ledger"}
-SHARE = 0.5  # of what a whole run takes, the longest that a start is left alone
-PHASES = ("starting", "sampling", "updating", "saving", "validating", "between", "ending")
+SHARE = 0.3  # of what a whole run takes, the longest that a start is left alone
+EARLY = 5
+BEFORE = ("starting", "scoring")
+PHASES = (*BEFORE, "sampling", "updating", "saving", "validating", "between", "ending")
 
 
 def sft_again(folder: Path, name: str, *callbacks: dict[str, Any]) -> Path:
@@ -88,15 +90,20 @@ def end(child: int, run: Path) -> None:
         raise RuntimeError(f"{run} must end well, but its exit code is {code}: see {log}\n{log.read_text()[-3000:]}")
 
 
-def killed_after(child: int, seconds: float) -> bool:
-    """Kills a process and all it has started after so long; False when it has ended before, which must be well."""
+def killed_after(child: int, run: Path, seconds: float, once_it_trains: bool) -> bool:
+    """Kills a process and all it has started after so long, counted from its start or from its first training batch.
+
+    False when it has ended before, which must be well.
+    """
     late = time.monotonic() + seconds
-    while time.monotonic() < late:
+    while time.monotonic() < late or (once_it_trains and phase_of(run) in BEFORE):
         if (ended := os.waitpid(child, os.WNOHANG))[0]:
             code = os.waitstatus_to_exitcode(ended[1])
             if code != 0:
                 raise RuntimeError(f"a run that is gone on with must end well, but its exit code is {code}")
             return False
+        if once_it_trains and phase_of(run) not in BEFORE:
+            once_it_trains, late = False, time.monotonic() + seconds
         time.sleep(0.005)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -104,9 +111,17 @@ def killed_after(child: int, seconds: float) -> bool:
 
 
 def kill_until_it_ends(config: Path, run: Path, longest: float, dice: random.Random, kills: int, tally: Tally) -> None:
-    """Goes through a run once; each start is killed within `longest` seconds, while any of the `kills` are left."""
+    """Goes through a run once; each start is killed within `longest` seconds, while any of the `kills` are left.
+
+    One in `EARLY` counts them from its start, so that loading and the start's evaluation have their share; the others
+    from their first training batch.
+    """
     shutil.rmtree(run, ignore_errors=True)
-    while kills > 0 and killed_after(begin(config, run), dice.uniform(0, longest)):
+    while kills > 0:
+        forget_phase(run)
+        process = begin(config, run)
+        if not killed_after(process, run, dice.uniform(0, longest), dice.randrange(EARLY) > 0):
+            break
         kills -= 1
         tally.kills[phase_of(run)] += 1
     if not (run / "final_metrics.json").exists():
