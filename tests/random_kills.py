@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 from ledger import assert_same_story, book_of, forget_phase, phase_of
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -77,6 +78,7 @@ def begin(config: Path, run: Path, *options: str, **settings: str) -> int:
         os.dup2(said, 1)
         os.dup2(said, 2)
         os.environ.update(settings)
+        rank_zero_only.rank = int(settings.get("RANK", 0))  # which Lightning reads when it is imported
         code = fgvr_main(["fit", "--config", str(config), "--run.dir", str(run), *options])
     finally:
         os._exit(code)

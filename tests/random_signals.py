@@ -64,18 +64,19 @@ def saved(run: Path) -> int:
     return max((verify_checkpoint(path).step for path in checkpoints_in(run / "checkpoints")), default=0)
 
 
-def signal_runs(signals: int = 20, seed: int = 0) -> None:
+def signal_runs(signals: int = 20, cases: list[str] | None = None, seed: int = 0) -> None:
     """Tells runs to end and compares what becomes of them.
 
     Args:
-        signals: how many in each of three cases: one process lags, loaders have workers, the model is in parts.
+        signals: how many in each case.
+        cases: of "unequal ranks" (one process lags), "loader workers" and "fsdp2"; by default all.
         seed: of the moments.
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         end(begin(sft_config(folder), folder / "sft"), folder / "sft")
-        for name, options in CASES.items():
-            _signal(folder, name, options, signals, random.Random(f"{seed}/{name}"))
+        for name in cases or CASES:
+            _signal(folder, name, CASES[name], signals, random.Random(f"{seed}/{name}"))
             print(f"{name}: {signals} of {signals} signals ended in a whole checkpoint and an exact resume", flush=True)
 
 
