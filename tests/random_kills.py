@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 from ledger import assert_same_story, book_of, forget_phase, phase_of
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
