@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import fgvr
 from fgvr.errors import Unfinished, UserError, shown
+from fgvr.watchdog.beats import watched
 
 
 class Tool(NamedTuple):
@@ -28,6 +29,7 @@ RUNS = {
     "predict": "let a checkpoint of a run name photos without labels",
     "estimate": "tell what a training would hold in memory, from its config alone",
 }
+WATCHED = ("fit", "validate", "test", "predict")
 TOOLS = {
     "shards": Tool("fgvr.tools.shards", "shards", "pack labelled photos into shards"),
     "mine": Tool("fgvr.tools.mine_options", "mine", "sample a model's answers and make options of choice of them"),
@@ -41,7 +43,11 @@ def main(args: list[str] | None = None) -> int:
     """Returns 0, 2 for an error the user can mend, 75 for a training that stopped before its last step, 130 for Ctrl-C,
     143 for SIGTERM; a bug keeps its traceback.
     """
-    args = sys.argv[1:] if args is None else args
+    if args is None:
+        args = sys.argv[1:]
+        if args and args[0] in WATCHED:  # this process is the run's own
+            with watched():
+                return main(args)
     # Before torch is loaded: on a shared CPU its threads, which wait by spinning, make a step ten times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:

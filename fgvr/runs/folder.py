@@ -23,8 +23,9 @@ from fgvr.checkpoints.format import (
     verify_checkpoint,
 )
 from fgvr.checkpoints.kept import ASIDE, BASE, CHECKPOINTS
-from fgvr.errors import UserError
+from fgvr.errors import UserError, refuse_below
 from fgvr.runs.fingerprint import Changeable, refuse_changes
+from fgvr.watchdog.beats import SILENCE
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,11 @@ class RunFolder:
         keep: how many of the latest checkpoints stay; the best one stays besides
         best: the validation figure, "seen/exact" say, whose best checkpoint is kept; none by default
         mode: whether the best figure is the largest ("max") or the smallest ("min")
+        silence: seconds without a sign of life after which a process hangs: then all show their stacks and end; signs
+            are each group that is sampled, each micro-batch and each batch of a validation, and a model may take an
+            hour to load, a checkpoint to be written; null for any time
+        compare_every: optimiser steps between two comparisons of the weights of processes that should have the same;
+            null for none
     """
 
     dir: Path
@@ -56,6 +62,8 @@ class RunFolder:
     keep: int = 3
     best: str | None = None
     mode: Literal["max", "min"] = "max"
+    silence: float | None = SILENCE
+    compare_every: int | None = 100
 
     def __post_init__(self) -> None:
         if self.save_every < 1 or self.keep < 1:
@@ -63,6 +71,9 @@ class RunFolder:
                 f"run.save_every and run.keep must be at least 1, got {self.save_every} and {self.keep}: "
                 "a run without a checkpoint could not be resumed."
             )
+        if self.silence is not None and self.silence <= 0:
+            raise UserError(f"run.silence must be above 0 seconds, got {self.silence}: give null for any time.")
+        refuse_below(1, "run", compare_every=self.compare_every)
         if self.fresh and self.resume not in ("auto", "never"):
             raise UserError(f"run.fresh starts again and run.resume goes on from {self.resume}: give one of the two.")
 
