@@ -1,38 +1,14 @@
-"""What befalls a process of a toy run at a chosen moment: it hangs, is killed or is stopped."""
+"""What befalls one process of a toy run at a chosen moment."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
-import time
 from typing import Any
 
 import torch
+from faults import FAULTS
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fgvr.watchdog.beats import SAMPLING, SCORING, beat
-
-
-def waits_for_ever() -> None:
-    time.sleep(600)
-
-
-def holds_the_lock() -> None:
-    """The interpreter's, which a call of C through PyDLL keeps."""
-    ctypes.PyDLL(None).sleep(600)
-
-
-def is_stopped() -> None:
-    os.kill(os.getpid(), signal.SIGSTOP)
-    time.sleep(600)  # and when it goes on
-
-
-def is_killed() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-FAULTS = {one.__name__: one for one in (waits_for_ever, holds_the_lock, is_stopped, is_killed)}
 
 
 class Befalls(Callback):

@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from fgvr.ranks import introduce_watchdogs
-from fgvr.watchdog.beats import LOADING, SAVING, SLOW, UPDATING, VALIDATING, WAITING, beat
+from fgvr.watchdog.beats import HEARD, LOADING, SAVING, SLOW, UPDATING, VALIDATING, WAITING, beat
 
 
 class Beats(Callback):
@@ -33,6 +33,7 @@ class Beats(Callback):
             _leave_processes_to_watchdogs(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        _keep_hearing(trainer)
         beat(WAITING, trainer.global_step)
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
@@ -42,6 +43,7 @@ class Beats(Callback):
         beat(WAITING, trainer.global_step)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        _keep_hearing(trainer)
         beat(VALIDATING, trainer.global_step)
 
     def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
@@ -63,6 +65,12 @@ class Beats(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         beat()
+
+
+def _keep_hearing(trainer: Trainer) -> None:
+    """Lightning puts back at the end what it knows handlers of, which are Python's alone."""
+    for number in HEARD:
+        trainer._signal_connector._original_handlers.pop(number, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _leave_processes_to_watchdogs(trainer: Trainer) -> None:

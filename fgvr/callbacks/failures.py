@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from fgvr.errors import SampleError, UserError
 from fgvr.models.memory import is_out_of_memory
 from fgvr.ranks import LEAVING, Failure, Watch, end_together, first_failure, stay_until_told
+from fgvr.watchdog.beats import NOTICED, is_watched
 
 
 class Place(NamedTuple):
@@ -96,6 +98,8 @@ def tell_others(error: Exception) -> None:
     if not (dist.is_available() and dist.is_initialized()):
         return
     users_own = isinstance(error, UserError | SampleError) or is_out_of_memory(error)
+    if not users_own and isinstance(error, RuntimeError) and is_watched():
+        time.sleep(NOTICED)  # where a connection broke because another was killed, the watchdog has the word
     own = Failure(dist.get_rank(), 2 if users_own else 1, sentence_of(error))
     first = first_failure(own)
     if first is not None and first.rank != own.rank and not users_own:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,10 +46,7 @@ class SameWeights(Callback):
         if replicas is None:
             return
         names, weights = zip(*pl_module.named_parameters(), strict=True)
-        own = torch.stack([sum_of_bits(weight) for weight in weights])
-        every = [torch.empty_like(own) for _ in range(dist.get_world_size(replicas))]
-        dist.all_gather(every, own, replicas)
-        sums = torch.stack(every).tolist()
+        sums = sums_of_all(weights, replicas)
         if any(row != sums[0] for row in sums):
             number, weight = first_that_differs(sums)
             process = dist.get_global_rank(replicas, number)
@@ -59,6 +57,14 @@ class SameWeights(Callback):
                 "on from its last checkpoint, which was compared before it was made"
             )
         self._same_at = trainer.global_step
+
+
+def sums_of_all(weights: Sequence[Tensor], replicas: dist.ProcessGroup) -> list[list[int]]:
+    """The `sum_of_bits` of each weight, as a row for each of the replicas. A collective call."""
+    own = torch.stack([sum_of_bits(weight) for weight in weights])
+    every = [torch.empty_like(own) for _ in range(dist.get_world_size(replicas))]
+    dist.all_gather(every, own, replicas)
+    return torch.stack(every).tolist()
 
 
 def sum_of_bits(weight: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from fgvr.watchdog import process
 
 SILENCE = 1800.0  # seconds without a sign of life, by default
 SLOW = 3600.0  # the same for what is one call of another's: a model is read, a checkpoint written
+HEARD = (process.HUNG, process.STACKS)  # signals of the watchdog's
+NOTICED = 4 * process.EVERY  # seconds after which every watchdog knows of a process that was killed
 STARTING, LOADING, SAMPLING, SCORING = "starting", "loading", "sampling", "scoring"
 UPDATING, VALIDATING, SAVING, WAITING = "updating", "validating", "saving a checkpoint", "waiting for data"
 
