@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 class DriftWatch(Callback):
     """Compares at each step by how much the engine's log-probs differ from the trainer's, per token, with steps before.
 
-    More than `times` the median of the last `window` steps, and more than `least`, is an alarm: the engine holds
-    weights of another step, or computes otherwise. So is more than `most`, already at a run's first step. The watch
+    More than `times` the median of the last `window` steps, and more than `floor`, is an alarm: the engine holds
+    weights of another step, or computes otherwise. So is more than `ceiling`, already at a run's first step. The watch
     then warns, or ends the run ("stop"), and counts its alarms as sampling/drift_alarms. What it has seen is in the
     checkpoint. In every run that learns from rollouts there is one. Raises UserError outside the ranges.
     """
@@ -31,15 +31,15 @@ class DriftWatch(Callback):
         self,
         action: Literal["warn", "stop"] = "warn",
         times: float = 5.0,
-        least: float = 1e-3,
-        most: float = 0.2,
+        floor: float = 1e-3,
+        ceiling: float = 0.2,
         window: int = 20,
     ) -> None:
         if action not in ("warn", "stop"):
             raise UserError(f"the drift watch's action is warn or stop, got {action!r}")
         refuse_below(1, "drift_watch", times=times, window=window)
-        refuse_below(0, "drift_watch", least=least, most=most)
-        self.action, self.times, self.least, self.most = action, times, least, most
+        refuse_below(0, "drift_watch", floor=floor, ceiling=ceiling)
+        self.action, self.times, self.floor, self.ceiling = action, times, floor, ceiling
         self.alarms = 0
         self._seen: deque[float] = deque(maxlen=window)
 
@@ -49,7 +49,7 @@ class DriftWatch(Callback):
             return
         now = float(trainer.callback_metrics[DIFFERENCE])
         usual = median(self._seen) if self._seen else math.inf
-        drifted = not now <= self.most or (now > self.least and now > self.times * usual)
+        drifted = not now <= self.ceiling or (now > self.floor and now > self.times * usual)
         if math.isfinite(now):
             self._seen.append(now)
         if drifted:
