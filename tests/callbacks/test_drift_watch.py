@@ -14,7 +14,6 @@ from fgvr.errors import UserError
 from fgvr.models import PixelBudget, Policy, PolicyConfig
 from fgvr.models.sampling import Sampling
 from fgvr.modules import Optimizer
-from fgvr.objectives import KL
 from fgvr.rewards import Exact
 from fgvr.rollouts import InProcess
 
@@ -24,10 +23,10 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def module() -> Watched:
-    """A KL term's gradient moves the weights even where all of a group earn the same."""
+    """An entropy term moves the weights even where all of a group earn the same."""
     config = PolicyConfig(tiny_backbone(), PixelBudget(28 * 28, 84 * 84))
     optimizer, sampling = Optimizer(lr=3e-2, schedule="constant"), Sampling(group_size=4, max_new_tokens=8)
-    return Watched(config, Exact(), optimizer, sampling, kl=KL(0.04))
+    return Watched(config, Exact(), optimizer, sampling, entropy_coefficient=1.0)
 
 
 class Apart(InProcess):
