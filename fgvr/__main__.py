@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import fgvr
-from fgvr.errors import Unfinished, UserError, shown
+from fgvr.errors import Unfinished, UserError, sentence_of_disk, shown
 from fgvr.watchdog.beats import watched
 
 
@@ -63,14 +62,10 @@ def main(args: list[str] | None = None) -> int:
             return _stopped(leave, "Ctrl-C", 130)
         return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what = error.filename or "The output"
-            return _refuse(
-                f"{what} must find room, but the disk is full ({error.strerror}): make room, then start again."
-            )
-        if error.filename is None:
+        sentence = sentence_of_disk(error)
+        if sentence is None:
             raise
-        return _refuse(f"{error.filename}: {error.strerror}.")
+        return _refuse(sentence)
 
 
 def _run(args: list[str]) -> int:

@@ -32,11 +32,13 @@ PLACES = {
 }
 
 
-NO_MEMORY = [  # where else than in training
+NO_DISK = "/runs/eel must find room, but the disk is full (No space left on device): make room, then start again."
+ELSEWHERE = [  # than in training
     ("rollout", "memory", 2, NO_ROOM.format("") + MORE_ROOM),
     ("validation", "memory", 2, NO_ROOM.format(" in validation") + "lower data.init_args.eval_batch_size"),
     ("loading", "memory", 2, NO_ROOM.format(" while loading the model") + MORE_ROOM),
     ("saving", "memory", 2, NO_ROOM.format("") + MORE_ROOM),
+    ("saving", "disk", 2, NO_DISK),
 ]
 
 
@@ -47,7 +49,7 @@ NO_MEMORY = [  # where else than in training
         ("training", "memory", 2, NO_ROOM.format(" in training") + "lower micro_batch_tokens"),
         ("training", "bug", 1, "KeyError: 'eel'"),
         ("loader", "bug", 1, "KeyError: 'eel'"),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in NO_MEMORY),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ELSEWHERE),
     ],
 )
 def test_an_error_of_one_process_ends_both_with_its_sentence(
