@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from two_processes import both, callback, said
+from two_processes import CONFIG, ROOT, both, callback, said
 
 from fgvr.watchdog.process import HUNG
 
@@ -60,3 +63,16 @@ def test_the_kill_of_one_process_ends_the_other_with_a_sentence(tmp_path: Path, 
     assert late < 10
     assert f"process {rank} has ended without a word while {phase}" in texts[1 - rank]
     assert "Traceback" not in "".join(texts)
+
+
+@pytest.mark.slow
+def test_by_lightnings_own_launcher_the_first_process_ends_so_too(tmp_path: Path) -> None:
+    (tmp_path / "toy.yaml").write_text(CONFIG)
+    line = [sys.executable, "-m", "fgvr", "fit", f"--config={tmp_path / 'toy.yaml'}", f"--run.dir={tmp_path / 'run'}"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    done = subprocess.run(
+        [*line, befalls("is_killed", 1, "updating")], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert done.returncode == HUNG, done.stderr
+    assert "fgvr: process 0 ends with another: process 1 has ended without a word while updating" in done.stderr
+    assert "Forcefully terminating" not in done.stderr
