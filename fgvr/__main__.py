@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -10,8 +9,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import fgvr
-from fgvr.errors import Unfinished, UserError, shown
+from fgvr.errors import Unfinished, UserError, sentence_of_disk, shown
 from fgvr.signals import listening
+from fgvr.watchdog.beats import watched
 
 
 class Tool(NamedTuple):
@@ -30,6 +30,7 @@ RUNS = {
     "estimate": "tell what a training would hold in memory, from its config alone",
     "doctor": "tell whether a run can go on, from where, what is damaged, and what to type",
 }
+WATCHED = ("fit", "validate", "test", "predict")
 TOOLS = {
     "shards": Tool("fgvr.tools.shards", "shards", "pack labelled photos into shards"),
     "mine": Tool("fgvr.tools.mine_options", "mine", "sample a model's answers and make options of choice of them"),
@@ -43,7 +44,11 @@ def main(args: list[str] | None = None) -> int:
     """Returns 0, 2 for an error the user can mend, 75 for a training that the next job goes on with, 76 for one that a
     callback has ended, 130 for Ctrl-C, 143 for SIGTERM; a bug keeps its traceback.
     """
-    args = sys.argv[1:] if args is None else args
+    if args is None:
+        args = sys.argv[1:]
+        if args and args[0] in WATCHED:  # this process is the run's own
+            with watched():
+                return main(args)
     # Before torch is loaded: on a shared CPU its threads, which wait by spinning, make a step ten times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
@@ -60,14 +65,10 @@ def main(args: list[str] | None = None) -> int:
             return _stopped(leave, "Ctrl-C", 130)
         return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what = error.filename or "The output"
-            return _refuse(
-                f"{what} must find room, but the disk is full ({error.strerror}): make room, then start again."
-            )
-        if error.filename is None:
+        sentence = sentence_of_disk(error)
+        if sentence is None:
             raise
-        return _refuse(f"{error.filename}: {error.strerror}.")
+        return _refuse(sentence)
 
 
 def _run(args: list[str]) -> int:

@@ -21,15 +21,14 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from omegaconf import OmegaConf
 
 from fgvr.callbacks.checkpoints import RunCheckpoints
-from fgvr.callbacks.early_stops import EarlyStopsGoOn
-from fgvr.callbacks.failures import EndTogether, failing_together
+from fgvr.callbacks.failures import failing_together
 from fgvr.callbacks.final_metrics import START, LastFigures, print_figures, score_start, write_figures
+from fgvr.callbacks.guards import guards
 from fgvr.callbacks.interrupts import ctrl_c_as_before, say_if_ctrl_c_is_ignored
-from fgvr.callbacks.job_time import JobTime
 from fgvr.callbacks.memory import MemoryEstimate
 from fgvr.callbacks.needed import refuse_timer, refuse_without
 from fgvr.callbacks.predictions import Predictions
-from fgvr.callbacks.preemption import Preemption, without_handlers
+from fgvr.callbacks.preemption import without_handlers
 from fgvr.callbacks.progress import Progress
 from fgvr.callbacks.same_start import SameStart
 from fgvr.callbacks.sample_log import SampleLog
@@ -63,6 +62,7 @@ from fgvr.settings.taken_over import say_another_task, take_over_task
 from fgvr.settings.translated import evaluating, refused_by_trainer, training
 from fgvr.strategies.checkpoint_io import WholeCheckpointIO
 from fgvr.strategies.named_weights import with_named_weights
+from fgvr.watchdog.beats import allow
 from fgvr.whole_files import write_whole
 
 log = logging.getLogger(__name__)
@@ -140,6 +140,7 @@ class FGVRCLI(LightningCLI):
         refuse_nulls(config.as_dict(), {"trainer": Trainer, "run": RunFolder})
         refuse_numbers(config.as_dict())
         self.run = RunFolder(**vars(config.run))
+        allow(self.run.silence)
         if self.verb != "fit":
             self.start = Start(evaluation_checkpoint(self.run, config.ckpt_path))
         take_over_task(config, begun(self.run) if self.verb == "fit" else self.start.checkpoint)
@@ -187,12 +188,10 @@ class FGVRCLI(LightningCLI):
         if any(isinstance(one, ProgressBar) for one in listed):
             forced = [one for one in forced if not isinstance(one, ProgressBar)]
         self.trainer_defaults["callbacks"] = forced
-        saver = next((one for one in [*listed, *forced] if isinstance(one, RunCheckpoints)), None)
-        first: list[Callback] = [EndTogether()] if saver is None else [EndTogether(), Preemption(), EarlyStopsGoOn()]
-        if settings.max_time is not None and self._trains:
-            first.append(JobTime(settings.max_time, saver))
-            kwargs["max_time"] = None
+        first = guards(self.run, self.model, [*listed, *forced], self._trains, settings.max_time)
         kwargs["callbacks"] = [*first, *listed]
+        if self._trains:
+            kwargs["max_time"] = None  # which is the limit of one of them
         plugins = _as_list(settings.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, WholeCheckpointIO()]

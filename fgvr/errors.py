@@ -6,6 +6,7 @@ through `shown`; the errors do it themselves.
 
 from __future__ import annotations
 
+import errno
 import unicodedata
 
 AGAIN = 75  # exit code of a run that the next job goes on with; sysexits.h calls it "try again"
@@ -60,6 +61,14 @@ def refuse_no_share(owner: str, **shares: float) -> None:
     for name, value in shares.items():
         if not 0 <= value <= 1:
             raise UserError(f"{owner}.{name} is a share and must be between 0 and 1, got {value}")
+
+
+def sentence_of_disk(error: OSError) -> str | None:
+    """What a user is told of a file that could not be read or written; None where no file is known."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what = error.filename or "The output"
+        return f"{what} must find room, but the disk is full ({error.strerror}): make room, then start again."
+    return None if error.filename is None else f"{error.filename}: {error.strerror}."
 
 
 class Unfinished(SystemExit):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import socket
 import sys
 import threading
 import time
@@ -14,9 +16,11 @@ from typing import Any, TypeVar, cast
 import torch.distributed as dist
 
 from fgvr.errors import UserError, shown
+from fgvr.watchdog.beats import is_watched, leave, meet
 
 T = TypeVar("T")
-FAILURE, TOLD, AT_END = "fgvr/failure", "fgvr/told", "fgvr/at-end"  # in the store that the processes share
+# in the store that the processes share
+FAILURE, TOLD, AT_END, WATCHDOGS = "fgvr/failure", "fgvr/told", "fgvr/at-end", "fgvr/watchdogs"
 EVERY = 0.5  # seconds between two looks at it
 SOON = 0.05  # the same where nothing else is left to do
 GRACE = 3.0  # seconds for a process to fail by itself, as all do of what all have met
@@ -70,6 +74,7 @@ class Failure:
         """Ends this process at once, wherever it is: it may be waiting in a call that never comes back."""
         print(f"fgvr: process {self.rank} has failed, which ends them all: {shown(self.sentence)}", file=sys.stderr)
         sys.stderr.flush()
+        leave()
         os._exit(self.code)
 
 
@@ -113,6 +118,29 @@ def end_together() -> None:
             here = store.add(AT_END, 0)
     except RuntimeError:  # the process that held the store, which waited too, has ended
         return
+
+
+def introduce_watchdogs(host: str) -> bool:
+    """Lets the watchdogs of all processes know of each other, where there are any; process 0 is on `host`.
+
+    Then one that has to end its process, or whose process was killed, has them all ended. A collective call.
+    """
+    store, rank = _shared_store(), dist.get_rank()
+    if rank != 0:
+        told = json.loads(store.get(WATCHDOGS))
+        if told is not None:
+            meet(rank, None, (host, told["port"], told["secret"]))
+        return told is not None
+    if not is_watched():
+        store.set(WATCHDOGS, "null")
+        return False
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    with socket.create_server(("", 0), family=family, dualstack_ipv6=both, backlog=4096) as listener:
+        port, secret = listener.getsockname()[1], secrets.token_hex(16)
+        meet(rank, listener, ("", port, secret))
+        store.set(WATCHDOGS, json.dumps({"port": port, "secret": secret}))
+    return True
 
 
 class Watch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,7 @@ ERRORS = {
     "users": UserError("the eel must be dry, but it is wet: dry it"),
     "memory": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     "bug": KeyError("eel"),
+    "disk": OSError(errno.ENOSPC, "No space left on device", "/runs/eel"),
 }
 
 

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (  # lowest first; rooms of one layer know nothing of each other
     {"types", "errors"},
     {"retries"},
-    {"whole_files", "objectives", "kernels"},
+    {"whole_files", "watchdog", "objectives", "kernels"},
     {"ranks", "signals", "taxonomy", "checkpoints"},
     {"sources", "data", "models", "runs"},
     {"similarity"},
@@ -42,7 +42,7 @@ DOORS = {
     "lightning": ("modules/", "datamodules/", "callbacks/", "strategies/", "cli.py", "__main__.py"),
 }
 SECRETS = {"server.py", "redis.py"}  # read addresses and keys when they connect, as they belong in no yaml
-LOW = {"types", "errors", "retries", "whole_files"}  # what every room may import
+LOW = {"types", "errors", "retries", "whole_files", "watchdog"}  # what every room may import
 CONTRIBUTING = PACKAGE.parent / "CONTRIBUTING.md"
 
 

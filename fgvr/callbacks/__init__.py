@@ -1,6 +1,7 @@
 """Callbacks say when; what they trigger is a plain function that runs without a Trainer."""
 
 from fgvr.callbacks.collapse_watch import CollapseWatch
+from fgvr.callbacks.drift_watch import DriftWatch
 from fgvr.callbacks.judge_validation import JudgeValidation
 from fgvr.callbacks.option_refresh import OptionRefresh
 from fgvr.callbacks.rollout_generation import RolloutGeneration
@@ -12,6 +13,7 @@ from fgvr.callbacks.two_step import TwoStepInference
 
 __all__ = [
     "CollapseWatch",
+    "DriftWatch",
     "JudgeValidation",
     "OptionRefresh",
     "RolloutGeneration",

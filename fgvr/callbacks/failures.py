@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,10 @@ from typing import NamedTuple
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fgvr.errors import SampleError, UserError
+from fgvr.errors import SampleError, UserError, sentence_of_disk
 from fgvr.models.memory import is_out_of_memory
 from fgvr.ranks import LEAVING, Failure, Watch, end_together, first_failure, stay_until_told
+from fgvr.watchdog.beats import NOTICED, is_watched
 
 
 class Place(NamedTuple):
@@ -95,7 +97,9 @@ def tell_others(error: Exception) -> None:
     """
     if not (dist.is_available() and dist.is_initialized()):
         return
-    users_own = isinstance(error, UserError | SampleError) or is_out_of_memory(error)
+    users_own = _is_users_own(error)
+    if not users_own and isinstance(error, RuntimeError) and is_watched():
+        time.sleep(NOTICED)  # where a connection broke because another was killed, the watchdog has the word
     own = Failure(dist.get_rank(), 2 if users_own else 1, sentence_of(error))
     first = first_failure(own)
     if first is not None and first.rank != own.rank and not users_own:
@@ -130,7 +134,15 @@ def sentence_of(error: Exception) -> str:
         return f"Memory must suffice, but it ran out{place.where} ({said or type(error).__name__}): {place.remedy}."
     if isinstance(error, UserError | SampleError):
         return str(error)
+    if isinstance(error, OSError) and (of_disk := sentence_of_disk(error)) is not None:
+        return of_disk
     return f"{type(error).__name__}: {said}"
+
+
+def _is_users_own(error: Exception) -> bool:
+    """Whether the error is one that a user can mend, which ends a process with 2."""
+    of_disk = isinstance(error, OSError) and sentence_of_disk(error) is not None
+    return isinstance(error, UserError | SampleError) or is_out_of_memory(error) or of_disk
 
 
 def _place(error: Exception) -> Place:

@@ -21,6 +21,7 @@ from fgvr.models.rows import load_rows
 from fgvr.models.saved import card_differences, policy_card
 from fgvr.models.sharding import Sharding, shard_policy, whole
 from fgvr.types import PromptBatch
+from fgvr.watchdog.beats import UPDATING, beat
 
 M = TypeVar("M")
 log = logging.getLogger(__name__)
@@ -195,6 +196,7 @@ class PolicyModule(LightningModule):
         (passes,) = self.over_ranks([len(micro_batches)], "max")
         for index in range(passes):
             with _block_parallel_sync_behavior(self.trainer.strategy, block=index < passes - 1):
+                beat(UPDATING)
                 part = loss(micro_batches[index]) if index < len(micro_batches) else idle()
                 self.manual_backward(part)
             total += part.detach()

@@ -20,6 +20,7 @@ from fgvr.modules.idle import idle_groups
 from fgvr.objectives import KL, Advantage, Clip, GroupFilter, Reduction, kl_penalty, policy_loss
 from fgvr.rewards import Reward, Term, WeightedSum
 from fgvr.types import GroupRows, PromptBatch, RolloutBatch, RolloutRows, UpdateBatch
+from fgvr.watchdog.beats import UPDATING, beat
 
 ON_BAR = (
     *("reward", "completions/mean_length", "completions/clipped_ratio", "entropy", "kl", "divergence"),
@@ -242,11 +243,12 @@ class GRPO(PolicyModule):
     @torch.no_grad()
     def _with(self, update: UpdateBatch, name: Literal["old_logprobs", "ref_logprobs"], policy: Policy) -> UpdateBatch:
         """An update whose micro-batches have their log-probs under `policy`, by that name."""
-        own = [
-            (entry, policy.completion_logprobs(entry.rows, self.sampling.temperature)[0])
-            for entry in update.micro_batches
-        ]
-        return UpdateBatch([replace(entry, **{name: logprobs}) for entry, logprobs in own])
+        own: list[RolloutRows] = []
+        for entry in update.micro_batches:
+            beat(UPDATING)
+            logprobs = policy.completion_logprobs(entry.rows, self.sampling.temperature)[0]
+            own.append(replace(entry, **{name: logprobs}))
+        return UpdateBatch(own)
 
     @contextmanager
     def _reference(self) -> Iterator[Policy | None]:

@@ -31,6 +31,7 @@ from fgvr.rollouts.scoring import Scoring, covered
 from fgvr.rollouts.updates import Place, UpdatePlan, updates_of
 from fgvr.shards.order import key_of
 from fgvr.types import Overlap, PromptBatch, Role, RolloutBatch, RolloutGroup, ScoredGroup, UpdateBatch
+from fgvr.watchdog.beats import SAMPLING, SCORING, beat
 
 BARREN = 20  # batches in a row without a completion to learn from, after which a run stops
 ENOUGH = 16  # examples of which one at least must have a partner, where partners are wanted
@@ -97,6 +98,7 @@ class Collector:
             self._scoring.drop()
             raise BrokenOff
         sampled = time.perf_counter()
+        beat(SCORING)
         with self._timed("score"):
             scored = self._score()
             kept = self._sort_out(scored)
@@ -114,12 +116,14 @@ class Collector:
         """Whether the whole of this rank's share was sampled."""
         if self.plan.negatives is None:
             batch = without_negatives(batch)
+        beat(SAMPLING)
         with self._timed("sync"):
             self.engine.sync(policy)
         seeds = [self._seed(batch, row) for row in range(len(batch.roles))]
         try:
             with self._timed("sample"):
                 for group in self.engine.stream(policy, batch, self.sampling, seeds):
+                    beat(SAMPLING)
                     self._scoring.add(group, batch.record.epoch)
                     if self.breaks_off():
                         return False

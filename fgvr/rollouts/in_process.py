@@ -15,6 +15,7 @@ from fgvr.models.sampling import Sampling
 from fgvr.models.writing import Written
 from fgvr.rollouts.engine import RolloutEngine
 from fgvr.types import Completion, ImageFeatures, PromptBatch, ReadPrompt, Role, RolloutGroup
+from fgvr.watchdog.beats import beat
 
 
 class InProcess(RolloutEngine):
@@ -59,7 +60,9 @@ class InProcess(RolloutEngine):
             decoder = policy.decoder()  # of weights that no step changes meanwhile
             for start in range(0, len(batch.examples), at_a_time):
                 chosen = range(len(batch.examples))[start : start + at_a_time]
-                yield from _Sheet(policy, decoder, batch, chosen, sampling).groups(seeds)
+                for numbered in _Sheet(policy, decoder, batch, chosen, sampling).groups(seeds):
+                    beat()
+                    yield numbered
         finally:
             policy.train(was_training)
 

@@ -29,6 +29,7 @@ from fgvr.shards.manifest import load_manifest
 from fgvr.shards.order import key_of
 from fgvr.shards.reading import ShardSet
 from fgvr.types import Completion, EncodedPrompt, Example, ReadRecord
+from fgvr.watchdog.beats import SAMPLING, beat
 
 DIGITS = 4  # of a log-prob that is kept, in nats: what is below differs from one batch shape to the next
 ALONE = Ranks()
@@ -174,6 +175,7 @@ class Miner:
         batch = batch.to(next(self.policy.parameters()).device)
         seeds = [key_of(self.seed, "mine", place, *([part] if part else [])) for place in places]
         sampling = replace(self.sampling, group_size=count)
+        beat(SAMPLING)
         groups = self.engine.sample(self.policy, batch, sampling, seeds)
         return [group.completions for group in groups]
 

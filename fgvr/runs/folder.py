@@ -24,8 +24,9 @@ from fgvr.checkpoints.format import (
     verify_checkpoint,
 )
 from fgvr.checkpoints.kept import ASIDE, BASE, CHECKPOINTS
-from fgvr.errors import UserError
+from fgvr.errors import UserError, refuse_below
 from fgvr.runs.fingerprint import Changeable, refuse_changes
+from fgvr.watchdog.beats import SILENCE
 
 STOPPED_BY = "stopped_by"  # in the final figures of a run that a callback has ended before its last step
 
@@ -50,6 +51,11 @@ class RunFolder:
         mode: whether the best figure is the largest ("max") or the smallest ("min")
         restarts: how many more starts in a row may begin at the same step before one is refused; for jobs that queue
             themselves again, which come to an end so; no limit by default
+        silence: seconds without a sign of life after which a process hangs: then all show their stacks and end; signs
+            are each group that is sampled, each micro-batch and each batch of a validation, and a model may take an
+            hour to load, a checkpoint to be written; null for any time
+        compare_every: optimiser steps between two comparisons of the weights of processes that should have the same;
+            null for none
     """
 
     dir: Path
@@ -62,6 +68,8 @@ class RunFolder:
     best: str | None = None
     mode: Literal["max", "min"] = "max"
     restarts: int | None = None
+    silence: float | None = SILENCE
+    compare_every: int | None = 100
 
     def __post_init__(self) -> None:
         if self.save_every < 1 or self.keep < 1:
@@ -71,6 +79,9 @@ class RunFolder:
             )
         if self.restarts is not None and self.restarts < 1:
             raise UserError(f"run.restarts must be at least 1, got {self.restarts}: leave it out for no limit.")
+        if self.silence is not None and self.silence <= 0:
+            raise UserError(f"run.silence must be above 0 seconds, got {self.silence}: give null for any time.")
+        refuse_below(1, "run", compare_every=self.compare_every)
         if self.fresh and self.resume not in ("auto", "never"):
             raise UserError(f"run.fresh starts again and run.resume goes on from {self.resume}: give one of the two.")
 

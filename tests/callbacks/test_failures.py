@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import prompt_batch, tiny_backbone, tiny_policy
+from two_processes import both, callback, said
 
 from fgvr.callbacks.failures import sentence_of
 from fgvr.callbacks.judge_validation import Samples
@@ -22,55 +19,26 @@ from fgvr.modules import SFT
 from fgvr.modules.base import Optimizer
 from fgvr.rollouts import InProcess
 
-ROOT = Path(__file__).parents[2]
-CONFIG = """
-model: {class_path: toy_run.ToyModel}
-data: {class_path: toy_run.ToyData}
-trainer: {accelerator: cpu, strategy: ddp, devices: 2, max_steps: 12, max_epochs: -1, val_check_interval: 5,
-  logger: false}
-run: {save_every: 2, allow_changed: [code]}
-"""
 EEL = "the eel must be dry, but it is wet: dry it"
 NO_ROOM = "Memory must suffice, but it ran out{} (CUDA out of memory. Tried to allocate 2.00 GiB.): "
 MORE_ROOM = "take a device or a machine with more memory, or a smaller model."
-CALLBACK = '--trainer.callbacks=[{{"class_path": "failing_run.{}", "init_args": {}}}]'
 PLACES = {
     "training": ("--model=failing_run.FailingModel", "--model.init_args.place=training"),
     "validation": ("--model=failing_run.FailingModel", "--model.init_args.place=validation"),
     "loading": ("--model=failing_run.FailingModel", "--model.init_args.place=loading"),
-    "rollout": (CALLBACK.format("FailingCallback", '{"kind": "KIND"}'),),
-    "saving": (CALLBACK.format("FailingCallback", '{"kind": "KIND", "place": "saving"}'),),
+    "rollout": (callback("failing_run.FailingCallback", '{"kind": "KIND"}'),),
+    "saving": (callback("failing_run.FailingCallback", '{"kind": "KIND", "place": "saving"}'),),
     "loader": ("--data=failing_run.FailingData",),
 }
 
 
-def both(folder: Path, *options: str) -> list[subprocess.Popen[str]]:
-    (folder / "toy.yaml").write_text(CONFIG)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    line = [sys.executable, "-m", "fgvr", "fit", "--config", str(folder / "toy.yaml"), f"--run.dir={folder / 'run'}"]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "toy"}
-    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    processes: list[subprocess.Popen[str]] = []
-    for rank in ("0", "1"):
-        own = {"RANK": rank, "LOCAL_RANK": rank}
-        with (folder / f"said{rank}").open("w") as file:
-            environment = {**os.environ, **paths, **shared, **own}
-            process = subprocess.Popen([*line, *options], text=True, env=environment, stdout=file, stderr=file)
-            processes.append(process)
-    return processes
-
-
-def said(folder: Path) -> list[str]:
-    return [(folder / f"said{rank}").read_text() for rank in ("0", "1")]
-
-
-NO_MEMORY = [  # where else than in training
+NO_DISK = "/runs/eel must find room, but the disk is full (No space left on device): make room, then start again."
+ELSEWHERE = [  # than in training
     ("rollout", "memory", 2, NO_ROOM.format("") + MORE_ROOM),
     ("validation", "memory", 2, NO_ROOM.format(" in validation") + "lower data.init_args.eval_batch_size"),
     ("loading", "memory", 2, NO_ROOM.format(" while loading the model") + MORE_ROOM),
     ("saving", "memory", 2, NO_ROOM.format("") + MORE_ROOM),
+    ("saving", "disk", 2, NO_DISK),
 ]
 
 
@@ -81,7 +49,7 @@ NO_MEMORY = [  # where else than in training
         ("training", "memory", 2, NO_ROOM.format(" in training") + "lower micro_batch_tokens"),
         ("training", "bug", 1, "KeyError: 'eel'"),
         ("loader", "bug", 1, "KeyError: 'eel'"),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in NO_MEMORY),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ELSEWHERE),
     ],
 )
 def test_an_error_of_one_process_ends_both_with_its_sentence(
@@ -105,14 +73,14 @@ def test_an_error_of_one_process_ends_both_with_its_sentence(
 @pytest.mark.parametrize("rank", [0, 1])
 def test_one_that_fails_where_the_others_have_ended_ends_them_too(tmp_path: Path, rank: int) -> None:
     options = f'{{"kind": "users", "place": "end", "rank": {rank}}}'
-    codes = [process.wait(90) for process in both(tmp_path, CALLBACK.format("FailingCallback", options))]
+    codes = [process.wait(90) for process in both(tmp_path, callback("failing_run.FailingCallback", options))]
     assert codes == [2, 2], said(tmp_path)
     assert f"fgvr: process {rank} has failed, which ends them all: {EEL}" in said(tmp_path)[1 - rank]
 
 
 @pytest.mark.slow
 def test_a_process_that_has_failed_and_does_not_end_keeps_no_other(tmp_path: Path) -> None:
-    stuck = CALLBACK.format("Stuck", "{}")
+    stuck = callback("failing_run.Stuck")
     options = (*PLACES["training"], "--model.init_args.kind=users", stuck)
     waiting, failing = both(tmp_path, *options)
     try:

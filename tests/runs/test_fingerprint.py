@@ -31,7 +31,15 @@ def test_a_config_is_flattened_without_what_does_not_decide_what_is_learned() ->
 
 
 WATCHING = {  # only look on, whatever their settings
-    *("JudgeValidation", "SampleLogging", "Throughput", "TrackioLogger", "TripletLogging", "TwoStepInference"),
+    *(
+        "DriftWatch",
+        "JudgeValidation",
+        "SampleLogging",
+        "Throughput",
+        "TrackioLogger",
+        "TripletLogging",
+        "TwoStepInference",
+    ),
 }
 
 

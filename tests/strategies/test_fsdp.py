@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
-from spread import Case, train, train_together, work_together
+from spread import Case, strategy_of, train, train_together, work_together
 from torch.distributed.fsdp import FSDPModule
 
 from fgvr.errors import UserError
@@ -113,14 +113,16 @@ class Poisoned(Callback):
         pl_module.take_step = take_step
 
 
-def poison(rank: int, world: int) -> dict[str, Any]:
-    made, found = train(Case("sft", steps=3), (Poisoned(),), strategy=FSDP2Strategy(), devices=world)
+def poison(rank: int, world: int, sharded: bool) -> dict[str, Any]:
+    case = Case("sft", steps=3, strategy={} if sharded else None)
+    made, found = train(case, (Poisoned(),), strategy=strategy_of(case), devices=world)
     return {"skipped": made.skipped.tolist(), "weights": found["weights"]}
 
 
 @pytest.mark.slow
-def test_a_gradient_that_is_not_finite_on_one_process_skips_the_step_of_all(tmp_path: Path):
-    one, other = work_together(poison, 2, tmp_path)
+@pytest.mark.parametrize("sharded", [True, False])
+def test_a_gradient_that_is_not_finite_on_one_process_skips_the_step_of_all(tmp_path: Path, sharded: bool):
+    one, other = work_together(poison, 2, tmp_path, sharded)
     assert one["skipped"] == other["skipped"] == [1, 0]
     for name, weight in one["weights"].items():
         assert torch.equal(weight, other["weights"][name])

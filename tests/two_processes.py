@@ -1,0 +1,45 @@
+"""A toy run in two processes, started as a launcher starts them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CONFIG = """
+model: {class_path: toy_run.ToyModel}
+data: {class_path: toy_run.ToyData}
+trainer: {accelerator: cpu, strategy: ddp, devices: 2, max_steps: 12, max_epochs: -1, val_check_interval: 5,
+  logger: false}
+run: {save_every: 2, allow_changed: [code]}
+"""
+
+
+def callback(path: str, options: str = "{}") -> str:
+    """The option by which a run has this callback; `options` are its arguments as JSON."""
+    return f'--trainer.callbacks=[{{"class_path": "{path}", "init_args": {options}}}]'
+
+
+def both(folder: Path, *options: str) -> list[subprocess.Popen[str]]:
+    (folder / "toy.yaml").write_text(CONFIG)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    line = [sys.executable, "-m", "fgvr", "fit", "--config", str(folder / "toy.yaml"), f"--run.dir={folder / 'run'}"]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "toy"}
+    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    processes: list[subprocess.Popen[str]] = []
+    for rank in ("0", "1"):
+        own = {"RANK": rank, "LOCAL_RANK": rank}
+        with (folder / f"said{rank}").open("w") as file:
+            environment = {**os.environ, **paths, **shared, **own}
+            process = subprocess.Popen([*line, *options], text=True, env=environment, stdout=file, stderr=file)
+            processes.append(process)
+    return processes
+
+
+def said(folder: Path) -> list[str]:
+    return [(folder / f"said{rank}").read_text() for rank in ("0", "1")]
