@@ -46,7 +46,7 @@ class Beats(Callback):
         _keep_hearing(trainer)
         beat(VALIDATING, trainer.global_step)
 
-    def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
+    def on_validation_batch_start(self, trainer: Trainer, *_: Any, **__: Any) -> None:
         beat(VALIDATING)
 
     on_validation_batch_end = on_validation_epoch_end = on_validation_batch_start

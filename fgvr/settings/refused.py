@@ -67,6 +67,7 @@ def refuse_numbers(config: Mapping[str, Any]) -> None:
     for place, value in _numbers(config, ""):
         if not math.isfinite(value):
             raise UserError(f"{place} must be a finite number, got {value}: give another one.")
+    _refuse_short_silence(config)
     trainer = config["trainer"]
     for key, least, otherwise in COUNTED:
         value = trainer.get(key)
@@ -83,6 +84,18 @@ def refuse_numbers(config: Mapping[str, Any]) -> None:
         raise UserError(
             f"trainer.max_time must have the form DD:HH:MM:SS, got {time}: five minutes are 00:00:05:00, one day is "
             "01:00:00:00."
+        )
+
+
+def _refuse_short_silence(config: Mapping[str, Any]) -> None:
+    """Raises UserError where a watchdog would end a run that still waits for a judge, as it was told to."""
+    silence = (config.get("run") or {}).get("silence")
+    waits = [(value, place) for place, value in _numbers(config, "") if place.endswith("server.patience")]
+    patience, place = max(waits, default=(0.0, ""))
+    if silence is not None and 0 < silence <= patience:
+        raise UserError(
+            f"run.silence must be longer than a judge is waited for, but it is {silence:g} s and {place} {patience:g} "
+            "s: raise the one or lower the other."
         )
 
 

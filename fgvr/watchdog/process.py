@@ -82,7 +82,7 @@ class Line:
             assert isinstance(key.fileobj, socket.socket)
             if key.fileobj is self._listener:
                 with suppress(OSError):
-                    self._add(self._listener.accept()[0])
+                    self._add(key.fileobj.accept()[0])
             elif (message := self._read(key.fileobj)) is not None:
                 if self._passes_on:
                     self.tell(message, but=key.fileobj)

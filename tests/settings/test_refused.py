@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from fgvr.__main__ import main
+from fgvr.errors import UserError
+from fgvr.settings.refused import refuse_numbers
 
 PHOTOS = str(Path(__file__).parents[2] / "configs" / "photos.yaml")
 
@@ -44,6 +46,22 @@ def refused(capsys: Any, *options: str, verb: str = "fit") -> str:
 def test_a_null_where_something_must_stand(tmp_path: Path, capsys: Any, yaml: str, sentence: str):
     (tmp_path / "null.yaml").write_text(yaml)
     assert sentence in refused(capsys, "--config", str(tmp_path / "null.yaml"))
+
+
+def test_a_silence_shorter_than_a_judge_is_waited_for():
+    server = {"patience": 3600.0, "timeout": 60.0}
+    config = {"trainer": {}, "model": {"reward": {"judge": {"server": server}}}, "run": {"silence": 1800.0}}
+    with pytest.raises(UserError, match=r"it is 1800 s and model\.reward\.judge\.server\.patience 3600 s: raise"):
+        refuse_numbers(config)
+    refuse_numbers(config | {"run": {"silence": None}})
+    refuse_numbers(config | {"run": {"silence": 3700.0}})
+
+
+def test_numbers_of_a_runs_watch_out_of_range(capsys: Any):
+    assert "run.silence must be above 0 seconds, got 0.0: give null for any time" in refused(
+        capsys, "--run.silence", "0"
+    )
+    assert "run.compare_every must be at least 1, got 0" in refused(capsys, "--run.compare_every", "0")
 
 
 @pytest.mark.parametrize(
