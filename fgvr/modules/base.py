@@ -215,7 +215,8 @@ class PolicyModule(LightningModule):
         parameters = [parameter for _, parameter in self.trained_policy.trainable()]
         norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_config.max_grad_norm))
         total, run = self.skipped.tolist()
-        finite = bool(norm.isfinite())
+        (broken,) = self.over_ranks([int(not norm.isfinite())], "max")  # of copies one may be broken alone
+        finite = not broken
         self.skipped.copy_(torch.tensor([total + (not finite), 0 if finite else run + 1]))
         if not finite:
             optimizer.zero_grad()

@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from spread import Case, strategy_of, train, train_together, work_together
 from torch.distributed.fsdp import FSDPModule
 
+from fgvr.checkpoints.sharded import own_rows
 from fgvr.errors import UserError
 from fgvr.models import LoRA
 from fgvr.objectives import KL, Triplet
@@ -99,7 +100,7 @@ def test_steps_of_several_processes_are_those_of_one(world: int, name: str, toge
 
 
 class Poisoned(Callback):
-    """Puts a NaN into one process's part of one gradient, at the second of the steps."""
+    """Puts a NaN into one process's part or copy of one gradient, at the second of the steps."""
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         step = pl_module.take_step
@@ -107,7 +108,7 @@ class Poisoned(Callback):
         def take_step() -> None:
             if trainer.global_step == 1 and trainer.global_rank == 1:
                 gradients = [weight.grad for _, weight in pl_module.trained_policy.trainable()]
-                max((gradient.to_local() for gradient in gradients), key=len).fill_(torch.nan)
+                max((own_rows(gradient) for gradient in gradients), key=len).fill_(torch.nan)
             step()
 
         pl_module.take_step = take_step
