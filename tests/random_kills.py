@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,10 @@ def begin(config: Path, run: Path, *options: str, **settings: str) -> int:
     """
     sys.stdout.flush()
     if (child := os.fork()) != 0:
+        with suppress(OSError):  # the child does so too: whichever comes first
+            os.setpgid(child, child)
         return child
-    os.setsid()
+    os.setpgid(0, 0)
     code = 70
     try:
         said = os.open(run.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)

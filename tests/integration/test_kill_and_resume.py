@@ -61,7 +61,7 @@ def check_every_sample_once(taken: list[dict[str, Any]], shards: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("kills", [10, 2])
+@pytest.mark.parametrize("kills", [2])  # scripts/kill_runs.py kills more often
 def test_killed_at_random_the_run_ends_as_if_it_had_not_been(tmp_path: Path, kills: int):
     config = small_config(tmp_path)
     ends(start(config, tmp_path / "whole"))
