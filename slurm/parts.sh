@@ -15,7 +15,8 @@ if [ -f slurm/env.sh ]; then . slurm/env.sh; fi
 declare -p FGVR >/dev/null 2>&1 || FGVR=(python -m fgvr)
 set -u
 
-AGAIN=75 # fgvr's code of a run that the next job goes on with
+# fgvr's codes of a run that the next job goes on with: it was told to end, or a process of it hung or was killed.
+AGAIN=75 HUNG=50
 # Starts at one step after a first one, by which a run must have come to a later checkpoint.
 # shellcheck disable=SC2034
 RESTARTS=3
@@ -46,7 +47,7 @@ code_of_first() { # srun's code
 }
 
 leave() { # code; queues the job again, by the same id and with the same log, when its run is to go on
-  if [ "$1" = "$AGAIN" ]; then
+  if [ "$1" = "$AGAIN" ] || [ "$1" = "$HUNG" ]; then
     if scontrol requeue "$SLURM_JOB_ID"; then
       say "The run goes on when SLURM starts job $SLURM_JOB_ID again."
     else

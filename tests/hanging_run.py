@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,10 @@ from fgvr.watchdog.beats import SAMPLING, SCORING, beat
 
 
 class Befalls(Callback):
-    """One fault of one process, before the third batch, as a phase has begun, in a validation, or while it saves."""
+    """One fault of one process, before the third batch, as a phase has begun, in a validation, or while it saves.
+
+    Once in a run: a mark in its folder says that it has been.
+    """
 
     def __init__(self, fault: str, rank: int = 0, phase: str = "updating") -> None:
         self.fault, self.rank, self.phase = fault, rank, phase
@@ -22,15 +26,21 @@ class Befalls(Callback):
             if self.phase in (SAMPLING, SCORING):
                 beat(self.phase)
             if self.phase not in ("validating", "saving"):
-                FAULTS[self.fault]()
+                self._befall(trainer)
 
     def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
         if self.phase == "validating" and trainer.global_rank == self.rank and trainer.global_step:
-            FAULTS[self.fault]()
+            self._befall(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, *_: Any) -> None:
         if self.phase == "saving" and trainer.global_rank == self.rank:
             beat("saving a checkpoint")
+            self._befall(trainer)
+
+    def _befall(self, trainer: Trainer) -> None:
+        mark = Path(trainer.default_root_dir) / "befell"
+        if not mark.exists():
+            mark.touch()
             FAULTS[self.fault]()
 
 

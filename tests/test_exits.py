@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_manifest
+from fgvr.watchdog.process import HUNG
 
 PAGE = (Path(__file__).parents[1] / "docs/runs.md").read_text(encoding="utf-8")
 TABLE = [
@@ -104,6 +105,7 @@ ROWS: dict[str, tuple[str | Callable[[Path], int], int]] = {
 }
 ELSEWHERE = {  # where the others are tested, with processes of their own
     "a second Ctrl-C or SIGTERM": "test_signals.py: test_a_second_one_ends_the_process_at_once",
+    "a process hangs": "callbacks/test_beats.py: test_a_hang_of_one_process_ends_both_with_their_stacks",
     "SIGKILL": "integration/test_kill_and_resume.py: test_",
     "another process of the run": "callbacks/test_failures.py: test_",
 }
@@ -147,4 +149,4 @@ def test_every_row_is_tested() -> None:
 
 def test_every_code_of_the_table_is_told_in_the_program() -> None:
     codes = {int(code) for row in TABLE for code in re.findall(r"\d+", row[1])}
-    assert codes - {137} == {0, 1, 2, 75, 76, 130, 143}
+    assert codes - {137} == {0, 1, 2, HUNG, 75, 76, 130, 143}

@@ -19,6 +19,7 @@ from fgvr.retries import TRANSIENT, TRIES, Retries, await_mount
 TESTS = Path(__file__).parent
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None or sys.platform != "linux", reason="makes a library to preload")
 def test_what_a_disk_refuses_for_a_moment_is_asked_again_and_what_is_half_written_never_counts(tmp_path: Path):
     """Every kind of call on every kind of file, failing in the C library below Python and torch."""

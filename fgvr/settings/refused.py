@@ -12,13 +12,11 @@ from dataclasses import is_dataclass
 from types import NoneType
 from typing import Any, get_args
 
-from lightning.pytorch.strategies import StrategyRegistry
-
 from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import UserError
 from fgvr.modules.base import PolicyModule
 from fgvr.settings.classes import class_named, hints_of, members
-from fgvr.strategies import FSDP2Strategy, is_supported
+from fgvr.strategies import FSDP2Strategy, is_registered, is_supported
 from fgvr.strategies.world import ranks_of, shared_by
 
 PRECISIONS = ("None", "32-true", "32", "bf16-mixed")
@@ -177,20 +175,20 @@ def _refuse_another_strategy(trainer: Mapping[str, Any], seed: Any) -> None:
             f"trainer.strategy must be auto, ddp or fsdp2, got {name}{why}: with ddp each device holds the whole "
             "model, with fsdp2 (fgvr.strategies.FSDP2Strategy) a part of it."
         )
-    if parts and isinstance(strategy, Mapping):
-        options = strategy.get("init_args") or {}
-        shared_by(int(options.get("replicate") or 1), options.get("shard"), ranks_of(trainer))
     if parts and seed is False:
         raise UserError(
             "seed_everything must be a number with the strategy fsdp2, got false: no process is sent the weights of "
             "another, so all must draw the same ones."
         )
+    if parts and isinstance(strategy, Mapping):
+        options = strategy.get("init_args") or {}
+        shared_by(int(options.get("replicate") or 1), options.get("shard"), ranks_of(trainer))
 
 
 def _why_not(strategy: str) -> str:
     """What stands against a strategy of Lightning's, or which of those that are known is meant."""
-    near = difflib.get_close_matches(strategy, STRATEGIES, 1, 0.75)
-    if near and strategy not in StrategyRegistry.available_strategies():
+    near = difflib.get_close_matches(strategy, STRATEGIES, 1)
+    if near and not is_registered(strategy):
         return f" (did you mean {near[0]}?)"
     return next((f" ({reason})" for starts, reason in AGAINST if strategy.startswith(starts)), "")
 

@@ -108,6 +108,11 @@ def is_supported(kind: Any) -> bool:
     return ours and not issubclass(kind, DeepSpeedStrategy)  # which is a DDPStrategy to Lightning
 
 
+def is_registered(name: str) -> bool:
+    """Whether this is the short name of a strategy, of ours or of Lightning's."""
+    return name in StrategyRegistry.available_strategies()
+
+
 FSDP2Strategy.register_strategies(StrategyRegistry)
 # gradients lie in the buffers that are sent: one copy of them less
 StrategyRegistry.register(
