@@ -10,14 +10,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fgvr.models.attention_choice import VARLEN, choose_attention
-from fgvr.models.fitting import DRIVER, FREE, GIB, QUESTION, Training, advice, room_of
+from fgvr.models.fitting import GIB, QUESTION, Training, advice
 from fgvr.models.footprint import Footprint, Spread
 from fgvr.models.processor import PixelBudget
 from fgvr.modules import GRPO
 from fgvr.modules.base import PolicyModule
 from fgvr.pictures.tables import Table
 from fgvr.rollouts import InProcess
-from fgvr.strategies.world import shared_by
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +55,8 @@ class MemoryEstimate(Callback):
         room = device_room(str(trainer.strategy.root_device.type))
         if room is None:
             return
-        said = advice(training, room)
-        if said:
-            usable = room_of(training, room) / GIB
-            log.warning("This may not fit: of the device's %.0f GiB a run can count on %.0f. With", room / GIB, usable)
-        for line in said:
-            log.warning("- %s.", line)
+        for line in advice(training, room):
+            log.warning("The device has %.0f GiB. With %s.", room / GIB, line)
 
 
 def training_of(module: PolicyModule, config: Mapping[str, Any], world: int, architecture: Any) -> Training:
@@ -90,14 +85,13 @@ def training_of(module: PolicyModule, config: Mapping[str, Any], world: int, arc
 
 
 def spread_of(trainer: Mapping[str, Any], world: int) -> Spread:
-    """How the trainer's settings spread a training over `world` ranks. Raises UserError as the strategy would."""
+    """How the trainer's settings spread a training over `world` ranks."""
     strategy = trainer.get("strategy")
     named, options = (strategy, {}) if not isinstance(strategy, Mapping) else (
         strategy.get("class_path", ""), strategy.get("init_args") or {}
     )  # fmt: skip
     sharded = str(named).endswith(("fsdp2", "FSDP2Strategy"))
-    shard = options.get("shard")
-    shards = shared_by(int(options.get("replicate") or 1), shard and int(shard), world) if sharded else 1
+    shards = int(options.get("shard") or max(1, world // int(options.get("replicate") or 1))) if sharded else 1
     accelerator = str(trainer.get("accelerator") or "auto")
     gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
     return Spread(
@@ -108,6 +102,18 @@ def spread_of(trainer: Mapping[str, Any], world: int) -> Spread:
         half=str(trainer.get("precision")).startswith("bf16"),
         gpu=gpu,
     )
+
+
+def ranks_of(trainer: Mapping[str, Any]) -> int:
+    """How many ranks the trainer's settings ask for; `auto` are the devices of this machine."""
+    devices, nodes = trainer.get("devices"), int(trainer.get("num_nodes") or 1)
+    if isinstance(devices, list):
+        return len(devices) * nodes
+    text = str(devices)
+    if "," in text:
+        return len([one for one in text.split(",") if one.strip()]) * nodes
+    here = max(1, torch.cuda.device_count())
+    return (int(text) if text.isdigit() else here) * nodes
 
 
 def device_room(kind: str) -> float | None:
@@ -159,8 +165,8 @@ def _note(training: Training) -> str:
     kind = f"{rows.group} completions of {training.new_tokens} tokens each" if rows.group else "packed examples"
     return (
         f"Reckoned from the config for {rows.rows * rows.width:,} tokens in a micro-batch ({rows.rows} x "
-        f"{rows.width:,}, {kind}), images of {training.image_tokens:,} tokens and questions of {QUESTION}. On a GPU "
-        f"a driver takes up to {DRIVER / GIB:.0f} GiB besides, and {FREE:.0%} of its memory should stay free."
+        f"{rows.width:,}, {kind}), images of {training.image_tokens:,} tokens and questions of {QUESTION}. A driver "
+        "takes up to 1 GiB besides, and of the device's memory a tenth should stay free."
     )
 
 

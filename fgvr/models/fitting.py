@@ -15,8 +15,6 @@ from fgvr.models.policy import PolicyConfig
 
 QUESTION = 100  # tokens of a prompt besides its image: the chat template and a question
 GIB = 2**30
-DRIVER = GIB  # what a GPU's driver and its libraries take besides, at the most
-FREE = 0.1  # of a GPU's memory, which its allocator needs between what lies there
 NODE = 8  # devices that a training is advised to use where one does not do
 
 
@@ -112,56 +110,45 @@ def changes(training: Training) -> Iterator[tuple[str, Training]]:
     ranks = spread.world if spread.world > 1 else NODE
     if spread.shards == 1:
         where = "trainer.strategy fsdp2" if spread.world > 1 else f"{ranks} devices with trainer.strategy fsdp2"
-        prompts = -(-training.prompts * spread.world // ranks)
-        yield where, replace(training, spread=replace(spread, world=ranks, shards=ranks), prompts=prompts)
+        yield where, replace(training, spread=replace(spread, world=ranks, shards=ranks))
     if policy.lora is None:
         adapted = replace(policy, lora=LoRA(rank=64))
         yield "model.init_args.policy.lora (rank 64)", replace(training, policy=adapted)
     if spread.shards > 1 and not spread.offload:
-        where = "offload: true among the init_args of trainer.strategy (class_path: fgvr.strategies.FSDP2Strategy)"
-        yield where, replace(training, spread=replace(spread, offload=True))
-
-
-def room_of(training: Training, room: float) -> float:
-    """What a training can count on of `room` bytes: on a GPU less than all of it, see `DRIVER` and `FREE`."""
-    return max(0.0, (1 - FREE) * room - DRIVER) if training.spread.gpu else room
+        yield "trainer.strategy.init_args.offload true", replace(training, spread=replace(spread, offload=True))
 
 
 def advice(training: Training, room: float) -> list[str]:
-    """Sentences on what to set for a training that can count on less than it needs of `room` bytes a device.
+    """Sentences on what to set for a training that needs more than `room` bytes a device; none where it fits.
 
-    None where it fits. First each setting alone that would save something, with what the peak then is; where none of
-    them is enough, those that come to the least together.
+    First each setting alone that would save something, with what the peak then is; where none of them is enough, the
+    least that they come to together.
     """
-    peak, usable = training.footprint().peak, room_of(training, room)
-    if peak <= usable:
+    peak = training.footprint().peak
+    if peak <= room:
         return []
     said: list[str] = []
     enough = False
     for what, changed in changes(training):
         then = changed.footprint().peak
         if then < peak:
-            fits = ", which fits" if then <= usable else ""
+            fits = ", which fits" if then <= room else ""
             said.append(f"{what}: {(peak - then) / GIB:.1f} GiB less, {then / GIB:.1f} in all{fits}")
-            enough = enough or then <= usable
+            enough = enough or then <= room
     if not enough:
-        taken, changed = _together(training)
-        least = changed.footprint().peak
-        verdict = "which fits" if least <= usable else "which is too much too"
-        said.append(f"together, {'; '.join(taken)}: {least / GIB:.1f} in all, {verdict}")
+        least = _all_changes(training).footprint().peak
+        verdict = "which fits" if least <= room else "which is too much too"
+        said.append(f"all of these together: {least / GIB:.1f} in all, {verdict}")
     return said
 
 
-def _together(training: Training) -> tuple[list[str], Training]:
-    """The changes that each save something beside those before it, also one that another makes possible."""
-    taken: list[str] = []
-    tried: set[str] = set()
+def _all_changes(training: Training) -> Training:
+    """Each kind of change once, also one that another makes possible."""
+    made: set[str] = set()
     while True:
-        left = ((what, changed) for what, changed in changes(training) if what.split()[0] not in tried)
-        what, changed = next(left, ("", training))
-        if not what:
-            return taken, training
-        tried.add(what.split()[0])
-        if changed.footprint().peak < training.footprint().peak:
-            taken.append(what)
-            training = changed
+        left = ((what.split()[0], changed) for what, changed in changes(training))
+        kind, changed = next((found for found in left if found[0] not in made), ("", training))
+        if not kind:
+            return training
+        made.add(kind)
+        training = changed

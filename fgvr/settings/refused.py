@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import pydoc
@@ -16,8 +15,7 @@ from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import UserError
 from fgvr.modules.base import PolicyModule
 from fgvr.settings.classes import class_named, hints_of, members
-from fgvr.strategies import FSDP2Strategy, is_registered, is_supported
-from fgvr.strategies.world import ranks_of, shared_by
+from fgvr.strategies import FSDP2Strategy, is_supported
 
 PRECISIONS = ("None", "32-true", "32", "bf16-mixed")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "single_device", "fsdp2")
@@ -170,7 +168,7 @@ def _refuse_another_strategy(trainer: Mapping[str, Any], seed: Any) -> None:
         name = strategy["class_path"].rpartition(".")[2] if method == "popen" else f"ddp_{method}"
         known = is_supported(kind) and method == "popen"
     if not known:
-        why = _why_not(name)
+        why = next((f" ({reason})" for starts, reason in AGAINST if name.startswith(starts)), "")
         raise UserError(
             f"trainer.strategy must be auto, ddp or fsdp2, got {name}{why}: with ddp each device holds the whole "
             "model, with fsdp2 (fgvr.strategies.FSDP2Strategy) a part of it."
@@ -180,17 +178,6 @@ def _refuse_another_strategy(trainer: Mapping[str, Any], seed: Any) -> None:
             "seed_everything must be a number with the strategy fsdp2, got false: no process is sent the weights of "
             "another, so all must draw the same ones."
         )
-    if parts and isinstance(strategy, Mapping):
-        options = strategy.get("init_args") or {}
-        shared_by(int(options.get("replicate") or 1), options.get("shard"), ranks_of(trainer))
-
-
-def _why_not(strategy: str) -> str:
-    """What stands against a strategy of Lightning's, or which of those that are known is meant."""
-    near = difflib.get_close_matches(strategy, STRATEGIES, 1)
-    if near and not is_registered(strategy):
-        return f" (did you mean {near[0]}?)"
-    return next((f" ({reason})" for starts, reason in AGAINST if strategy.startswith(starts)), "")
 
 
 def _refuse_cutting(trainer: Mapping[str, Any], data: str) -> None:

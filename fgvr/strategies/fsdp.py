@@ -12,10 +12,9 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleD
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 
-from fgvr.errors import refuse_below
+from fgvr.errors import UserError, refuse_below
 from fgvr.models.sharding import Sharding
 from fgvr.strategies.sharded_state import ShardedState
-from fgvr.strategies.world import shared_by
 
 NAME = "fsdp2"
 
@@ -58,7 +57,12 @@ class FSDP2Strategy(ShardedState):
         self.lightning_module._device_mesh = self._device_mesh
 
     def _mesh(self) -> DeviceMesh:
-        shard = shared_by(self.replicate, self.shard, self.world_size)
+        shard = self.shard or self.world_size // self.replicate
+        if self.replicate * shard != self.world_size:
+            raise UserError(
+                f"strategy.replicate x strategy.shard must be the {self.world_size} processes of the run, got "
+                f"{self.replicate} x {shard}: leave shard out, or set trainer.devices and trainer.num_nodes to match"
+            )
         kind = self.root_device.type
         if self.replicate == 1:
             return init_device_mesh(kind, (shard,), mesh_dim_names=("shard",))
@@ -106,11 +110,6 @@ def is_supported(kind: Any) -> bool:
     """Whether a run can train with strategies of this class."""
     ours = isinstance(kind, type) and issubclass(kind, (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy))
     return ours and not issubclass(kind, DeepSpeedStrategy)  # which is a DDPStrategy to Lightning
-
-
-def is_registered(name: str) -> bool:
-    """Whether this is the short name of a strategy, of ours or of Lightning's."""
-    return name in StrategyRegistry.available_strategies()
 
 
 FSDP2Strategy.register_strategies(StrategyRegistry)

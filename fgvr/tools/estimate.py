@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from rich.console import Console
 
-from fgvr.callbacks.memory import table_of, training_of
+from fgvr.callbacks.memory import ranks_of, table_of, training_of
 from fgvr.callbacks.sentences import sentences
 from fgvr.cli import FGVRCLI
-from fgvr.errors import UserError
-from fgvr.models.fitting import GIB, Training, advice, room_of
+from fgvr.errors import UserError, refuse_below
+from fgvr.models.fitting import GIB, advice
 from fgvr.modules.base import PolicyModule
 from fgvr.settings.given import plain_config
 from fgvr.settings.refused import refuse_settings, users_own
-from fgvr.strategies.world import ranks_of
 from fgvr.tools.tables import print_table
 
 
@@ -45,8 +43,7 @@ class Estimating(FGVRCLI):
         if not isinstance(self.model, PolicyModule):
             raise UserError(f"The memory of a policy can be reckoned, not that of {type(self.model).__name__}.")
         room = self.plain_config.get("memory")
-        if room is not None and not 0 < room < math.inf:
-            raise UserError(f"--memory must be the GiB of a device, above 0, got {room}.")
+        refuse_below(1, "estimate", memory=room)
         ranks = ranks_of(self.plain_config["trainer"])
         architecture = self.model.policy_config.backbone.config()
         training = training_of(self.model, self.plain_config, ranks, architecture)
@@ -62,9 +59,8 @@ def estimate(args: Sequence[str]) -> None:
         Estimating(["fit", *args], stack)
 
 
-def _verdict(training: Training, peak: int, room: float) -> list[str]:
-    said, usable = advice(training, room * GIB), room_of(training, room * GIB) / GIB
-    counted = f"of {room:g} GiB a run can count on {usable:.1f}"
+def _verdict(training: Any, peak: int, room: float) -> list[str]:
+    said = advice(training, room * GIB)
     if not said:
-        return [f"It fits: {counted}, of which {usable - peak / GIB:.1f} are left."]
-    return [f"It does not fit: {counted}, and {peak / GIB - usable:.1f} are lacking. With", *(f"- {x}" for x in said)]
+        return [f"It fits into {room:g} GiB, of which {room - peak / GIB:.1f} are left."]
+    return [f"It does not fit into {room:g} GiB: {peak / GIB - room:.1f} are lacking. With", *(f"- {x}" for x in said)]

@@ -101,20 +101,6 @@ def test_another_strategy_is_refused_and_ours_named(tmp_path: Path, capsys: Any,
     assert said.endswith("with fsdp2 (fgvr.strategies.FSDP2Strategy) a part of it.")
 
 
-@pytest.mark.parametrize(("name", "near"), [("fsdpp", "fsdp2"), ("dpp", "ddp"), ("autoo", "auto")])
-def test_a_strategy_that_is_misspelt_is_told_which_is_meant(tmp_path: Path, capsys: Any, name: str, near: str):
-    said = refused(capsys, f"--trainer.strategy={name}")
-    assert f"got {name} (did you mean {near}?): with ddp" in said
-
-
-def test_copies_that_do_not_make_up_the_processes_are_refused_before_these_start(tmp_path: Path, capsys: Any):
-    file = tmp_path / "parts.yaml"
-    strategy = "{class_path: fgvr.strategies.FSDP2Strategy, init_args: {replicate: 4, shard: 8}}"
-    file.write_text(f"trainer: {{strategy: {strategy}, devices: 8, num_nodes: 3}}")
-    said = refused(capsys, "--config", str(file))
-    assert "must be the 24 processes of the run, got 4 x 8: leave shard out, or set trainer.devices" in said
-
-
 @pytest.mark.parametrize(
     "strategy", ["fsdp2", "{class_path: fgvr.strategies.FSDP2Strategy, init_args: {replicate: 2}}"]
 )
