@@ -17,7 +17,12 @@ def test_copies_and_parts_are_all_processes(replicate: int, shard: int):
 @pytest.mark.parametrize(
     ("world", "replicate", "shard", "sentence"),
     [
-        (3, 2, None, "strategy.replicate must divide the 3 processes of the run into equal shares, got 2: set it to 1 "),
+        (
+            3,
+            2,
+            None,
+            "strategy.replicate must divide the 3 processes of the run into equal shares, got 2: set it to 1 ",
+        ),
         (8, 16, None, "must divide the 8 processes of the run into equal shares, got 16: set it to 1, 2, 4 or 8, or"),
         (1, 2, None, "must divide the 1 processes of the run into equal shares, got 2: set it to 1, or set"),
         (24, 4, 8, "processes of the run, got 4 x 8: set shard to 6 or replicate to 3, or set trainer.devices"),
