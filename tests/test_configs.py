@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from fgvr.__main__ import main
-from fgvr.callbacks.memory import ranks_of, spread_of
+from fgvr.callbacks.memory import spread_of
+from fgvr.strategies.asked import ranks_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MAIN = {  # what a folder of variants is laid over

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import pydoc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from fgvr.datamodules import SFTData
+from fgvr.errors import refuse_below
 from fgvr.models.attention_choice import VARLEN, choose_attention
-from fgvr.models.fitting import GIB, QUESTION, Training, advice
+from fgvr.models.fitting import DRIVER, GIB, QUESTION, SPARE, Training, advice, gib, verdict
 from fgvr.models.footprint import Footprint, Spread
 from fgvr.models.processor import PixelBudget
 from fgvr.modules import GRPO
 from fgvr.modules.base import PolicyModule
 from fgvr.pictures.tables import Table
 from fgvr.rollouts import InProcess
+from fgvr.strategies.asked import on_gpu, parts_asked, shards_asked
 
 log = logging.getLogger(__name__)
 
@@ -55,29 +60,29 @@ class MemoryEstimate(Callback):
         room = device_room(str(trainer.strategy.root_device.type))
         if room is None:
             return
-        for line in advice(training, room):
-            log.warning("The device has %.0f GiB. With %s.", room / GIB, line)
+        if ways := advice(training, room):
+            log.warning("%s It needs less with", verdict(training, room))
+            for way in ways:
+                log.warning("- %s", way)
 
 
 def training_of(module: PolicyModule, config: Mapping[str, Any], world: int, architecture: Any) -> Training:
     """The settings of a run that decide its memory; `config` are all of its settings, `world` are its ranks."""
-    data, trainer = config["data"].get("init_args") or {}, config["trainer"]
+    data, trainer = config["data"], config["trainer"]
     policy, spread = module.policy_config, spread_of(trainer, world)
     learns = module if isinstance(module, GRPO) else None
-    tokens = learns.micro_batch_tokens if learns else int(data.get("micro_batch_tokens") or 8192)
-    prompts = -(-int(data.get("batch_size") or 16) // (world * (learns.updates if learns else 1)))
     return Training(
         config=architecture,
         policy=policy,
         spread=spread,
         pixels=(policy.pixels or PixelBudget()).max,
-        micro_batch_tokens=tokens,
-        row_tokens=int(data.get("row_tokens") or 512),
+        micro_batch_tokens=learns.micro_batch_tokens if learns else _of_data(data, "micro_batch_tokens"),
+        row_tokens=_of_data(data, "row_tokens"),
         group=learns.sampling.group_size if learns else 0,
         new_tokens=learns.sampling.max_new_tokens if learns else module.max_new_tokens,
-        prompts=prompts,
+        batch=-(-_of_data(data, "batch_size") // (learns.updates if learns else 1)),
         max_rows=_rows_at_a_time(trainer.get("callbacks") or []),
-        eval_rows=int(data.get("eval_batch_size") or 32),
+        eval_rows=_of_data(data, "eval_batch_size"),
         eval_tokens=module.max_new_tokens,
         kl=learns is not None and learns.kl is not None,
         masked=_is_masked(module, spread),
@@ -85,35 +90,16 @@ def training_of(module: PolicyModule, config: Mapping[str, Any], world: int, arc
 
 
 def spread_of(trainer: Mapping[str, Any], world: int) -> Spread:
-    """How the trainer's settings spread a training over `world` ranks."""
-    strategy = trainer.get("strategy")
-    named, options = (strategy, {}) if not isinstance(strategy, Mapping) else (
-        strategy.get("class_path", ""), strategy.get("init_args") or {}
-    )  # fmt: skip
-    sharded = str(named).endswith(("fsdp2", "FSDP2Strategy"))
-    shards = int(options.get("shard") or max(1, world // int(options.get("replicate") or 1))) if sharded else 1
-    accelerator = str(trainer.get("accelerator") or "auto")
-    gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    """How the trainer's settings spread a training over `world` ranks. Raises UserError where these do not divide."""
+    options = parts_asked(trainer) or {}
     return Spread(
         world=world,
-        shards=shards,
+        shards=shards_asked(trainer, world),
         offload=bool(options.get("offload")),
         prefetch=int(options.get("prefetch", 1)),
         half=str(trainer.get("precision")).startswith("bf16"),
-        gpu=gpu,
+        gpu=on_gpu(trainer),
     )
-
-
-def ranks_of(trainer: Mapping[str, Any]) -> int:
-    """How many ranks the trainer's settings ask for; `auto` are the devices of this machine."""
-    devices, nodes = trainer.get("devices"), int(trainer.get("num_nodes") or 1)
-    if isinstance(devices, list):
-        return len(devices) * nodes
-    text = str(devices)
-    if "," in text:
-        return len([one for one in text.split(",") if one.strip()]) * nodes
-    here = max(1, torch.cuda.device_count())
-    return (int(text) if text.isdigit() else here) * nodes
 
 
 def device_room(kind: str) -> float | None:
@@ -127,11 +113,11 @@ def said_of(found: Footprint) -> str:
     """The parts of a footprint in one line."""
     held = {"weights": found.weights, "AdamW": found.optimizer, "the KL term's copy": found.reference}
     held |= {"weights in bfloat16": found.casts, "on the host instead": found.host}
-    parts = ", ".join(f"{name} {_gib(size)}" for name, size in held.items() if size)
+    parts = ", ".join(f"{name} {gib(size)}" for name, size in held.items() if size)
     return (
-        f"Memory of a rank, reckoned: {_gib(found.peak)} GiB at the most; an update {_gib(found.update)}, a sampling "
-        f"or validation {_gib(found.sampling)} ({parts}; gradients {_gib(found.gradients)}, activations "
-        f"{_gib(found.activations or found.first)}; keys and values {_gib(found.cache)})."
+        f"Memory of a rank, reckoned: {gib(found.peak)} GiB at the most; an update {gib(found.update)}, a sampling "
+        f"or validation {gib(found.sampling)} ({parts}; gradients {gib(found.gradients)}, activations "
+        f"{gib(found.activations or found.first)}; keys and values {gib(found.cache)})."
     )
 
 
@@ -142,11 +128,11 @@ def table_of(training: Training, found: Footprint) -> Table:
     for name, meaning, phase in PARTS:
         size = found.first if name == "activations" and one else int(getattr(found, name))
         if size:
-            update = _gib(size) if phase in ("both", "update") else ""
-            rows.append((name, meaning, update, _gib(size) if phase in ("both", "sampling") else ""))
-    rows.append(("at the most", "at one moment", _gib(found.update), _gib(found.sampling)))
+            update = gib(size) if phase in ("both", "update") else ""
+            rows.append((name, meaning, update, gib(size) if phase in ("both", "sampling") else ""))
+    rows.append(("at the most", "at one moment", gib(found.update), gib(found.sampling)))
     if found.host:
-        rows.append(("host", "weights, gradients and AdamW's means, in the host's memory", _gib(found.host), ""))
+        rows.append(("host", "weights, gradients and AdamW's means, in the host's memory", gib(found.host), ""))
     return Table(("part", "what it is", "update", "sampling"), tuple(rows), _title(training), _note(training))
 
 
@@ -165,9 +151,21 @@ def _note(training: Training) -> str:
     kind = f"{rows.group} completions of {training.new_tokens} tokens each" if rows.group else "packed examples"
     return (
         f"Reckoned from the config for {rows.rows * rows.width:,} tokens in a micro-batch ({rows.rows} x "
-        f"{rows.width:,}, {kind}), images of {training.image_tokens:,} tokens and questions of {QUESTION}. A driver "
-        "takes up to 1 GiB besides, and of the device's memory a tenth should stay free."
+        f"{rows.width:,}, {kind}), images of {training.image_tokens:,} tokens and questions of {QUESTION}. A GPU's "
+        f"driver takes up to {DRIVER / GIB:.0f} GiB besides, and of the device's memory {SPARE:.0%} should stay free."
     )
+
+
+def _of_data(data: Mapping[str, Any], name: str) -> int:
+    """A number of the data's settings; left out, the default of their class, or SFTData's where that has none."""
+    given = (data.get("init_args") or {}).get(name)
+    if given is not None:
+        refuse_below(1, "data", **{name: given})
+        return int(given)
+    kind = pydoc.locate(str(data.get("class_path")))
+    classes = (*(kind.__mro__ if isinstance(kind, type) else ()), *SFTData.__mro__)
+    told = (inspect.signature(one.__init__).parameters.get(name) for one in classes if "__init__" in vars(one))
+    return next(parameter.default for parameter in told if parameter is not None)
 
 
 def _rows_at_a_time(callbacks: Sequence[Any] | Mapping[str, Any]) -> int:
@@ -187,7 +185,3 @@ def _is_masked(module: PolicyModule, spread: Spread) -> bool:
         device = torch.device("cuda" if spread.gpu else "cpu")
         asked, _ = choose_attention("auto", None, device, "bf16-mixed" if spread.half else "32-true", trains=True)
     return asked not in VARLEN or policy.prefix_attention not in (None, "varlen")
-
-
-def _gib(size: float) -> str:
-    return f"{size / GIB:.1f}" if size >= 0.05 * GIB else f"{size / GIB:.3f}"

@@ -1,8 +1,12 @@
-"""Whether a training fits into a device's memory, from its settings, and which of them would make it fit."""
+"""Whether a training fits into a device's memory, from its settings, and which of them would make it fit.
+
+It fits where its peak is not above what can be used of a device: all but what a GPU's driver takes, `DRIVER`, and of
+the rest all but a share, `SPARE`, for what an allocator holds in pieces too small to use.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,6 +19,8 @@ from fgvr.models.policy import PolicyConfig
 
 QUESTION = 100  # tokens of a prompt besides its image: the chat template and a question
 GIB = 2**30
+DRIVER, SPARE = GIB, 0.1
+POLICY = "model.init_args.policy"
 NODE = 8  # devices that a training is advised to use where one does not do
 
 
@@ -24,7 +30,7 @@ class Training:
 
     `pixels` are those of the largest image. A micro-batch has at most `micro_batch_tokens` tokens, or one group that is
     larger; packed rows have about `row_tokens`. `group` completions of at most `new_tokens` tokens are learned from (0
-    in supervised fine-tuning, where `new_tokens` is how long an answer is), `prompts` of one rank in an update,
+    in supervised fine-tuning, where `new_tokens` is how long an answer is), `batch` prompts of all ranks in an update,
     `max_rows` written at a time. `eval_rows` answers of `eval_tokens` are written in validation. `kl` is a term to the
     start; `masked` says that attention goes by masks, over padding.
     """
@@ -37,7 +43,7 @@ class Training:
     row_tokens: int
     group: int
     new_tokens: int
-    prompts: int
+    batch: int
     max_rows: int
     eval_rows: int
     eval_tokens: int
@@ -64,16 +70,26 @@ class Training:
     def prompt(self) -> int:
         return self.image_tokens + QUESTION
 
+    @property
+    def prompts(self) -> int:
+        """One rank's part of the batch."""
+        return -(-self.batch // self.spread.world)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of what a micro-batch cannot hold less of: a group, or an example."""
+        return self.prompt + max(1, self.group) * self.new_tokens
+
     def updates(self) -> list[Rows]:
         """The largest micro-batches of a step: two, where it has several."""
         if self.group:
-            width = self.prompt + self.group * self.new_tokens
+            width = self.longest
             rows = min(self.prompts, max(1, self.micro_batch_tokens // width))
             images = rows if self.model.tower_trained else 0  # else their features are carried along from sampling
             targets = rows * self.group * self.new_tokens
             largest = Rows(rows, width, targets, self.prompt, self.group, images, self.patches, self.masked)
             return [largest] * min(2, -(-self.prompts // rows))
-        example = self.prompt + self.new_tokens
+        example = self.longest
         width = max(self.row_tokens, example) if self.masked else self.micro_batch_tokens
         rows = max(1, self.micro_batch_tokens // width)
         examples = max(1, min(self.prompts, rows * width // example))
@@ -93,62 +109,125 @@ class Training:
         return footprint(self.model, self.updates(), self.written(), self.spread, self.kl)
 
 
-def changes(training: Training) -> Iterator[tuple[str, Training]]:
-    """Settings that take less memory, each alone, in the order of what they cost; what saves nothing is among them."""
+@dataclass(frozen=True)
+class Change:
+    """Settings that take less memory, by their keys, as a yaml or a command line has them, and what they make of it.
+
+    Of one `kind` there is one at a time, whatever its keys.
+    """
+
+    kind: str
+    settings: Mapping[str, str]
+    training: Training
+
+    @cached_property
+    def peak(self) -> int:
+        return self.training.footprint().peak
+
+
+def changes(training: Training) -> Iterator[Change]:
+    """Each change alone, in the order of what they cost; what saves nothing is among them."""
     spread, policy = training.spread, training.policy
     if not policy.gradient_checkpointing:
         checkpointed = replace(policy, gradient_checkpointing=True)
-        yield "model.init_args.policy.gradient_checkpointing true", replace(training, policy=checkpointed)
+        settings = {f"{POLICY}.gradient_checkpointing": "true"}
+        yield Change("checkpointing", settings, replace(training, policy=checkpointed))
     half = training.micro_batch_tokens // 2
-    yield f"micro_batch_tokens {half}", replace(training, micro_batch_tokens=half)
+    if half >= training.longest:
+        owner = "model" if training.group else "data"
+        settings = {f"{owner}.init_args.micro_batch_tokens": str(half)}
+        yield Change("micro-batch", settings, replace(training, micro_batch_tokens=half))
     if training.group and training.max_rows > training.group:
         rows = max(training.group, training.max_rows // 2)
-        yield f"the engine's max_rows {rows}", replace(training, max_rows=rows)
+        settings = {"RolloutGeneration's engine": _yaml("fgvr.rollouts.InProcess", max_rows=rows)}
+        yield Change("engine", settings, replace(training, max_rows=rows))
     if training.eval_rows > 1:
         rows = training.eval_rows // 2
-        yield f"data.init_args.eval_batch_size {rows}", replace(training, eval_rows=rows)
-    ranks = spread.world if spread.world > 1 else NODE
+        yield Change("validation", {"data.init_args.eval_batch_size": str(rows)}, replace(training, eval_rows=rows))
     if spread.shards == 1:
-        where = "trainer.strategy fsdp2" if spread.world > 1 else f"{ranks} devices with trainer.strategy fsdp2"
-        yield where, replace(training, spread=replace(spread, world=ranks, shards=ranks))
+        ranks = spread.world if spread.world > 1 else NODE
+        yield _spread_over(training, "shards", replace(spread, world=ranks, shards=ranks))
     if policy.lora is None:
         adapted = replace(policy, lora=LoRA(rank=64))
-        yield "model.init_args.policy.lora (rank 64)", replace(training, policy=adapted)
+        yield Change("lora", {f"{POLICY}.lora": "{rank: 64}"}, replace(training, policy=adapted))
     if spread.shards > 1 and not spread.offload:
-        yield "trainer.strategy.init_args.offload true", replace(training, spread=replace(spread, offload=True))
+        yield _spread_over(training, "offload", replace(spread, offload=True))
+
+
+def _spread_over(training: Training, kind: str, spread: Spread) -> Change:
+    settings = {} if spread.world == training.spread.world else {"trainer.devices": str(spread.world)}
+    options: dict[str, int | str] = {"replicate": spread.world // spread.shards, "shard": spread.shards}
+    options |= {"prefetch": spread.prefetch, "offload": str(spread.offload).lower()}
+    plain = spread == replace(spread, shards=spread.world, prefetch=1, offload=False)
+    settings["trainer.strategy"] = "fsdp2" if plain else _yaml("fgvr.strategies.FSDP2Strategy", **options)
+    return Change(kind, settings, replace(training, spread=spread))
+
+
+def _yaml(class_path: str, **options: int | str) -> str:
+    told = ", ".join(f"{name}: {value}" for name, value in options.items())
+    return f"{{class_path: {class_path}, init_args: {{{told}}}}}"
+
+
+def usable(training: Training, room: float) -> float:
+    """Bytes that the training can use of a device that has `room`."""
+    return max(0.0, room - DRIVER * training.spread.gpu) * (1 - SPARE)
+
+
+def verdict(training: Training, room: float) -> str:
+    """Whether the training fits into a device of `room` bytes, or barely: without the spare share."""
+    peak, left = training.footprint().peak, usable(training, room)
+    figures = f"{room / GIB:.4g} GiB: {gib(peak)} are needed, {gib(left)} can be used"
+    if peak <= left:
+        return f"It fits into {figures}."
+    driver = f"a driver takes up to {DRIVER / GIB:.0f}, and " if training.spread.gpu else ""
+    barely = "barely fits" if peak <= left / (1 - SPARE) else "does not fit"
+    return f"It {barely} into {figures}: {driver}a tenth should stay free."
 
 
 def advice(training: Training, room: float) -> list[str]:
-    """Sentences on what to set for a training that needs more than `room` bytes a device; none where it fits.
+    """What to set for a training that does not fit into a device of `room` bytes; empty where it fits.
 
-    First each setting alone that would save something, with what the peak then is; where none of them is enough, the
-    least that they come to together.
+    First each change alone that would save something, with what the peak then is; where none of them is enough, those
+    that come to less together than the best of them alone.
     """
-    peak = training.footprint().peak
-    if peak <= room:
+    peak, left = training.footprint().peak, usable(training, room)
+    if peak <= left:
         return []
-    said: list[str] = []
-    enough = False
-    for what, changed in changes(training):
-        then = changed.footprint().peak
-        if then < peak:
-            fits = ", which fits" if then <= room else ""
-            said.append(f"{what}: {(peak - then) / GIB:.1f} GiB less, {then / GIB:.1f} in all{fits}")
-            enough = enough or then <= room
-    if not enough:
-        least = _all_changes(training).footprint().peak
-        verdict = "which fits" if least <= room else "which is too much too"
-        said.append(f"all of these together: {least / GIB:.1f} in all, {verdict}")
+    alone = [change for change in changes(training) if change.peak < peak]
+    if not alone:
+        return ["no setting takes less: take a device with more memory, or a smaller model"]
+    said = [f"{_told(one.settings)}: {gib(peak - one.peak)} GiB less, {_after(one.peak, left)}" for one in alone]
+    least = min(change.peak for change in alone)
+    if least > left:
+        settings, together = _together(training, left)
+        if together < least:
+            too_much = "" if together <= left else ", which is too much too"
+            said.append(f"{_told(settings)}, together: {_after(together, left)}{too_much}")
     return said
 
 
-def _all_changes(training: Training) -> Training:
-    """Each kind of change once, also one that another makes possible."""
-    made: set[str] = set()
-    while True:
-        left = ((what.split()[0], changed) for what, changed in changes(training))
-        kind, changed = next((found for found in left if found[0] not in made), ("", training))
-        if not kind:
-            return training
-        made.add(kind)
-        training = changed
+def _together(training: Training, left: float) -> tuple[dict[str, str], int]:
+    """The settings of the changes that each lower the peak further, the cheapest first, until it fits; and the peak."""
+    peak, settings, kinds = training.footprint().peak, dict[str, str](), set[str]()
+    while peak > left:
+        further = (change for change in changes(training) if change.kind not in kinds and change.peak < peak)
+        change = next(further, None)
+        if change is None:
+            break
+        kinds.add(change.kind)
+        settings |= change.settings
+        training, peak = change.training, change.peak
+    return settings, peak
+
+
+def _told(settings: Mapping[str, str]) -> str:
+    return " and ".join(f"{key} {value}" for key, value in settings.items())
+
+
+def _after(peak: int, left: float) -> str:
+    return f"{gib(peak)} in all{', which fits' if peak <= left else ''}"
+
+
+def gib(size: float) -> str:
+    """Bytes in GiB, with more digits of what is small."""
+    return f"{size / GIB:.1f}" if size >= 0.05 * GIB else f"{size / GIB:.3f}"

@@ -14,8 +14,9 @@ from typing import Any, get_args
 from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import UserError
 from fgvr.modules.base import PolicyModule
-from fgvr.settings.classes import class_named, hints_of, members
-from fgvr.strategies import FSDP2Strategy, is_supported
+from fgvr.settings.classes import class_named, hints_of, members, nearest
+from fgvr.strategies import is_supported
+from fgvr.strategies.asked import is_name, parts_asked, ranks_of, shards_asked
 
 PRECISIONS = ("None", "32-true", "32", "bf16-mixed")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "single_device", "fsdp2")
@@ -26,6 +27,8 @@ AGAINST = (
     (("model_parallel", "ModelParallel"), "it leaves the model in one piece, and writes checkpoints of its own"),
     (("ddp_spawn", "ddp_fork", "ddp_notebook"), "processes that it starts cannot tend one run's folder together"),
 )
+STRATEGY = "trainer.strategy must be auto, ddp or fsdp2"
+WHAT_EACH_HOLDS = "ddp each device holds the whole model, with fsdp2 (fgvr.strategies.FSDP2Strategy) a part of it."
 DEVICES = re.compile(r"auto|-?\d+(\s*,\s*\d+)*,?")
 NOT_CLIPPED = "the modules clip the gradient themselves, so set model.init_args.optimizer.max_grad_norm instead"
 # settings of Lightning's own loop, which the modules here do not run in: what is meant by leaving it alone, what to set
@@ -160,24 +163,31 @@ def _refuse_another_loop(trainer: Mapping[str, Any], module: str) -> None:
 
 def _refuse_another_strategy(trainer: Mapping[str, Any], seed: Any) -> None:
     strategy: Any = trainer.get("strategy")
-    name, known, parts = strategy, strategy in STRATEGIES, strategy == "fsdp2"
+    name, known = strategy, strategy in STRATEGIES
     if isinstance(strategy, Mapping):
         kind = pydoc.locate(strategy["class_path"])
         method = (strategy.get("init_args") or {}).get("start_method", "popen")
-        parts = isinstance(kind, type) and issubclass(kind, FSDP2Strategy)
         name = strategy["class_path"].rpartition(".")[2] if method == "popen" else f"ddp_{method}"
         known = is_supported(kind) and method == "popen"
+    elif not known and not is_name(name):
+        near = nearest(name, STRATEGIES)
+        meant = f"did you mean {near}? With" if near else "with"
+        raise UserError(f"{STRATEGY}, got {name}: {meant} {WHAT_EACH_HOLDS}")
     if not known:
         why = next((f" ({reason})" for starts, reason in AGAINST if name.startswith(starts)), "")
-        raise UserError(
-            f"trainer.strategy must be auto, ddp or fsdp2, got {name}{why}: with ddp each device holds the whole "
-            "model, with fsdp2 (fgvr.strategies.FSDP2Strategy) a part of it."
-        )
-    if parts and seed is False:
+        raise UserError(f"{STRATEGY}, got {name}{why}: with {WHAT_EACH_HOLDS}")
+    if parts_asked(trainer) is not None:
+        _refuse_parts(trainer, seed)
+
+
+def _refuse_parts(trainer: Mapping[str, Any], seed: Any) -> None:
+    if seed is False:
         raise UserError(
             "seed_everything must be a number with the strategy fsdp2, got false: no process is sent the weights of "
             "another, so all must draw the same ones."
         )
+    if world := ranks_of(trainer):  # of none the trainer says what it must be
+        shards_asked(trainer, world)
 
 
 def _refuse_cutting(trainer: Mapping[str, Any], data: str) -> None:

@@ -12,8 +12,9 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleD
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 
-from fgvr.errors import UserError, refuse_below
+from fgvr.errors import refuse_below
 from fgvr.models.sharding import Sharding
+from fgvr.strategies.mesh import shards_of
 from fgvr.strategies.sharded_state import ShardedState
 
 NAME = "fsdp2"
@@ -57,12 +58,7 @@ class FSDP2Strategy(ShardedState):
         self.lightning_module._device_mesh = self._device_mesh
 
     def _mesh(self) -> DeviceMesh:
-        shard = self.shard or self.world_size // self.replicate
-        if self.replicate * shard != self.world_size:
-            raise UserError(
-                f"strategy.replicate x strategy.shard must be the {self.world_size} processes of the run, got "
-                f"{self.replicate} x {shard}: leave shard out, or set trainer.devices and trainer.num_nodes to match"
-            )
+        shard = shards_of(self.world_size, self.replicate, self.shard)
         kind = self.root_device.type
         if self.replicate == 1:
             return init_device_mesh(kind, (shard,), mesh_dim_names=("shard",))

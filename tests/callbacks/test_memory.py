@@ -9,26 +9,13 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 from fgvr.callbacks import memory
-from fgvr.callbacks.memory import MemoryEstimate, ranks_of, spread_of
+from fgvr.callbacks.memory import MemoryEstimate, spread_of, training_of
 from fgvr.data.collate import SFTCollate
+from fgvr.errors import UserError
 from fgvr.models import PixelBudget, PolicyConfig
 from fgvr.models.footprint import Spread
 from fgvr.modules import SFT
 from fgvr.types import ReadRecord, SFTBatch
-
-
-@pytest.mark.parametrize(
-    ("trainer", "ranks"),
-    [
-        ({"devices": 8}, 8),
-        ({"devices": 8, "num_nodes": 4}, 32),
-        ({"devices": "2", "num_nodes": 2}, 4),
-        ({"devices": [0, 3]}, 2),
-        ({"devices": "0,2,5"}, 3),
-    ],
-)
-def test_ranks_are_counted_as_the_trainer_would(trainer: dict[str, Any], ranks: int):
-    assert ranks_of(trainer) == ranks
 
 
 @pytest.mark.parametrize(
@@ -52,6 +39,25 @@ def test_ranks_are_counted_as_the_trainer_would(trainer: dict[str, Any], ranks: 
 )
 def test_a_strategy_says_who_shares_weights(trainer: dict[str, Any], world: int, expected: Spread):
     assert spread_of(trainer, world) == expected
+
+
+def test_a_mesh_that_no_training_takes_is_not_reckoned_with():
+    options = {"replicate": 4, "shard": 8}
+    trainer = {"strategy": {"class_path": "fgvr.strategies.FSDP2Strategy", "init_args": options}}
+    with pytest.raises(UserError, match="must be the 24 processes of the run, got 4 x 8: set shard to 6"):
+        spread_of(trainer, 24)
+
+
+@pytest.mark.parametrize("data", ["SFTData", "PromptData"])
+def test_what_the_data_are_not_told_is_what_their_class_takes(data: str):
+    """As the classes' signatures have it: 32 examples a step for packed ones, 16 prompts for groups."""
+    config = {"data": {"class_path": f"fgvr.datamodules.{data}"}, "trainer": CONFIG["trainer"]}
+    module = SFT(tiny_policy().config)
+    found = training_of(module, config, 1, module.policy_config.backbone.config())
+    assert found.batch == {"SFTData": 32, "PromptData": 16}[data]
+    assert (found.micro_batch_tokens, found.row_tokens, found.eval_rows) == (8192, 512, 32)
+    with pytest.raises(UserError, match="data.batch_size must be at least 1, got 0"):
+        training_of(module, config | {"data": {"init_args": {"batch_size": 0}}}, 1, found.config)
 
 
 class Fed(SFT):
@@ -100,6 +106,7 @@ class TestBeforeTheFirstStep:
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ):
         monkeypatch.setattr(memory, "device_room", lambda kind: 2.0**20)
-        _, *advised = said_in_training(caplog)
+        _, verdict, *advised = said_in_training(caplog)
+        assert verdict.startswith("It does not fit into 0.0009766 GiB: ")
         assert any("gradient_checkpointing true" in line for line in advised)
-        assert all(line.startswith("The device has 0 GiB. With ") for line in advised)
+        assert all(line.startswith("- ") for line in advised)

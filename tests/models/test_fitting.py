@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fgvr.models import LoRA, PolicyConfig, TinyQwen
-from fgvr.models.fitting import GIB, QUESTION, Training, advice, changes
+from fgvr.models.fitting import DRIVER, GIB, QUESTION, SPARE, Training, advice, changes, usable, verdict
 from fgvr.models.footprint import Spread
 
 IMAGE = 9  # tokens
@@ -19,7 +18,7 @@ def training(**options: Any) -> Training:
         **{
             "config": backbone.config(), "policy": policy, "spread": Spread(half=True, gpu=True),
             "pixels": IMAGE * 28 * 28, "micro_batch_tokens": 4096, "row_tokens": 512, "group": 0, "new_tokens": 20,
-            "prompts": 64, "max_rows": 64, "eval_rows": 32, "eval_tokens": 20, "kl": False, "masked": True,
+            "batch": 64, "max_rows": 64, "eval_rows": 32, "eval_tokens": 20, "kl": False, "masked": True,
         } | options
     )  # fmt: skip
 
@@ -51,7 +50,7 @@ class TestMicroBatches:
         assert (rows.rows, rows.width) == (1, IMAGE + QUESTION + 8000)
 
     def test_few_prompts_are_one_micro_batch(self):
-        assert [rows.rows for rows in training(group=8, prompts=2).updates()] == [2]
+        assert [rows.rows for rows in training(group=8, batch=2).updates()] == [2]
 
 
 def test_what_is_written_is_validation_and_sampling():
@@ -63,36 +62,108 @@ def test_what_is_written_is_validation_and_sampling():
     assert (sampled.prompts, sampled.group) == (1, 8), "a whole group at the least"
 
 
+def test_a_batch_is_shared_among_the_ranks():
+    assert training(batch=16, spread=Spread(8, 8)).prompts == 2
+    assert training(batch=17, spread=Spread(8, 8)).prompts == 3
+    assert training(batch=4, spread=Spread(8, 8)).prompts == 1
+
+
+def room_for(one: Training, left: float) -> float:
+    """Bytes of a device of which so many can be used."""
+    return left / (1 - SPARE) + DRIVER
+
+
+class TestVerdict:
+    def test_the_drivers_part_and_a_tenth_are_kept_out(self):
+        assert usable(training(), 11 * GIB) == pytest.approx(9 * GIB)
+        assert usable(training(spread=Spread()), 10 * GIB) == pytest.approx(9 * GIB), "a CPU has no driver"
+        assert usable(training(), GIB / 2) == 0
+
+    @pytest.mark.parametrize(
+        ("share", "said"),
+        [
+            (1.01, "It fits into "),
+            (0.99, "It barely fits into "),
+            (0.91, "It barely fits into "),
+            (0.89, "It does not fit into "),
+        ],
+    )
+    def test_it_fits_barely_fits_or_does_not(self, share: float, said: str):
+        tight = training(group=8)
+        room = room_for(tight, tight.footprint().peak * share)
+        assert verdict(tight, room).startswith(said)
+        assert bool(advice(tight, room)) == (share < 1), "what is advised keeps to the same rule"
+
+
 class TestAdvice:
     def test_none_where_it_fits(self):
-        assert advice(training(), GIB) == []
+        assert advice(training(), 3 * GIB) == []
 
     def test_each_setting_says_what_it_saves(self):
         tight = training(group=8)
-        said = advice(tight, tight.footprint().peak - 2**20)
+        said = advice(tight, room_for(tight, tight.footprint().peak - 2**20))
         assert any("gradient_checkpointing true" in line and "which fits" in line for line in said)
-        assert any("micro_batch_tokens 2048" in line for line in said)
+        assert any("model.init_args.micro_batch_tokens 2048" in line for line in said)
         assert not any("together" in line for line in said)
 
-    def test_where_no_setting_is_enough_all_are_put_together(self):
-        assert "all of these together" in advice(training(group=8), 2**20)[-1]
-        assert "too much too" in advice(training(group=8), 2**20)[-1]
+    def test_where_no_setting_is_enough_those_that_save_are_put_together_by_name(self):
+        *alone, together = advice(training(group=8), 2**20)
+        assert "together: " in together
+        assert together.endswith("which is too much too")
+        assert "gradient_checkpointing true and model.init_args.micro_batch_tokens 2048" in together
+        assert len(alone) > 1
+
+    @pytest.mark.parametrize("share", [0.2, 0.4, 0.6])
+    @pytest.mark.parametrize("options", [{"group": 8}, {}, {"group": 8, "kl": True, "spread": Spread(8)}], ids=str)
+    def test_what_is_put_together_is_less_than_the_best_alone(self, options: dict[str, Any], share: float):
+        tight = training(**options)
+        peak = tight.footprint().peak
+        alone = [change for change in changes(tight) if change.peak < peak]
+        room = peak * share / (1 - SPARE) + DRIVER * tight.spread.gpu
+        said = advice(tight, room)
+        assert len(said) - len(alone) == ("together" in said[-1])
+        if "together" in said[-1]:
+            least = min(change.peak for change in alone)
+            assert float(said[-1].partition("together: ")[2].split()[0]) <= round(least / GIB, 3)
+            assert least > peak * share, "one alone would have been enough"
+            assert ("which fits" in said[-1]) != ("too much" in said[-1])
+
+    def test_a_setting_that_saves_nothing_is_not_put_together_with_others(self):
+        last = advice(training(group=8, eval_rows=2), 2**20)[-1]
+        assert "eval_batch_size" not in last
+
+    def test_where_nothing_takes_less_it_says_so(self):
+        policy = PolicyConfig(training().policy.backbone, lora=LoRA(rank=64), gradient_checkpointing=True)
+        spread = Spread(8, 8, offload=True)
+        least = training(policy=policy, spread=spread, eval_rows=1, new_tokens=1, micro_batch_tokens=128)
+        assert advice(least, 1.0) == ["no setting takes less: take a device with more memory, or a smaller model"]
 
     def test_a_setting_that_is_on_is_not_named_again(self):
         backbone = training().policy.backbone
         policy = PolicyConfig(backbone, lora=LoRA(rank=4), gradient_checkpointing=True)
-        named = [what for what, _ in changes(training(policy=policy, spread=Spread(8, 8, offload=True)))]
-        assert not any(part in what for what in named for part in ("lora", "checkpointing", "fsdp2", "offload"))
+        kinds = {change.kind for change in changes(training(policy=policy, spread=Spread(8, 8, offload=True)))}
+        assert kinds == {"micro-batch", "validation"}
 
-    def test_ddp_is_told_of_shards_and_shards_of_the_host(self):
-        eight = replace(training(), spread=Spread(8, half=True, gpu=True))
-        assert "trainer.strategy fsdp2" in [what for what, _ in changes(eight)]
-        sharded = replace(training(), spread=Spread(8, 8, half=True, gpu=True))
-        assert "trainer.strategy.init_args.offload true" in [what for what, _ in changes(sharded)]
+    def test_a_micro_batch_still_holds_the_longest(self):
+        tokens = IMAGE + QUESTION + 20
+        named = {change.kind: change.settings for change in changes(training(micro_batch_tokens=2 * tokens))}
+        assert named["micro-batch"] == {"data.init_args.micro_batch_tokens": str(tokens)}
+        kinds = {change.kind for change in changes(training(micro_batch_tokens=2 * tokens - 1))}
+        assert "micro-batch" not in kinds
+
+    def test_ddp_is_told_of_shards_and_shards_of_the_host_as_both_forms_of_a_strategy_take_it(self):
+        eight = {one.kind: one.settings for one in changes(training(spread=Spread(8, half=True, gpu=True)))}
+        assert eight["shards"] == {"trainer.strategy": "fsdp2"}
+        copies = {one.kind: one.settings for one in changes(training(spread=Spread(8, 4, half=True, gpu=True)))}
+        assert "shards" not in copies
+        assert copies["offload"] == {
+            "trainer.strategy": "{class_path: fgvr.strategies.FSDP2Strategy, "
+            "init_args: {replicate: 2, shard: 4, prefetch: 1, offload: true}}"
+        }
 
 
-@pytest.mark.parametrize("setting", ["gradient_checkpointing", "micro_batch_tokens", "max_rows"])
-def test_no_change_takes_more(setting: str):
+@pytest.mark.parametrize("kind", ["checkpointing", "micro-batch", "engine"])
+def test_no_change_takes_more(kind: str):
     before = training(group=8, max_rows=512)
-    ((_, changed),) = [(what, one) for what, one in changes(before) if setting in what]
-    assert changed.footprint().peak <= before.footprint().peak
+    (change,) = [one for one in changes(before) if one.kind == kind]
+    assert change.peak <= before.footprint().peak

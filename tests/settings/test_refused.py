@@ -102,6 +102,35 @@ def test_another_strategy_is_refused_and_ours_named(tmp_path: Path, capsys: Any,
 
 
 @pytest.mark.parametrize(
+    ("name", "meant"), [("fsdpp", "fsdp2"), ("fsdp3", "fsdp2"), ("ddpp", "ddp"), ("autoo", "auto"), ("deepspeedd", "")]
+)
+def test_a_misspelt_strategy_is_no_other_one(capsys: Any, name: str, meant: str):
+    said = refused(capsys, "--trainer.strategy", name)
+    near = f"did you mean {meant}? With ddp each" if meant else "with ddp each"
+    assert f"trainer.strategy must be auto, ddp or fsdp2, got {name}: {near} device holds the whole model" in said
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "estimate"])
+@pytest.mark.parametrize(
+    ("options", "devices", "sentence"),
+    [
+        ("replicate: 4, shard: 8", 24, "must be the 24 processes of the run, got 4 x 8: set shard to 6 or replicate"),
+        ("replicate: 2", 3, "strategy.replicate must divide the 3 processes of the run into equal shares, got 2"),
+        ("replicate: 16", 8, "strategy.replicate must divide the 8 processes of the run into equal shares, got 16"),
+    ],
+)
+def test_a_mesh_is_refused_before_a_process_starts(
+    tmp_path: Path, capsys: Any, verb: str, options: str, devices: int, sentence: str
+):
+    file = tmp_path / "mesh.yaml"
+    ours = f"{{class_path: fgvr.strategies.FSDP2Strategy, init_args: {{{options}}}}}"
+    file.write_text(f"trainer: {{devices: {devices}, strategy: {ours}}}")
+    none = ("--ckpt_path", "none") if verb == "validate" else ()
+    said = refused(capsys, "--config", str(file), *none, verb=verb)
+    assert sentence in said
+
+
+@pytest.mark.parametrize(
     "strategy", ["fsdp2", "{class_path: fgvr.strategies.FSDP2Strategy, init_args: {replicate: 2}}"]
 )
 def test_processes_with_a_part_each_draw_from_one_seed(tmp_path: Path, capsys: Any, strategy: str):

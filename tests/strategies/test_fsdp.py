@@ -142,8 +142,8 @@ def refused_mesh(rank: int, world: int) -> str:
 def test_copies_and_parts_make_up_the_processes(tmp_path: Path):
     for said in work_together(refused_mesh, 2, tmp_path):
         assert said == (
-            "strategy.replicate x strategy.shard must be the 2 processes of the run, got 2 x 2: leave shard out, or "
-            "set trainer.devices and trainer.num_nodes to match"
+            "strategy.replicate x strategy.shard must be the 2 processes of the run, got 2 x 2: set shard to 1 or "
+            "replicate to 1, or set trainer.devices and trainer.num_nodes to match."
         )
 
 
