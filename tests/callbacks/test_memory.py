@@ -56,7 +56,7 @@ def test_what_the_data_are_not_told_is_what_their_class_takes(data: str):
     found = training_of(module, config, 1, module.policy_config.backbone.config())
     assert found.batch == {"SFTData": 32, "PromptData": 16}[data]
     assert (found.micro_batch_tokens, found.row_tokens, found.eval_rows) == (8192, 512, 32)
-    with pytest.raises(UserError, match="data.batch_size must be at least 1, got 0"):
+    with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
         training_of(module, config | {"data": {"init_args": {"batch_size": 0}}}, 1, found.config)
 
 

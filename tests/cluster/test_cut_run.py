@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,14 @@ def lose_a_node(cluster: SlurmCluster, job: int) -> None:
     node = cluster.run("squeue", "-h", "-j", str(job), "-o", "%N")
     assert node in NODES
     cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=smoke")
-    cluster.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
+    def comes_back() -> bool:
+        with suppress(subprocess.CalledProcessError):  # not while the job's processes on it are ended
+            cluster.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+            return True
+        return False
+
+    wait_until(comes_back, 60, "the node to come back")
 
 
 def test_a_job_that_is_cut_in_every_way_ends_as_one_that_nobody_disturbs(tmp_path: Path, cluster: SlurmCluster) -> None:
