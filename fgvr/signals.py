@@ -16,6 +16,7 @@ from enum import IntEnum
 from types import FrameType
 
 from fgvr.errors import AGAIN, Unfinished
+from fgvr.watchdog.beats import leave
 
 APART = 1.0  # seconds between a signal and a second one that is meant: launchers pass one on twice
 
@@ -150,4 +151,5 @@ def note(stop: Stop) -> None:
 def _leave(stop: Stop) -> None:
     name, code = SAID[stop]
     os.write(2, f"fgvr: stopped at once by a second signal, {name}. What was saved before is whole.\n".encode())
+    leave()
     os._exit(code)

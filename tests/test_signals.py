@@ -125,7 +125,8 @@ def test_another_thread_listens_to_nothing() -> None:
 AGAIN = """
 import os, signal, sys, time
 from fgvr.signals import Stop, hold, listening
-with listening():
+from fgvr.watchdog.beats import watched
+with watched(), listening():
     hold(Stop.TERM)
     for name in sys.argv[1:]:
         os.kill(os.getpid(), signal.Signals[name])
@@ -156,6 +157,7 @@ def test_a_second_one_ends_the_process_at_once(names: str, code: int) -> None:
     done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == code, done.stderr
     assert ("stopped at once by a second signal" in done.stderr) == bool(code)
+    assert "ended without a word" not in done.stderr  # which its watchdog says of what was killed
     assert (done.stdout == "goes on\n") != bool(code)
 
 
