@@ -42,7 +42,7 @@ class Estimating(FGVRCLI):
 
     def before_instantiate_classes(self) -> None:
         self.plain_config = plain_config(self.parser.dump(self.config, format="json"), self.verb)
-        self.room = self.plain_config.pop("memory")
+        self.room = self.plain_config.pop("memory", None)
         if self.room is not None and not 0 < self.room < math.inf:
             raise UserError(
                 f"--memory must be the GiB that a device has, above 0, got {self.room:g}: give another number."
