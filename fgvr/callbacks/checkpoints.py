@@ -18,7 +18,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 import fgvr
 from fgvr.callbacks.judge_validation import JudgeValidation
 from fgvr.callbacks.preemption import agreed
-from fgvr.callbacks.steps import ends_with, is_finished, passes, stopped_early
+from fgvr.callbacks.steps import draw_step, ends_with, is_finished, passes, stopped_early
 from fgvr.checkpoints.format import SUFFIX, checkpoints_in, read_manifest
 from fgvr.checkpoints.kept import OF_BASE
 from fgvr.checkpoints.sharded import own_rows
@@ -244,6 +244,7 @@ class RunCheckpoints(Checkpoint):
         if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             return
         self.finish(trainer)
+        draw_step(trainer)
         trainer.save_checkpoint(self._path(step), weights_only=False, storage_options=self._background)
         self.saved_step = step
         self._unfinished = Saved(step, self.best_step, self.best_value)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from killed_runs import curves
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rl_run import sft_config
 from toy_run import ToyData, ToyModel, UnevenToy, same_weights
@@ -313,3 +314,32 @@ def test_what_the_disk_refuses_in_the_background_ends_the_run_with_its_sentence(
     with pytest.raises(RuntimeError, match="another's mistake"):
         train(run, callbacks=[OneStep(4, stop)], limit_val_batches=0)
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000004.ckpt"]  # what was begun is finished
+
+
+CLI = """
+model: {{class_path: toy_run.ToyModel}}
+data: {{class_path: toy_run.ToyData}}
+trainer: {{accelerator: cpu, max_epochs: 2, val_check_interval: 5, log_every_n_steps: 1}}
+run: {{dir: {run}, allow_changed: [code], save_every: 4}}
+"""
+
+
+def test_what_is_saved_has_been_drawn_whenever_the_process_ends(tmp_path: Path, monkeypatch: Any) -> None:
+    """A kill between the save of a step and what Lightning draws of it leaves no gap in the curves."""
+    config = tmp_path / "toy.yaml"
+    config.write_text(CLI.format(run=tmp_path / "run"))
+
+    def ended(self: RunCheckpoints, trainer: Trainer) -> None:
+        save(self, trainer)
+        self.finish(trainer)
+        raise KeyError("the end")
+
+    save = RunCheckpoints._save
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCheckpoints, "_save", ended)
+        with pytest.raises(KeyError):
+            main(["fit", "--config", str(config)])
+    assert [read_manifest(path).step for path in checkpoints_in(tmp_path / "run/checkpoints")] == [4]
+    assert main(["fit", "--config", str(config)]) == 0
+    drawn = curves(tmp_path / "run")
+    assert list(drawn["loss"]) == list(range(1, 15))
