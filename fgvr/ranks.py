@@ -26,6 +26,8 @@ SOON = 0.05  # the same where nothing else is left to do
 GRACE = 3.0  # seconds for a process to fail by itself, as all do of what all have met
 LEAVING = 60.0  # seconds for one that has failed to end, before it is ended
 
+_heard: list[Failure] = []  # what this process was told of: by that time the one that told it may have left
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -87,8 +89,8 @@ def first_failure(own: Failure | None = None) -> Failure | None:
         if own is not None:
             store.compare_set(FAILURE, "", json.dumps(asdict(own)))
         return _told(store) if store.check([FAILURE]) else None
-    except RuntimeError:  # the process that held the store is gone already
-        return own
+    except RuntimeError:  # the process that held the store is gone already, maybe since it was heard
+        return _heard[0] if _heard else own
 
 
 def stay_until_told() -> None:
@@ -173,6 +175,7 @@ class Watch:
 def _told(store: Any) -> Failure:
     """The failure that was told of; the others can see that this process has read it."""
     failure = Failure(**json.loads(store.get(FAILURE)))
+    _heard.append(failure)
     store.set(f"{TOLD}/{dist.get_rank()}", "1")
     return failure
 
