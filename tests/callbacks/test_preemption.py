@@ -164,7 +164,7 @@ def together(learned: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("sent", "by"), [("SIGINT", "Ctrl-C"), ("SIGTERM", "SIGTERM"), ("SIGUSR1", "SIGUSR1")])
+@pytest.mark.parametrize(("sent", "by"), [("SIGTERM", "SIGTERM"), ("SIGUSR1", "SIGUSR1")])
 def test_a_signal_to_all_processes_of_a_run_and_their_workers(
     learned: Path, together: Path, sent: str, by: str
 ) -> None:

@@ -36,7 +36,7 @@ def started_and_killed(config: Path, run: Path, workers: int, delay: float) -> s
     ("method", "workers", "times"),
     [
         ("sft", 4, 2),
-        *(pytest.param(method, workers, 8, marks=MANY) for method in ("sft", "rl") for workers in (1, 4)),
+        *(pytest.param(method, workers, 6, marks=MANY) for method in ("sft", "rl") for workers in (1, 4)),
     ],
 )
 def test_a_killed_run_is_in_nobodys_way(tmp_path: Path, method: str, workers: int, times: int) -> None:
