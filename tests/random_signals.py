@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 from ledger import assert_same_story, book_of
 from lightning.pytorch import Callback
+from ports import free_port
 from random_kills import begin, end
 from rl_run import grpo_config, sft_config
-from sharded_runs import free_port
 
 from fgvr.checkpoints.format import checkpoints_in, verify_checkpoint
 from fgvr.errors import AGAIN
@@ -40,7 +40,7 @@ def begin_ranks(config: Path, run: Path, *options: str) -> list[int]:
     shared = {
         "WORLD_SIZE": str(WORLD),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": free_port(),
+        "MASTER_PORT": str(free_port()),
         "TORCHELASTIC_RUN_ID": "x",
     }
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(WORLD)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
+
+from ports import free_port
 
 
 class RedisServer:
@@ -75,12 +76,6 @@ class RedisServer:
                 return client.ping()
         except redis.exceptions.ConnectionError:
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def redis_binary() -> str:

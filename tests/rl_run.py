@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
+from ports import free_port
 
 from fgvr.__main__ import main
 from fgvr.callbacks import CollapseWatch, OptionRefresh
@@ -254,10 +254,12 @@ def start(config: Path, run: Path, *options: str, verb: str = "fit", **settings:
 
 def two_ranks(config: Path, run: Path) -> None:
     """Six steps shared by two processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "rl"}
+    shared = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "TORCHELASTIC_RUN_ID": "rl",
+    }
     options = ("--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.max_steps=6")
     ranks = [start(config, run, *options, RANK=rank, LOCAL_RANK=rank, **shared) for rank in ("0", "1")]
     for process in ranks:

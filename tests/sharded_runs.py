@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from ports import free_port
 from rl_run import ends, json_rows, start
 from torch import Tensor
 
@@ -51,16 +51,9 @@ class NoteGradients(Callback):
             torch.save(noted, Path(trainer.default_root_dir) / NOTED)
 
 
-def free_port() -> str:
-    """One of this machine's."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 def start_ranks(config: Path, run: Path, world: int, *options: str) -> list[subprocess.Popen[str]]:
     """One run in `world` processes, each a group of its own."""
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     shared = address | {"WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "x"}
     line = (f"--trainer.devices={world}", *options)
     return [start(config, run, *line, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(world)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import torch.distributed as dist
 from conftest import sequenced, tiny_backbone, tiny_policy
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
+from ports import free_port
 from prompted import REPLIES, Prompts
 from prompted import Batches as PromptBatches
 from scripted import Scripted
@@ -212,10 +212,7 @@ def work_together(work: Callable[..., Any], world: int, folder: Path, *given: An
 
     `work` must be found by its name in a module, and `given` be sent to another process.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    spawn(_take_part, (world, port, folder, work, given), nprocs=world)
+    spawn(_take_part, (world, free_port(), folder, work, given), nprocs=world)
     return [torch.load(folder / f"found{rank}.pt", weights_only=True) for rank in range(world)]
 
 

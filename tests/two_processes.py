@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from ports import free_port
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """
@@ -25,11 +26,13 @@ def callback(path: str, options: str = "{}") -> str:
 
 def both(folder: Path, *options: str) -> list[subprocess.Popen[str]]:
     (folder / "toy.yaml").write_text(CONFIG)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
     line = [sys.executable, "-m", "fgvr", "fit", "--config", str(folder / "toy.yaml"), f"--run.dir={folder / 'run'}"]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "toy"}
+    shared = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "TORCHELASTIC_RUN_ID": "toy",
+    }
     paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     processes: list[subprocess.Popen[str]] = []
     for rank in ("0", "1"):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from ports import free_port
 from toy_run import same_weights
 
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint, read_manifest, write_checkpoint
@@ -35,10 +35,12 @@ def start(folder: Path, run: str, *options: str, **settings: str) -> subprocess.
 
 def start_both(folder: Path, runs: tuple[str, str], *options: str) -> list[subprocess.Popen[str]]:
     """As a launcher does that starts all processes at once."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "toy"}
+    shared = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "TORCHELASTIC_RUN_ID": "toy",
+    }
     return [
         start(folder, run, *options, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank, run in enumerate(runs)
     ]

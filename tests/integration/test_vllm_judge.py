@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, TCPConnector, web
-from redis_server import free_port
+from ports import free_port
 from tiny_chat_model import write_tiny_chat_model
 
 from fgvr.errors import UserError

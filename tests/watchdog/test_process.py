@@ -3,7 +3,6 @@ from __future__ import annotations
 import mmap
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from fgvr.watchdog.process import HUNG, RECORD, Record, descendants, is_there
 
@@ -169,12 +169,6 @@ with socket.create_connection(("127.0.0.1", %d)) as line:
 """
     subprocess.run([sys.executable, "-c", stranger % port], check=True, timeout=20)
     assert ended(process) == (0, "")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_processes_below_one_are_found_wherever_they_stand() -> None:

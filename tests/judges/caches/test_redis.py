@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from cache_processes import entry
 from judge_server import wait_until
-from redis_server import RedisServer, free_port
+from ports import free_port
+from redis_server import RedisServer
 
 from fgvr.errors import UserError
 from fgvr.judges.caches import redis as redis_cache
