@@ -94,6 +94,16 @@ class KilledEngine(InProcess):
         return self.engine.sample(*asked)
 
 
+class SlowSteps(Callback):
+    """Waits before every batch."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        time.sleep(self.seconds)
+
+
 class KeepWeights(Callback):
     """Every rank leaves its weights in the run's folder, as weights.rankN.pt."""
 
@@ -159,6 +169,16 @@ def tapo_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: 
     return _written(config, file)
 
 
+def speciarl_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: Any) -> Path:
+    """As `grpo_config`, with SpeciaRL, judged by the taxonomy."""
+    file = grpo_config(folder, name, *callbacks, **changes)
+    config = yaml.safe_load(file.read_text())
+    config["model"]["class_path"] = "fgvr.modules.SpeciaRL"
+    del config["model"]["init_args"]["reward"]
+    config["model"]["init_args"]["judge"] = {"class_path": "fgvr.judges.TaxonomyJudge"}
+    return _written(config, file)
+
+
 def divek_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: Any) -> Path:
     """As `grpo_config`, with DiVE-k, whose choices are among the relatives that `mine_options` found, in two steps."""
     plan = {"samples": 4, "options": 3, "temperature": 1.5}
@@ -192,9 +212,9 @@ def refreshed_config(folder: Path, name: str, *callbacks: dict[str, Any], **chan
     return _written(config, file)
 
 
-def mine_options(folder: Path) -> None:
+def mine_options(folder: Path, device: str = "cpu") -> None:
     """Mines options from the run of `sft_config`, its own into mined/ and relatives into alike/, for such runs."""
-    line = ["mine", "--data", str(folder / "aviary"), "--out", str(folder / "mined"), "--device", "cpu"]
+    line = ["mine", "--data", str(folder / "aviary"), "--out", str(folder / "mined"), "--device", device]
     line += ["--model", "Trained", "--model.run", str(folder / "sft"), "--rules.scope", "open"]
     assert main([*line, "--sampling.group_size", "8", "--sampling.max_new_tokens", "12"]) == 0
     (folder / "alike").mkdir()
@@ -245,7 +265,8 @@ def _written(config: dict[str, Any], file: Path) -> Path:
 def start(config: Path, run: Path, *options: str, verb: str = "fit", **settings: str) -> subprocess.Popen[str]:
     """A process group of its own; `settings` are environment variables."""
     line = [sys.executable, "-m", "fgvr", verb, "--config", str(config), "--run.dir", str(run), *options]
-    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    found = filter(None, [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH")])
+    paths = {"PYTHONPATH": os.pathsep.join(found), "OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **paths, **settings}
     return subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True

@@ -5,10 +5,11 @@
 #   benchmarks/gpu/check.sh [--dry] [--only STAGE]... [FOLDER]
 #
 # --only runs the stage of that name and what it builds on, as often as it is given: --only grpo --only "step full". The
-# stages are: drawing, step full, step lora, tests on a GPU, attention, tests on a CPU, sft float32, sft, grpo.
+# stages are: drawing, step full, step lora, fsdp2 full, fsdp2 lora, tests on a GPU, attention, tests on a CPU, sft float32,
+# sft, grpo.
 # FOLDER (default: $OUT, else the current one) gets figures.jsonl and log.txt as things are found, and at the end one
 # table, DATE-DEVICE.md. A stage that fails or takes too long is said in the table, the next one goes on, and the
-# script ends with status 1. Whatever is not done after 8 minutes is cut off.
+# script ends with status 1. Whatever is not done after 9 minutes is cut off.
 # --dry walks through all of it on a CPU, with a tiny model. PYTHON names the interpreter, python3 by default.
 #
 # A bare machine needs Python 3.11 or newer with torch, transformers, lightning, jaxtyping, hypothesis, pytest and
@@ -18,7 +19,7 @@ set -uo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 python=${PYTHON:-python3}
-stages=("drawing" "step full" "step lora" "tests on a GPU" "attention" "tests on a CPU" "sft float32" "sft" "grpo")
+stages=("drawing" "step full" "step lora" "fsdp2 full" "fsdp2 lora" "tests on a GPU" "attention" "tests on a CPU" "sft float32" "sft" "grpo")
 dry='' only=()
 while [[ ${1:-} == --* ]]; do
     case $1 in
@@ -37,7 +38,7 @@ work=$(mktemp -d)
 figures=$folder/figures.jsonl
 trap 'rm -rf "$work"' EXIT
 rm -f "$figures" "$folder/log.txt"
-END=470 # seconds after which nothing goes on
+END=530 # seconds after which nothing goes on
 export PYTHONPATH=$root:$root/benchmarks${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 cd "$work" # data and runs go there
 
@@ -84,8 +85,11 @@ run() { # NAME SECONDS CONFIG ARGUMENTS...
         --config "$root/benchmarks/gpu/short.yaml" ${dry:+--trainer.limit_val_batches 1} "$@"
 }
 
-step() { # TUNING SECONDS
-    stage "step $1" "$2" "$python" "$root/benchmarks/gpu/step.py" "$figures" --tuning "$1" ${dry:+--shape tiny --device cpu}
+step() { # KIND TUNING SECONDS ARGUMENTS...
+    local kind=$1 tuning=$2 limit=$3
+    shift 3
+    stage "$kind $tuning" "$limit" "$python" "$root/benchmarks/gpu/step.py" "$figures" --tuning "$tuning" "$@" \
+        ${dry:+--shape tiny --device cpu}
 }
 
 if [ "$dry" ]; then
@@ -93,21 +97,23 @@ if [ "$dry" ]; then
     gpu_tests=("$root/tests/kernels" "$root/tests/rollouts") cpu_tests=("$root/tests/kernels/test_packing.py")
 else
     hardware=(--config "$root/configs/hardware/one_gpu.yaml") patience=1 sft_steps=600 grpo_steps=60
-    gpu_tests=("$root/tests/kernels" "$root/tests/models" "$root/tests/rollouts")
+    gpu_tests=("$root/tests/kernels" "$root/tests/models" "$root/tests/integration/test_gpu_runs.py")
     cpu_tests=("$root/tests/kernels" "$root/tests/models/test_shared_prefix.py")
 fi
 
 if wanted drawing sft "sft float32" grpo; then
     run drawing 150 quickstart.yaml --run.dir runs/drawing --trainer.max_steps 1 --trainer.limit_val_batches 0 &
 fi
-if wanted "step full"; then step full 150; fi
-if wanted "step lora"; then step lora 150; fi
+for tuning in full lora; do
+    if wanted "step $tuning"; then step step "$tuning" 150; fi
+    if wanted "fsdp2 $tuning"; then step fsdp2 "$tuning" 90 --strategy fsdp2; fi
+done
 wait
 {
     # CUDA graphs against eager decoding among them
-    if wanted "tests on a GPU"; then tests "tests on a GPU" 120 -m gpu "${gpu_tests[@]}"; fi
+    if wanted "tests on a GPU"; then tests "tests on a GPU" 170 -m gpu "${gpu_tests[@]}"; fi
     if wanted attention; then
-        stage attention 60 "$python" "$root/benchmarks/gpu/attention.py" "$figures" ${dry:+--device cpu}
+        stage attention 120 "$python" "$root/benchmarks/gpu/attention.py" "$figures" ${dry:+--device cpu}
     fi
 } &
 if wanted "tests on a CPU"; then tests "tests on a CPU" 170 -m "not gpu and not slow" "${cpu_tests[@]}" & fi

@@ -7,7 +7,6 @@ Run by check.sh, which says where the other benchmarks are.
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,12 +25,15 @@ from fgvr.kernels.prefix_attention import Backend
 from fgvr.models import LoRA, PixelBudget, PolicyConfig, Processor, TinyQwen
 from fgvr.models.backbone import Attention
 from fgvr.models.sampling import Sampling
+from fgvr.models.sharding import unsharded
 from fgvr.modules import GRPO, Optimizer
 from fgvr.rewards import Term, WeightedSum
 from fgvr.rollouts import InProcess
+from fgvr.strategies import FSDP2Strategy
 from fgvr.types import PromptBatch
 
 Tuning = Literal["full", "lora"]
+Strategy = Literal["one", "fsdp2"]
 SHAPES = {
     "3b": Setting(
         B=16, G=8, C=64, px=448, hidden=2048, layers=36, heads=16, vision_hidden=1280, vision_layers=32, vocab=151_936
@@ -88,14 +90,27 @@ class Staying(SingleDeviceStrategy):
         return
 
 
+class StayingInParts(FSDP2Strategy):
+    """As `Staying`, with a process group of a single process, which has all of every weight."""
+
+    def teardown(self) -> None:
+        return
+
+
 class Steps(Callback):
-    """Writes down every attention's figures, and in between what a decoded token takes.
+    """Writes down what is trained, every attention's figures, and in between what a decoded token takes.
 
     Each attention's first steps warm up and are not counted. Stands last, so that Throughput has logged.
     """
 
     def __init__(self, figures: Figures, backends: list[Backend], sampling: Sampling) -> None:
         self.figures, self.backends, self.sampling, self.seen = figures, backends, sampling, 0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, GRPO)
+        parameters = sum(weight.numel() for weight in pl_module.trained_policy.parameters())
+        trained = sum(weight.numel() for _, weight in pl_module.trained_policy.trainable())
+        self.figures.add("weights", f"{parameters / 1e9:.2f} G, of which {trained / 1e9:.2f} G are trained")
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: PromptBatch, batch_idx: int
@@ -130,7 +145,8 @@ class Steps(Callback):
                 short = Sampling(self.sampling.group_size, 1.0, tokens)
                 InProcess().sample(module.trained_policy, batch, short, range(len(batch.examples)))
 
-        few, more = (traced(lambda tokens=tokens: sample(tokens)) for tokens in (FEW, MORE))
+        with unsharded(module.trained_policy):
+            few, more = (traced(lambda tokens=tokens: sample(tokens)) for tokens in (FEW, MORE))
         launches, syncs, seconds, busy = (
             (getattr(more, name) - getattr(few, name)) / (MORE - FEW)
             for name in ("launches", "syncs", "seconds", "busy")
@@ -159,12 +175,19 @@ class Steps(Callback):
         )
 
 
-def measure(figures: Path, shape: Literal["3b", "tiny"] = "3b", tuning: Tuning = "full", device: str = "cuda") -> None:
-    """Takes steps with each attention and writes what they took."""
+def measure(
+    figures: Path,
+    shape: Literal["3b", "tiny"] = "3b",
+    tuning: Tuning = "full",
+    device: str = "cuda",
+    strategy: Strategy = "one",
+) -> None:
+    """Takes steps with each attention and writes what they took; a strategy's, with the first attention alone."""
     setting, on_gpu = SHAPES[shape], device == "cuda"
     quiet(setting)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    found = Figures(figures, f"step {tuning}")
+    in_parts = strategy == "fsdp2"
+    found = Figures(figures, f"{strategy} {tuning}" if in_parts else f"step {tuning}")
     room = torch.cuda.mem_get_info()[1] / 2**30 if on_gpu else 0.0
     checkpointed = on_gpu and tuning == "full" and room < ENOUGH_GB
     sampling = Sampling(setting.G, 1.0, setting.C)
@@ -182,22 +205,18 @@ def measure(figures: Path, shape: Literal["3b", "tiny"] = "3b", tuning: Tuning =
         clip=CLIP,
         reduction="token",
     )
-    began = time.perf_counter()
-    module.configure_model()
-    parameters = sum(weight.numel() for weight in module.trained_policy.parameters())
-    trained = sum(weight.numel() for _, weight in module.trained_policy.trainable())
-    backends: list[Backend] = ["split", "varlen"] if on_gpu else ["split"]
+    backends: list[Backend] = ["split", "varlen"] if on_gpu and not in_parts else ["split"]
     steps = len(backends) * (WARM_UP + ROUNDS)
     pages = Pages(setting, module.processor, steps, triplets=False)
     found.add(
         "setting",
         f"{shape} shapes, B={setting.B}, P={pages[0].input_ids.shape[1]}, G={setting.G}, C={setting.C}; "
-        f"{parameters / 1e9:.2f} G weights, {trained / 1e9:.2f} G trained; gradient checkpointing "
-        f"{'on' if checkpointed else 'off'}; built in {time.perf_counter() - began:.0f} s",
+        f"gradient checkpointing {'on' if checkpointed else 'off'}",
     )
     trainer = Trainer(
         accelerator="gpu" if on_gpu else "cpu",
-        strategy=Staying("cuda:0" if on_gpu else "cpu"),
+        devices=1,
+        strategy=StayingInParts() if in_parts else Staying("cuda:0" if on_gpu else "cpu"),
         precision="bf16-mixed" if on_gpu else "32-true",
         max_steps=steps,
         logger=False,

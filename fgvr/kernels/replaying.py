@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -35,8 +37,22 @@ class Replayed:
             self.step()
             return
         # not `with torch.cuda.graph(...)`, which empties the allocator's cache and collects garbage first
-        self.graph.capture_begin()
-        try:
-            self.step()
-        finally:
-            self.graph.capture_end()
+        with _garbage_kept():
+            # other threads, such as one that pins batches, may meanwhile do what a recording must not
+            self.graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                self.step()
+            finally:
+                self.graph.capture_end()
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Within it no garbage is collected: to free an earlier recording would end this one."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

@@ -131,7 +131,8 @@ def draw_adapters(model: nn.Module, seed: int) -> None:
     for name, weight in model.named_parameters():
         if ".lora_A." in name and not weight.is_meta:
             number = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
-            whole = torch.empty(weight.shape, dtype=weight.dtype)
+            # on the host, also where a Trainer has models built on its device
+            whole = torch.empty(weight.shape, dtype=weight.dtype, device="cpu")
             nn.init.kaiming_uniform_(whole, math.sqrt(5), generator=torch.Generator().manual_seed(number))
             first, count = rows_kept(weight)
             own_rows(weight).copy_(whole[first : first + count])

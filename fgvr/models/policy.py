@@ -318,4 +318,4 @@ def _of_all_images(features: Tensor | Sequence[Tensor]) -> Tensor:
 
 
 def _chances(seed: int, shape: tuple[int, ...]) -> Tensor:
-    return torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(shape, dtype=torch.float64, device="cpu", generator=torch.Generator().manual_seed(seed))

@@ -17,7 +17,7 @@ from fgvr.checkpoints.format import checkpoints_in, read_checkpoint, read_manife
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SETTINGS = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-STEPS = 40
+STEPS, RESUMING = 40, "Resuming at step"
 
 
 def warn(cluster: SlurmCluster, job: int) -> None:
@@ -54,9 +54,15 @@ def test_a_job_that_is_cut_in_every_way_ends_as_one_that_nobody_disturbs(tmp_pat
     assert cluster.ended(job, 300) == ("COMPLETED", 0), (tmp_path / f"slurm-{job}.log").read_text()
 
     job = cluster.submit(*script, folder=tmp_path, settings=SETTINGS)
-    said = (tmp_path / f"slurm-{job}.log").read_text
+    log_file = tmp_path / f"slurm-{job}.log"
+
+    def said() -> str:
+        return log_file.read_text() if log_file.exists() else ""
+
     ways: list[Callable[[SlurmCluster, int], None]] = [warn, outbid, lose_a_node, warn]
     for number, cut in enumerate(ways):
+        # by this start: what a lost node was running may save once more
+        wait_until(lambda: said().count(RESUMING) == number, 120, "the run to go on")  # noqa: B023
         before = saved(run)
         wait_until(lambda: saved(run) > before, 120, "a step to be saved")  # noqa: B023
         cut(cluster, job)
@@ -75,7 +81,7 @@ def test_a_job_that_is_cut_in_every_way_ends_as_one_that_nobody_disturbs(tmp_pat
             assert rows[0] == rows[1]
             assert rows[0]
     assert curves(run) == curves(whole)
-    assert said().count("Resuming at step") == len(ways)
+    assert said().count(RESUMING) == len(ways)
     assert said().count("fgvr: stopped by SIGUSR1. The same command goes on from the last checkpoint.") >= 2
     assert said().count(f"The run goes on when SLURM starts job {job} again.") >= 2
 

@@ -34,6 +34,14 @@ def test_a_job_that_cannot_train_says_why(tmp_path: Path, cluster: SlurmCluster,
     assert words in (tmp_path / f"slurm-{job}.log").read_text()
 
 
+def slowed(config: Path) -> Path:
+    """A run each of whose steps takes at least half a second."""
+    settings = yaml.safe_load(config.read_text())
+    settings["trainer"]["callbacks"].append({"class_path": "rl_run.SlowSteps", "init_args": {"seconds": 0.5}})
+    config.write_text(yaml.safe_dump(settings))
+    return config
+
+
 def said(folder: Path, job: int) -> str:
     """The log of a job, which is there once it has begun."""
     file = folder / f"slurm-{job}.log"
@@ -46,7 +54,7 @@ def steps(run: Path) -> list[int]:
 
 def test_a_job_whose_time_is_over_queues_itself_again(tmp_path: Path, cluster: SlurmCluster) -> None:
     """By the limit that the run itself is given, of which each start has the whole; the log is that of all of them."""
-    config, run = sft_config(tmp_path), tmp_path / "sft"
+    config, run = slowed(sft_config(tmp_path)), tmp_path / "sft"
     options = ["--gres=none", str(SCRIPT), str(config), "--trainer.max_steps", "6", "--run.keep", "99"]
     job = cluster.submit(*options, "--trainer.max_time", "00:00:00:01", folder=tmp_path, settings=SETTINGS)
     assert cluster.ended(job, 280) == ("COMPLETED", 0), said(tmp_path, job)

@@ -10,7 +10,17 @@ import pytest
 import torch
 import yaml
 from killed_runs import final_figures
-from rl_run import divek_config, ends, grpo_config, json_rows, mine_options, sft_config, start, tapo_config
+from rl_run import (
+    divek_config,
+    ends,
+    grpo_config,
+    json_rows,
+    mine_options,
+    sft_config,
+    speciarl_config,
+    start,
+    tapo_config,
+)
 from sharded_runs import NOTED, end_all, start_ranks
 
 from fgvr.__main__ import main
@@ -19,17 +29,6 @@ from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 KL = {"kl": {"coefficient": 0.1}}
 NOTES = {"class_path": "sharded_runs.NoteGradients"}
-
-
-def speciarl_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: Any) -> Path:
-    """As `grpo_config`, with SpeciaRL, judged by the taxonomy."""
-    file = grpo_config(folder, name, *callbacks, **changes)
-    config = yaml.safe_load(file.read_text())
-    config["model"]["class_path"] = "fgvr.modules.SpeciaRL"
-    del config["model"]["init_args"]["reward"]
-    config["model"]["init_args"]["judge"] = {"class_path": "fgvr.judges.TaxonomyJudge"}
-    file.write_text(yaml.safe_dump(config))
-    return file
 
 
 RUNS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {

@@ -8,7 +8,7 @@ from conftest import sequenced, tiny_policy
 from fgvr.data.collate import pack
 from fgvr.errors import UserError
 from fgvr.models import LoRA, Policy
-from fgvr.models.adapters import adapted_layers
+from fgvr.models.adapters import adapted_layers, draw_adapters
 from fgvr.models.saved import policy_card
 from fgvr.models.trained import rebuild
 
@@ -199,3 +199,12 @@ def test_adapters_are_drawn_by_seed_and_name_whatever_was_drawn_before():
     assert not any(one[name].any() for name in one if ".lora_B." in name)
     for name in first:  # as peft draws them: evenly between -1 and 1 over the root of what a layer reads
         assert 0.8 < one[name].abs().max() * math.sqrt(one[name].shape[1]) <= 1
+
+
+def test_adapters_are_drawn_on_the_host_wherever_a_trainer_has_models_built():
+    policies = [tiny_policy(lora=LoRA(rank=4, alpha=8.0)) for _ in range(2)]
+    with torch.device("meta"):  # as Lightning names its own device while a model is configured
+        draw_adapters(policies[0], 5)
+    draw_adapters(policies[1], 5)
+    drawn, again = ({n: w for n, w in one.named_parameters() if ".lora_A." in n} for one in policies)
+    assert all(torch.equal(weight, again[name]) for name, weight in drawn.items())

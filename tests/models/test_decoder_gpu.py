@@ -1,5 +1,11 @@
 """On a GPU: a step recorded as a CUDA graph against the same step run as it is, in float32 and bfloat16."""
 
+import gc
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 from conftest import prompt_batch, tiny_policy
@@ -35,6 +41,52 @@ def test_a_recorded_step_writes_what_the_plain_one_writes(monkeypatch, family, h
             torch.testing.assert_close(mine.logprobs, theirs.logprobs)
     sampled = torch.cat([c.logprobs for group in recorded for c in group.completions])
     assert (trained.cpu() - sampled).abs().max() < (0.05 if half else 1e-4)
+
+
+@contextmanager
+def beside(work: Callable[[], object]) -> Iterator[None]:
+    """Within it another thread does the work over and over."""
+    done = threading.Event()
+
+    def again() -> None:
+        while not done.is_set():
+            work()
+
+    thread = threading.Thread(target=again)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_another_thread_may_pin_memory_while_a_step_is_recorded():
+    with beside(lambda: torch.empty(random.randrange(1, 1 << 22)).pin_memory()):
+        for _ in range(20):
+            tensor = torch.zeros(1000, device="cuda")
+            step = Replayed(lambda tensor=tensor: [tensor.add_(1) for _ in range(200)])
+            for _ in range(4):
+                step()
+            assert (tensor == 800).all()
+
+
+def test_earlier_recordings_are_not_freed_while_a_step_is_recorded():
+    before = gc.get_threshold()
+    gc.set_threshold(5, 1, 1)
+    try:
+        for _ in range(20):
+            tensor, cycle = torch.zeros(1000, device="cuda"), []
+
+            def step(tensor=tensor) -> None:
+                tensor.add_(sum((torch.ones_like(tensor) for _ in range(20)), torch.zeros_like(tensor)))
+
+            cycle += [Replayed(step), cycle]
+            for _ in range(4):
+                cycle[0]()
+            assert (tensor == 80).all()
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_a_recording_runs_no_step_twice():

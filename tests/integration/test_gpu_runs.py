@@ -1,0 +1,106 @@
+"""On a GPU: whole runs of every method, and with the model in parts those that are held against runs without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from killed_runs import final_figures
+from rl_run import (
+    divek_config,
+    ends,
+    grpo_config,
+    mine_options,
+    sft_config,
+    speciarl_config,
+    start,
+    tapo_config,
+)
+from sharded_runs import NOTED
+
+from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+NOTES = {"class_path": "sharded_runs.NoteGradients"}
+ON_GPU = ("--trainer.accelerator=gpu", "--trainer.devices=1", "--trainer.max_steps=6", "--run.save_in_background=true")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the birds and the supervised run that every other one starts from."""
+    folder = tmp_path_factory.mktemp("gpu")
+    ends(start(sft_config(folder), folder / "sft", *ON_GPU[:2]))
+    return folder
+
+
+def test_every_method_trains_in_bfloat16(folder: Path) -> None:
+    mine_options(folder, "cuda")
+    lora = {"policy": {"lora": {"rank": 3, "alpha": 8}}}
+    configs = {
+        "tapo": tapo_config(folder, "tapo"),
+        "divek": divek_config(folder, "divek", **lora),
+        "speciarl": speciarl_config(folder, "speciarl"),
+        "offload": with_strategy(grpo_config(folder, "offload", **lora), offload=True),
+        "checkpointed": grpo_config(folder, "checkpointed", policy={"gradient_checkpointing": True}),
+    }
+    options = (*ON_GPU, "--trainer.precision=bf16-mixed")
+    processes = [start(config, folder / f"half-{name}", *options) for name, config in configs.items()]
+    for process in processes:
+        ends(process)
+    for name in configs:
+        assert "seen/exact" in final_figures(folder / f"half-{name}")
+
+
+def with_strategy(config: Path, **arguments: Any) -> Path:
+    settings = yaml.safe_load(config.read_text())
+    strategy = {"class_path": "fgvr.strategies.FSDP2Strategy", "init_args": arguments}
+    settings["trainer"]["strategy"] = strategy
+    file = config.with_name(f"{config.stem}-parts.yaml")
+    file.write_text(yaml.safe_dump(settings))
+    return file
+
+
+def first_step(run: Path) -> tuple[float, torch.Tensor]:
+    """The loss and the whole gradient."""
+    noted = torch.load(run / NOTED, weights_only=True, map_location="cpu")
+    gradients = noted["gradients"][0]
+    return float(noted["losses"][0]), torch.cat([gradients[name].flatten() for name in sorted(gradients)])
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 3, "alpha": 8}], ids=["full", "lora"])
+@pytest.mark.parametrize("offload", [False, True], ids=["device", "offload"])
+def test_a_run_in_parts_is_the_run_without(folder: Path, lora: dict[str, int] | None, offload: bool) -> None:
+    name = f"{'full' if lora is None else 'lora'}-{offload}"
+    policy = {} if lora is None else {"policy": {"lora": lora}}
+    config = grpo_config(folder, name, NOTES, kl={"coefficient": 0.1}, **policy)
+    whole, parts = folder / f"{name}-whole", folder / f"{name}-parts"
+    processes = [start(config, whole, *ON_GPU), start(with_strategy(config, offload=offload), parts, *ON_GPU)]
+    for process in processes:
+        ends(process)
+    (loss, gradient), (theirs, other) = first_step(parts), first_step(whole)
+    assert loss == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+    assert other.norm() > 0
+    assert (gradient - other).norm() <= 1e-4 * other.norm()
+    assert final_figures(parts).keys() == final_figures(whole).keys()
+    saved = [read_checkpoint(checkpoints_in(run / "checkpoints")[-1]) for run in (parts, whole)]
+    assert [one["global_step"] for one in saved] == [6, 6]
+    assert saved[0]["state_dict"].keys() == saved[1]["state_dict"].keys()
+
+
+def test_a_run_in_parts_goes_on_without_and_back(folder: Path) -> None:
+    config = grpo_config(folder, "on")
+    parts, run = with_strategy(config), folder / "on"
+    options = (*ON_GPU, "--run.allow_changed=[config,code]")
+    ends(start(parts, run, *options, "--trainer.max_steps=2"))
+    said = ends(start(config, run, *options, "--trainer.max_steps=4"))
+    assert "Resuming at step 2" in said
+    said = ends(start(parts, run, *options, "--trainer.max_steps=6", "--trainer.precision=bf16-mixed"))
+    assert "Resuming at step 4" in said
+    assert checkpoints_in(run / "checkpoints")[-1].name == "step-00000006.ckpt"
