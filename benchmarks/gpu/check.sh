@@ -5,8 +5,8 @@
 #   benchmarks/gpu/check.sh [--dry] [--only STAGE]... [FOLDER]
 #
 # --only runs the stage of that name and what it builds on, as often as it is given: --only grpo --only "step full". The
-# stages are: drawing, step full, step lora, fsdp2 full, fsdp2 lora, tests on a GPU, attention, tests on a CPU, sft float32,
-# sft, grpo.
+# stages are: drawing, step full, fsdp2 full, step lora, fsdp2 lora, tests on a GPU, runs on a GPU, attention, tests on a CPU,
+# sft float32, sft, grpo.
 # FOLDER (default: $OUT, else the current one) gets figures.jsonl and log.txt as things are found, and at the end one
 # table, DATE-DEVICE.md. A stage that fails or takes too long is said in the table, the next one goes on, and the
 # script ends with status 1. Whatever is not done after 9 minutes is cut off.
@@ -19,7 +19,7 @@ set -uo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 python=${PYTHON:-python3}
-stages=("drawing" "step full" "step lora" "fsdp2 full" "fsdp2 lora" "tests on a GPU" "attention" "tests on a CPU" "sft float32" "sft" "grpo")
+stages=("drawing" "step full" "step lora" "fsdp2 full" "fsdp2 lora" "tests on a GPU" "runs on a GPU" "attention" "tests on a CPU" "sft float32" "sft" "grpo")
 dry='' only=()
 while [[ ${1:-} == --* ]]; do
     case $1 in
@@ -40,7 +40,7 @@ trap 'rm -rf "$work"' EXIT
 rm -f "$figures" "$folder/log.txt"
 END=530 # seconds after which nothing goes on
 export PYTHONPATH=$root:$root/benchmarks${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
-cd "$work" # data and runs go there
+cd "$work" || exit 1 # data and runs go there
 
 note() { "$python" "$root/benchmarks/gpu/figures.py" "$figures" "$@"; }
 report() { "$python" "$root/benchmarks/gpu/report.py" "$figures" "$folder"; }
@@ -97,7 +97,7 @@ if [ "$dry" ]; then
     gpu_tests=("$root/tests/kernels" "$root/tests/rollouts") cpu_tests=("$root/tests/kernels/test_packing.py")
 else
     hardware=(--config "$root/configs/hardware/one_gpu.yaml") patience=1 sft_steps=600 grpo_steps=60
-    gpu_tests=("$root/tests/kernels" "$root/tests/models" "$root/tests/integration/test_gpu_runs.py")
+    gpu_tests=("$root/tests/kernels" "$root/tests/models" "$root/tests/rollouts")
     cpu_tests=("$root/tests/kernels" "$root/tests/models/test_shared_prefix.py")
 fi
 
@@ -111,11 +111,14 @@ done
 wait
 {
     # CUDA graphs against eager decoding among them
-    if wanted "tests on a GPU"; then tests "tests on a GPU" 170 -m gpu "${gpu_tests[@]}"; fi
+    if wanted "tests on a GPU"; then tests "tests on a GPU" 120 -m gpu "${gpu_tests[@]}"; fi
     if wanted attention; then
         stage attention 120 "$python" "$root/benchmarks/gpu/attention.py" "$figures" ${dry:+--device cpu}
     fi
 } &
+if wanted "runs on a GPU" && [ ! "$dry" ]; then
+    tests "runs on a GPU" 240 -m gpu "$root/tests/integration/test_gpu_runs.py"
+fi &
 if wanted "tests on a CPU"; then tests "tests on a CPU" 170 -m "not gpu and not slow" "${cpu_tests[@]}" & fi
 if wanted "sft float32"; then
     run "sft float32" 100 quickstart.yaml "${hardware[@]}" --run.dir runs/float32 --trainer.max_steps $sft_steps \

@@ -29,6 +29,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 NOTES = {"class_path": "sharded_runs.NoteGradients"}
+ADAPTERS = {"rank": 3, "alpha": 8}
+KINDS = {"full": (None, False), "lora": (ADAPTERS, False), "offload": (None, True), "lora-offload": (ADAPTERS, True)}
 ON_GPU = ("--trainer.accelerator=gpu", "--trainer.devices=1", "--trainer.max_steps=6", "--run.save_in_background=true")
 
 
@@ -42,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_method_trains_in_bfloat16(folder: Path) -> None:
     mine_options(folder, "cuda")
-    lora = {"policy": {"lora": {"rank": 3, "alpha": 8}}}
+    lora = {"policy": {"lora": ADAPTERS}}
     configs = {
         "tapo": tapo_config(folder, "tapo"),
         "divek": divek_config(folder, "divek", **lora),
@@ -74,16 +76,23 @@ def first_step(run: Path) -> tuple[float, torch.Tensor]:
     return float(noted["losses"][0]), torch.cat([gradients[name].flatten() for name in sorted(gradients)])
 
 
-@pytest.mark.parametrize("lora", [None, {"rank": 3, "alpha": 8}], ids=["full", "lora"])
-@pytest.mark.parametrize("offload", [False, True], ids=["device", "offload"])
-def test_a_run_in_parts_is_the_run_without(folder: Path, lora: dict[str, int] | None, offload: bool) -> None:
-    name = f"{'full' if lora is None else 'lora'}-{offload}"
-    policy = {} if lora is None else {"policy": {"lora": lora}}
-    config = grpo_config(folder, name, NOTES, kl={"coefficient": 0.1}, **policy)
-    whole, parts = folder / f"{name}-whole", folder / f"{name}-parts"
-    processes = [start(config, whole, *ON_GPU), start(with_strategy(config, offload=offload), parts, *ON_GPU)]
+@pytest.fixture(scope="module")
+def pairs(folder: Path) -> Path:
+    """Runs of every kind of `KINDS`, one in parts and one without, all side by side."""
+    processes = []
+    for name, (lora, offload) in KINDS.items():
+        policy = {} if lora is None else {"policy": {"lora": lora}}
+        config = grpo_config(folder, name, NOTES, kl={"coefficient": 0.1}, **policy)
+        processes.append(start(config, folder / f"{name}-whole", *ON_GPU))
+        processes.append(start(with_strategy(config, offload=offload), folder / f"{name}-parts", *ON_GPU))
     for process in processes:
         ends(process)
+    return folder
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_run_in_parts_is_the_run_without(pairs: Path, name: str) -> None:
+    whole, parts = pairs / f"{name}-whole", pairs / f"{name}-parts"
     (loss, gradient), (theirs, other) = first_step(parts), first_step(whole)
     assert loss == pytest.approx(theirs, rel=1e-4, abs=1e-5)
     assert other.norm() > 0
