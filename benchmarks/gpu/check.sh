@@ -117,7 +117,7 @@ wait
     fi
 } &
 if wanted "runs on a GPU" && [ ! "$dry" ]; then
-    tests "runs on a GPU" 240 -m gpu "$root/tests/integration/test_gpu_runs.py"
+    tests "runs on a GPU" 240 -x -m gpu "$root/tests/integration/test_gpu_runs.py"
 fi &
 if wanted "tests on a CPU"; then tests "tests on a CPU" 170 -m "not gpu and not slow" "${cpu_tests[@]}" & fi
 if wanted "sft float32"; then

@@ -73,6 +73,13 @@ def shard_policy(policy: Any, sharding: Sharding) -> None:
         register_fsdp_forward_method(policy, name)
 
 
+def place_buffers(policy: nn.Module, device: torch.device) -> None:
+    """Moves buffers, which are whole and computed with on the device, also where parts lie in the host's memory."""
+    for module in policy.modules():
+        kept = {name: buffer for name, buffer in module._buffers.items() if buffer is not None}
+        module._buffers.update({name: buffer.to(device) for name, buffer in kept.items()})
+
+
 def is_sharded(policy: nn.Module) -> bool:
     """Whether the weights are spread over processes, gathered at the moment or not."""
     return isinstance(policy, FSDPModule)

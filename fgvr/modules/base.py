@@ -19,7 +19,7 @@ from fgvr.models import Policy, PolicyConfig, Processor
 from fgvr.models.attention_choice import choose_attention
 from fgvr.models.rows import load_rows
 from fgvr.models.saved import card_differences, policy_card
-from fgvr.models.sharding import Sharding, shard_policy, whole
+from fgvr.models.sharding import Sharding, place_buffers, shard_policy, whole
 from fgvr.types import PromptBatch
 from fgvr.watchdog.beats import UPDATING, beat
 
@@ -154,6 +154,7 @@ class PolicyModule(LightningModule):
         if source is not None:
             device = torch.device("cpu") if sharding.offload else strategy.root_device
             load_rows(policy, source, torch.initial_seed(), device)
+        place_buffers(policy, strategy.root_device)
         return policy
 
     @property

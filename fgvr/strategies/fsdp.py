@@ -70,7 +70,7 @@ class FSDP2Strategy(ShardedState):
         return "cuda:nccl,cpu:gloo" if on_gpu else super()._get_process_group_backend()
 
     def model_to_device(self) -> None:
-        """All but the parts of a policy that stay in the host's memory: its buffers are computed with on the device."""
+        """All but policies whose parts stay in the host's memory."""
         module = self.lightning_module
         assert module is not None
         staying = [(name, one) for name, one in module.named_children() if self.offload and isinstance(one, FSDPModule)]
@@ -79,9 +79,6 @@ class FSDP2Strategy(ShardedState):
         module.to(self.root_device)
         for name, one in staying:
             setattr(module, name, one)
-            for part in one.modules():
-                kept = {key: buffer for key, buffer in part._buffers.items() if buffer is not None}
-                part._buffers.update({key: buffer.to(self.root_device) for key, buffer in kept.items()})
 
     @contextmanager
     def block_backward_sync(self) -> Iterator[None]:

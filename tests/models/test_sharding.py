@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import prompt, prompt_batch, sequenced, tiny_backbone
+from conftest import prompt, prompt_batch, sequenced, tiny_backbone, tiny_policy
 from spread import Counted, work_together
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
@@ -20,7 +20,7 @@ from fgvr.data.collate import pack
 from fgvr.kernels.group_packing import pack_groups
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig
 from fgvr.models.sampling import Sampling
-from fgvr.models.sharding import Sharding, is_sharded, shard_policy, units_of, unsharded, whole
+from fgvr.models.sharding import Sharding, is_sharded, place_buffers, shard_policy, units_of, unsharded, whole
 from fgvr.rollouts import InProcess
 
 SHAPES = ((1, 84), (2, 112), (1, 140))
@@ -171,3 +171,14 @@ def _named(method: Any) -> set[str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
     return {node.attr for node in names if node.value.id == "self"}  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_buffers_are_placed_without_what_is_in_parts():
+    policy = tiny_policy()
+    before = {name: id(weight) for name, weight in policy.named_parameters()}
+    place_buffers(policy, torch.device("meta"))
+    assert {name: id(weight) for name, weight in policy.named_parameters()} == before
+    assert all(weight.device.type == "cpu" for weight in policy.parameters())
+    buffers = list(policy.buffers())
+    assert len(buffers) > 2
+    assert {buffer.device.type for buffer in buffers} == {"meta"}
