@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from fgvr.checkpoints.format import checkpoints_in, remove_checkpoint, sweep
-from fgvr.errors import UserError
+from fgvr.errors import FULL, UserError, sentence_of_disk
 from fgvr.retries import await_mount
 from fgvr.runs.folder import RunFolder, free_name
 
@@ -134,6 +134,9 @@ def claim(run: RunFolder) -> Claim:
     try:
         return Claim(run)
     except OSError as error:
+        if error.errno in FULL:
+            error.filename = error.filename or str(run.dir)
+            raise UserError(str(sentence_of_disk(error))) from error
         raise UserError(
             f"The run folder {run.dir} must be writable ({error.strerror}: {error.filename or run.dir}): "
             "choose another run.dir."

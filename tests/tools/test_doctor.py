@@ -158,6 +158,18 @@ def test_damaged_figures_and_records(folder: Path, capsys: pytest.CaptureFixture
     assert "final_metrics.json must be readable JSON" in told(capsys, folder, code=1)
 
 
+def test_starts_that_got_nowhere(stopped: Path, capsys: pytest.CaptureFixture[str]):
+    config = stopped / "config.yaml"
+    config.write_text(config.read_text().replace("restarts: null", "restarts: 3"))
+    for step, starts, code in ((6, 3, 0), (4, 4, 0), (6, 4, 1)):
+        (stopped / "starts.json").write_text(f'{{"step": {step}, "starts": {starts}}}')
+        said = told(capsys, stopped, code=code)
+        assert ("- It was started 4 times in a row at step 6 (run.restarts)" in said) == (code == 1)
+    capsys.readouterr()
+    for code in (2, 0):  # as it says
+        assert main(["fit", "--config", str(config)]) == code
+
+
 def test_before_the_first_save_it_starts_from_the_beginning(stopped: Path, capsys: pytest.CaptureFixture[str]):
     for path in checkpoints_in(stopped / "checkpoints"):
         remove_checkpoint(path)
