@@ -164,7 +164,7 @@ class FGVRCLI(LightningCLI):
                 set_later_aside(self.run, self.start)
                 self.stack.push(partial(self._leave_nothing, Traces(self.run)))
                 self.stack.enter_context(counted_start(self.run, self.start))
-            hold(Stop.NONE)  # a warning that came before: a start that it ends at once has counted
+            hold(Stop.NONE)  # a start that a warning ended has counted
 
     def instantiate_classes(self) -> None:
         # as lightning's own, which calls a method that jsonargparse has renamed and warns about
@@ -307,7 +307,7 @@ class FGVRCLI(LightningCLI):
 
     def _config_to_repeat(self) -> dict[str, Any]:
         goes_on = {"fresh": False, "again": False, "resume": self.run.repeated().resume, "allow_changed": []}
-        return {**self.plain_config, "run": {**self.plain_config["run"], **goes_on}}
+        return self.plain_config | {"run": self.plain_config["run"] | goes_on}
 
     def _finish(self, facts: dict[str, Any]) -> None:
         if not self.trainer.is_global_zero:
@@ -326,8 +326,7 @@ class FGVRCLI(LightningCLI):
             raise UserError(f"There must be photos to {self.verb} on, but the data of this config have none.")
         if self.trainer.is_global_zero:
             write_figures(self.run.dir / file, self.figures.figures)
-            source = Path(self._checkpoint).stem if self._checkpoint else "no checkpoint"
-            print_figures(self.figures.figures, f"{self.verb}: {source}")
+            print_figures(self.figures.figures, f"{self.verb}: {Path(self._checkpoint or 'no checkpoint').stem}")
             log.info("The figures are in %s.", self.run.dir / file)
 
 

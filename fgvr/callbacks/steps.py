@@ -54,12 +54,15 @@ class StepLogger(TensorBoardLogger):
 
 @contextmanager
 def _naming(folder: str) -> Iterator[None]:
-    """A disk that is full says so in the writer's own thread, and not of what."""
+    """A disk that is full says so in the writer's own thread, and not of what; Lightning blames the figure."""
     try:
         yield
-    except OSError as error:
-        error.filename = error.filename or folder
-        raise
+    except (OSError, ValueError) as error:
+        of_disk = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(of_disk, OSError):
+            raise
+        of_disk.filename = of_disk.filename or folder.rstrip("/")
+        raise of_disk from None
 
 
 def draw_step(trainer: Trainer) -> None:

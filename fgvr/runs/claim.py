@@ -34,9 +34,14 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self._file = _lock(folder / LOCK)
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {os.uname().nodename}")
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            self._file.write(f"process {os.getpid()} on {os.uname().nodename}")
+            self._file.flush()
+        except OSError:
+            with suppress(OSError):  # what it was to hold finds no room here either
+                self._file.close()
+            raise
         # held open by a child, it would outlive this process
         os.register_at_fork(after_in_child=self._file.close)
 

@@ -72,8 +72,8 @@ def _start(found: Condition, run: RunFolder, now: Mapping[str, Any]) -> tuple[St
         return start, obstacles
     if found.starts is not None and _starts_no_more(run, found.starts, start):
         obstacles.append(
-            f"It was started {found.starts[0]} times in a row at step {found.starts[1]} (run.restarts), so the same command "
-            "is refused once, and goes on when it is given again: see in the log what ended these."
+            f"It was started {found.starts[0]} times in a row at step {found.starts[1]} (run.restarts), so the same "
+            "command is refused once, and goes on when it is given again: see in the log what ended these."
         )
     obstacles += [f"What the run began with is damaged. {text}" for one in found.base for text in one.damage]
     if not found.writable:

@@ -79,6 +79,13 @@ def test_what_was_saved_is_whole_and_the_run_goes_on_from_it(
         assert same_weights(*map(read_checkpoint, ends))
 
 
+def draw_much(logger: StepLogger) -> None:
+    for number in range(3):
+        logger.log_metrics({f"loss {number} {name}": 1.0 for name in range(2000)})
+        logger.save()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # its writer's own thread
 def test_curves_that_find_no_room_say_where_and_so_does_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
@@ -89,14 +96,11 @@ def test_curves_that_find_no_room_say_where_and_so_does_the_next_start(
         logger.log_metrics({"loss": 1.0})
         fill(disk)
         with pytest.raises(OSError, match="No space left") as error:
-            for step in range(3):
-                logger._drawn.clear()
-                logger.log_metrics({f"loss {step} {number}": 1.0 for number in range(2000)})
-                logger.save()
+            draw_much(logger)
         assert error.value.filename == str(disk / "run/tensorboard")
         (tmp_path / "toy.yaml").write_text(CONFIG.format(disk=disk, how="full"))
         assert main(["fit", "--config", str(tmp_path / "toy.yaml"), f"--run.dir={disk}/other"]) == 2
         assert capfd.readouterr().err.splitlines()[-1] == (
-            f"fgvr: {disk}/other/.lock must find room, but the disk is full (No space left on device): make room, then "
-            "start again."
+            f"fgvr: {disk}/other must find room, but the disk is full (No space left on device): make room, then start "
+            "again."
         )
