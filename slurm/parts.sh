@@ -41,10 +41,12 @@ first=$PWD/slurm-$job-code-${SLURM_RESTART_COUNT:-0}
 rm -f "$first" # of another job of that number
 # shellcheck disable=SC2016,SC2034
 rank='
+  told=0
   trap : USR1 USR2
   trap told=1 TERM
   "${@:2}"
   code=$?
+  ((code == 137 && !told)) && code=50 # killed, as by a node that has no memory left
   ((code == 0 || told)) || ln -s "$code" "$1" 2>/dev/null
   exit "$code"'
 
