@@ -24,9 +24,9 @@ job=${SLURM_JOB_ID:-none}
 told=
 trap told=1 TERM
 
-# Codes of a run that the next job goes on with: fgvr was told to end, or found that a process of it hung or was killed;
-# one that is alone was killed, or warned before it could listen (SIGKILL, SIGUSR1, SIGUSR2).
-AGAIN=" 75 50 137 138 140 "
+# Codes of a run that the next job goes on with: it was told to end, a process of it hung or was killed, or it was warned
+# before it could listen (SIGUSR1, SIGUSR2).
+AGAIN=" 75 50 138 140 "
 # Starts at one step after a first one, by which a run must have come to a later checkpoint.
 # shellcheck disable=SC2034
 RESTARTS=3

@@ -57,7 +57,7 @@ def test_a_run_that_was_killed_goes_on_and_a_task_of_an_array_alone(tmp_path: Pa
         assert cluster.restarts(job) == 1
         assert said(folder).count("--run.again true") == starts
         assert not list(folder.glob("slurm-*-code-*"))
-    assert all("with exit code 137" in said(folder) for folder in (one, both))
+    assert all("with exit code 50" in said(folder) for folder in (one, both))
     lines = said(tmp_path / "array").splitlines()
     assert [sum(f"task {task} again" in line for line in lines) for task in (0, 1)] == [1, 2], lines
     assert f"train: The run goes on when SLURM starts job {array}_1 again." in lines
