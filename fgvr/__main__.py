@@ -34,6 +34,7 @@ RUNS = {
 WATCHED = ("fit", "validate", "test", "predict")
 TOOLS = {
     "shards": Tool("fgvr.tools.shards", "shards", "pack labelled photos into shards"),
+    "audit": Tool("fgvr.tools.audit", "audit", "look for what should not be in shard sets: copies, look-alikes, leaks"),
     "mine": Tool("fgvr.tools.mine_options", "mine", "sample a model's answers and make options of choice of them"),
     "export": Tool("fgvr.tools.export", "export", "write a run's model as a folder that transformers opens"),
     "judgements": Tool("fgvr.tools.judgements", "judgements", "carry a judge's verdicts from one machine to another"),
@@ -92,6 +93,8 @@ def _run(args: list[str]) -> int:
         return doctor(args[1:])
     if command in RUNS:
         return _run_lightning(args)
+    if command == "shards" and any(arg.split("=")[0] == "--audit" for arg in args):
+        return _run(["audit", *(arg.replace("--audit", "--sets", 1) for arg in args[1:])])
     if command in TOOLS:
         _run_tool(command, args[1:])
     else:

@@ -61,7 +61,7 @@ def shards(
         overwrite: pack everything again, in place of this or another shard set in the same folder
     """
     console = Console()
-    with _progress(console) as progress:
+    with progress_bar(console, "packing") as progress:
         manifest = pack(
             source,
             out,
@@ -76,8 +76,8 @@ def shards(
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; one plain line for every tenth of the work elsewhere."""
+def progress_bar(console: Console, doing: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, a plain line for every tenth of the work elsewhere. `doing` is what is done to pictures."""
     if not console.is_terminal:
         told = 0
 
@@ -85,11 +85,11 @@ def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
             nonlocal told
             if planned and done * 10 // planned > told:
                 told = done * 10 // planned
-                console.print(f"packed {done:,} of {planned:,} pictures", highlight=False)
+                console.print(f"{doing} pictures: {done:,} of {planned:,}", highlight=False)
 
         yield tell
         return
-    columns = (TextColumn("packing"), BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, planned: bar.update(task, completed=done, total=planned)

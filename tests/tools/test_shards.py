@@ -41,7 +41,7 @@ def test_packs_from_the_command_line(tmp_path, capsys, source):
     printed = capsys.readouterr().out
     assert manifest.options["unseen"] == 1
     assert isinstance(manifest.options["unseen"], int)
-    assert "packed 41 of 41 pictures" in printed
+    assert "packing pictures: 41 of 41" in printed
     assert re.search(r"train\b.*\b\d+\b", printed)
     assert "seen (3 classes)" in printed
     assert "unseen (1 class)" in printed
@@ -75,7 +75,7 @@ def test_ranks_and_names_are_printed_before_anything_is_packed(tmp_path, capsys)
     (root / "list.csv").write_text("\n".join(["file,label,family,photographer", *rows]))
     shards(CSV(root / "list.csv"), tmp_path / "out")
     printed = capsys.readouterr().out
-    overview, packing = printed.split("packed 2 of 16")[0], printed.index("packed 2 of 16")
+    overview, packing = printed.split("pictures: 2 of 16")[0], printed.index("pictures: 2 of 16")
     assert "list: 16 pictures of 4 classes to pack; ranks, coarse to fine: family > class\n" in overview
     assert "names such as tits > blue tit; tits > great tit; crows > raven; crows > rook\n" in overview
     assert "that go into the samples and are no ranks: photographer; name those that are ranks" in overview

@@ -1,0 +1,40 @@
+"""Every hostile file ends in a typed error that names it, fast, and nothing of it is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hostile_set import CASES, NAMED, PASSES
+
+TESTS = Path(__file__).parents[1]
+LOADED = 900  # MB that the process holds with all of torch, transformers and lightning in it
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    folder = tmp_path_factory.mktemp("hostile")
+    environment = os.environ | {"PYTHONPATH": f"{TESTS.parent}:{TESTS}", "HOSTILE_SECRET": "swordfish"}
+    line = [sys.executable, str(TESTS / "hostile_set.py"), str(folder)]
+    run = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=folder, timeout=250)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_refused_in_time_and_nothing_runs(found: dict, name: str) -> None:
+    case = found["cases"][name]
+    assert case["how"] in (("passed",) if name in PASSES else ("SampleError", "UserError", "DamagedCheckpoint")), case
+    assert case["touched"] == NAMED.get(name, [])
+    assert case["seconds"] < 2
+    assert "Traceback" not in case["said"]
+    assert "swordfish" not in case["said"]
+
+
+def test_no_file_left_a_mark_and_memory_stayed_small(found: dict) -> None:
+    assert not found["ran"]
+    assert found["peak"] < LOADED + 512
