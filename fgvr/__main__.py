@@ -36,6 +36,7 @@ TOOLS = {
     "shards": Tool("fgvr.tools.shards", "shards", "pack labelled photos into shards"),
     "audit": Tool("fgvr.tools.audit", "audit", "look for what should not be in shard sets: copies, look-alikes, leaks"),
     "mine": Tool("fgvr.tools.mine_options", "mine", "sample a model's answers and make options of choice of them"),
+    "cot": Tool("fgvr.tools.build_cot", "cot", "let a teacher write reasoning for labelled photos, checked"),
     "export": Tool("fgvr.tools.export", "export", "write a run's model as a folder that transformers opens"),
     "judgements": Tool("fgvr.tools.judgements", "judgements", "carry a judge's verdicts from one machine to another"),
     "ladder": Tool("fgvr.tools.ladder", "ladder", "tell what two-step inference and its training add, rung by rung"),

@@ -20,7 +20,7 @@ LAYERS = (  # lowest first; rooms of one layer know nothing of each other
     {"sources", "data", "models", "runs"},
     {"similarity"},
     {"aviary", "shards", "judges", "options"},
-    {"rewards"},
+    {"rewards", "thoughts"},
     {"datamodules", "rollouts", "modules", "strategies"},
     {"metrics"},
     {"pictures"},

@@ -3,6 +3,7 @@
 from fgvr.rewards.base import AnsweredGroup, Reward
 from fgvr.rewards.choice import Choice
 from fgvr.rewards.specificity import Specificity, SpecificityReward
+from fgvr.rewards.structure import Structure
 from fgvr.rewards.verifiable import Exact, Format, SoftLength, Substring
 from fgvr.rewards.weighted import Scores, Term, WeightedSum
 
@@ -16,6 +17,7 @@ __all__ = [
     "SoftLength",
     "Specificity",
     "SpecificityReward",
+    "Structure",
     "Substring",
     "Term",
     "WeightedSum",

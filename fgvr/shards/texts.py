@@ -23,7 +23,7 @@ def refuse_names(taxonomy: Taxonomy) -> None:
 
 def control_complaint(record: Record) -> str | None:
     """Why the text that a record brings for a task cannot be used, or None: it spells a control token."""
-    for name in ("response", "options", "question"):
+    for name in ("response", "options", "question", "system"):
         if spelt := known_control_tokens_in(str(record.extra.get(name, ""))):
             return f"its {name} must not spell a control token of the model's tokenizer, got {', '.join(spelt)}"
     return None

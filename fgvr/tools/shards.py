@@ -20,7 +20,7 @@ from fgvr.shards.manifest import MANIFEST, Manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import ClassSplit, PackOptions
 from fgvr.similarity import FolderCentroids, FolderNames, Siblings, Similarity, TowerCentroids  # noqa: F401
-from fgvr.sources import CSV, ChoiceJSON, ImageFolder, TripletParquet  # noqa: F401
+from fgvr.sources import CSV, ChoiceJSON, ImageFolder, MessagesJSON, TripletParquet  # noqa: F401
 from fgvr.sources.base import Source
 
 NAMED = 10  # refused pictures in the summary

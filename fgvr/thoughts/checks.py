@@ -1,0 +1,78 @@
+"""What a teacher's reply must keep to before anybody learns from it; each way to fail has a name that is counted."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+
+from fgvr.data.control_tokens import known_control_tokens_in
+from fgvr.data.sections import MOST, Sections, read_reply
+from fgvr.errors import SampleError
+from fgvr.taxonomy.names import Names
+from fgvr.taxonomy.spelling import cut
+from fgvr.thoughts.teacher import Photo
+
+REFUSALS = re.compile(r"\b(?:i(?:'m| am) (?:sorry|unable)|i can(?:no|')t|as an ai)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Characters of a whole thought, from `shortest` to `longest`; `foreign` is the share of its letters that may be of
+    another script than the one most are of."""
+
+    shortest: int = 80
+    longest: int = 6000
+    foreign: float = 0.02
+
+
+def checked(text: str, photo: Photo, names: Names, limits: Limits) -> Sections:
+    """The parts of a reply that can be learned from, the names spelt as the taxonomy spells them.
+
+    Raises SampleError whose words are one of: "refused", "control token", "missing section: ...", "too many
+    candidates", "label not among the candidates", "candidate of another parent", "wrong prediction", "label in the
+    analysis", "mixed language", "too short", "too long".
+    """
+    if known_control_tokens_in(text):
+        raise SampleError("control token")
+    try:
+        parts = read_reply(text)
+    except SampleError:
+        if REFUSALS.search(text):
+            raise SampleError("refused") from None
+        raise
+    candidates = tuple(dict.fromkeys(names.find(name) or name for name in parts.candidates))
+    whole = Sections(parts.analysis, candidates, parts.comparison, names.find(parts.prediction) or parts.prediction)
+    thought = whole.thought()
+    for failed, reason in (
+        (len(candidates) > MOST, "too many candidates"),
+        (whole.prediction != photo.label, "wrong prediction"),
+        (photo.label not in candidates, "label not among the candidates"),
+        (_strays(candidates, photo, names), "candidate of another parent"),
+        (_names_label(parts.analysis, photo.label), "label in the analysis"),
+        (foreign_share(thought) > limits.foreign, "mixed language"),
+        (len(thought) < limits.shortest, "too short"),
+        (len(thought) > limits.longest, "too long"),
+    ):
+        if failed:
+            raise SampleError(reason)
+    return whole
+
+
+def foreign_share(text: str) -> float:
+    """The share of letters that are not of the script that most of them are of; 0 for a text without letters."""
+    scripts = Counter(unicodedata.name(letter, "?").split()[0] for letter in text if letter.isalpha())
+    return 1 - max(scripts.values()) / scripts.total() if scripts else 0.0
+
+
+def _strays(candidates: tuple[str, ...], photo: Photo, names: Names) -> bool:
+    """Whether a class that the taxonomy knows elsewhere is among the candidates; a class alone below its parent has no
+    others, so any will do. Names that the taxonomy lacks are nobody's."""
+    own = {photo.label, *photo.siblings}
+    return bool(photo.siblings) and any(name in names.taxonomy.paths and name not in own for name in candidates)
+
+
+def _names_label(analysis: str, label: str) -> bool:
+    said, name = cut(analysis), cut(label)
+    return any(said[start : start + len(name)] == name for start in range(len(said) - len(name) + 1))

@@ -1,0 +1,50 @@
+"""Which visual concepts of a class one photo shows, by mutual information (SelfSynthX, as Fine-R1 cites it)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+Encoder = Callable[[Sequence[str]], Float[np.ndarray, "n d"]]
+WORDS = 4096  # places of the vectors that `count_words` makes
+
+
+def scores(
+    concepts: Float[np.ndarray, "z d"],
+    descriptions: Float[np.ndarray, "n d"],
+    others: Float[np.ndarray, "m d"],
+    temperature: float = 0.1,
+) -> Float[np.ndarray, " z"]:
+    """How much each concept tells of a photo: sum over its descriptions d of
+    log( exp(s(d, z) / t) / (exp(s(d, z) / t) + sum over descriptions d' of other photos of exp(s(z, d') / t)) ),
+    a bound on the mutual information (InfoNCE). Rows are of length 1, so that s is the cosine; without others it is 0.
+    """
+    own = descriptions @ concepts.T / temperature
+    against = others @ concepts.T / temperature
+    rivals = np.logaddexp.reduce(against, axis=0) if len(others) else np.full(len(concepts), -np.inf)
+    return (own - np.logaddexp(own, rivals)).sum(axis=0)
+
+
+def select(found: Float[np.ndarray, " z"], width: float = 0.4, least: int = 3) -> list[int]:
+    """Places of the concepts above mean + `width` standard deviations, best first; the `least` best if fewer are."""
+    if not len(found):
+        return []
+    order = np.argsort(-found, kind="stable")
+    above = int((found > found.mean() + width * found.std()).sum())
+    return [int(place) for place in order[: max(above, min(least, len(found)))]]
+
+
+def count_words(texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+    """Vectors of length 1 that count words and pairs of words: no model is needed, and no synonym is known."""
+    vectors = np.zeros((len(texts), WORDS))
+    for row, text in enumerate(texts):
+        words = re.findall(r"\w+", text.lower())
+        for term in (*words, *map(" ".join, zip(words, words[1:], strict=False))):
+            digest = hashlib.sha256(term.encode()).digest()
+            vectors[row, int.from_bytes(digest[:4], "big") % WORDS] += 1
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)

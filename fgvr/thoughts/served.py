@@ -1,0 +1,75 @@
+"""A teacher behind any server that speaks OpenAI's protocol, such as Qwen2.5-VL-32B under vLLM."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections import Counter
+
+from fgvr.errors import UserError
+from fgvr.judges.served.chat import Chat
+from fgvr.judges.served.patience import Unanswered
+from fgvr.judges.served.replies import content
+from fgvr.judges.served.server import Server
+from fgvr.thoughts.teacher import Asked, NoReply, Teacher
+
+SERVER = Server(url_env="FGVR_TEACHER_URL", key_env="FGVR_TEACHER_KEY", concurrency=16, timeout=300.0)
+
+
+class ServedTeacher(Teacher):
+    """Asks the model that a server has under the name `model`; photos travel within the request.
+
+    Address and key come from FGVR_TEACHER_URL and FGVR_TEACHER_KEY, unless `server` says otherwise. `revision` names
+    its weights: a kept reply serves the same one alone. `max_tokens` bounds a reply. `temperature` should leave room
+    for another try to come out otherwise. Raises UserError for numbers out of range.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        server: Server = SERVER,
+        revision: str = "",
+        max_tokens: int = 2048,
+        temperature: float = 1.0,
+    ) -> None:
+        if not model.strip():
+            raise UserError("teacher.model must be the name of the model that the server serves, got nothing")
+        if max_tokens < 1 or not 0 <= temperature < math.inf:
+            raise UserError(
+                "teacher.max_tokens must be at least 1 and teacher.temperature at least 0, got "
+                f"{max_tokens} and {temperature}"
+            )
+        self.model, self.revision, self.max_tokens, self.temperature = model, revision, max_tokens, temperature
+        self.concurrency, self.counts = server.concurrency, Counter[str]()
+        self._chat = Chat(server, model, lambda name: self.counts.update([name]))
+
+    @property
+    def identity(self) -> str:
+        return json.dumps([self.model, self.revision, self.max_tokens, self.temperature])
+
+    def reply(self, asked: Asked) -> str:
+        try:
+            return self._chat.run(self._chat.ask, lambda: self._body(asked), content).result()
+        except Unanswered as failure:
+            reason = str(failure)
+        raise NoReply(reason)
+
+    def close(self) -> None:
+        self._chat.close()
+
+    def _body(self, asked: Asked) -> bytes:
+        said: list[dict[str, object]] = [{"type": "text", "text": asked.text}]
+        if asked.kind != "concepts":
+            kind = "png" if asked.photo.image.startswith(b"\x89PNG") else "jpeg"
+            data = base64.b64encode(asked.photo.image).decode()
+            said.insert(0, {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{data}"}})
+        return json.dumps(
+            {
+                "model": self.model,
+                "messages": [{"role": "user", "content": said}],
+                "max_tokens": self.max_tokens,
+                "temperature": self.temperature,
+                "seed": asked.number,
+            }
+        ).encode()
