@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
@@ -43,7 +44,7 @@ def count_words(texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
     vectors = np.zeros((len(texts), WORDS))
     for row, text in enumerate(texts):
         words = re.findall(r"\w+", text.lower())
-        for term in (*words, *map(" ".join, zip(words, words[1:], strict=False))):
+        for term in (*words, *map(" ".join, pairwise(words))):
             digest = hashlib.sha256(term.encode()).digest()
             vectors[row, int.from_bytes(digest[:4], "big") % WORDS] += 1
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -39,7 +39,7 @@ def test_what_is_kept_by_hand() -> None:
 )
 def test_no_score_is_above_nought_and_more_rivals_only_lower_it(own, others) -> None:
     def unit(rows) -> np.ndarray:
-        rows = np.array(rows, dtype=float).reshape(-1, 3) + [1e-3, 0, 0]
+        rows = np.array(rows, dtype=float).reshape(-1, 3) + np.array((1e-3, 0, 0))
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     concepts, mine, rivals = unit(own), unit(own), unit(others)
