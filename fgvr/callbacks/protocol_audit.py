@@ -7,7 +7,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from fgvr.similarity import Similarity, TowerCentroids
 from fgvr.types import Example, PromptBatch
 from fgvr.whole_files import write_whole
 
+UNTOLD = "The policy was not told the options: they bound its answers, and nothing of their order could move them."
 log = logging.getLogger(__name__)
 
 
@@ -74,11 +75,12 @@ class ProtocolAudit(Callback):
             raise UserError(f"the strengths of distractors are {', '.join(STRENGTHS)}, got {unknown[0]!r}")
         if choice is not None and (not isinstance(choice, ClosedWorld) or choice.options == "all"):
             raise UserError("choice must be a fgvr.data.ClosedWorld with a number of options, as it asks among these")
-        if choice is not None and (choice.none_of_these or not choice.told):
-            raise UserError("an audit's choice shows all its options and has a right one: leave none_of_these and told")
+        if choice is not None and choice.none_of_these:
+            raise UserError("each question of an audit has a right option: set none_of_these to 0 in its choice")
         refuse_below(1, "the audit", seeds=seeds)
         refuse_below(0, "dropped_words", **(dropped_words or {}))
-        self.choice, self.seeds, self.main, self.similarity = choice, seeds, main, similarity
+        self.choice: ClosedWorld | None = choice
+        self.seeds, self.main, self.similarity = seeds, main, similarity
         self.options = options if choice is None else int(choice.options)
         self.released, self.blank, self.encoders = released, blank, list(encoders or [])
         self.text_folder, self.dropped = text_encoder, dict(dropped_words or {})
@@ -154,12 +156,14 @@ class ProtocolAudit(Callback):
         notes = sum(of_all_ranks([self._pass.notes]), Counter[str]())
         for one in self._support:
             notes |= one.notes
+        told = self._pass.questions.task.told
         self._pass, self._said, self._support = None, [], []
         if not replies:
             log.warning("an audit found no photo to ask about")
             return
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        self.found = audit(replies, self.main, notes, self._open(pl_module, said, data.taxonomy.root))
+        found = audit(replies, self.main, notes, self._open(pl_module, said, data.taxonomy.root))
+        self.found = found if told else replace(found, said=(UNTOLD, *found.said))
         pl_module.log_dict(figures_of(self.found), sync_dist=True, reduce_fx="max")  # of all ranks already
         if trainer.is_global_zero:
             _write(Path(trainer.default_root_dir), self.found, [asdict(reply) for reply in replies])
@@ -170,7 +174,7 @@ class ProtocolAudit(Callback):
 
     def _task(self, task: Task) -> ClosedWorld:
         if self.choice is not None:
-            return self.choice  # pyright: ignore[reportReturnType]  (checked when it was given)
+            return self.choice
         if isinstance(task, ClosedWorld):
             return ClosedWorld(self.options, task.letters, task.question, task.think)
         return ClosedWorld(self.options, question=task.question, think=task.think)

@@ -38,11 +38,12 @@ class MeanEncoder:
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "N D"]:
         """One row per text, on the CPU, not normalised; what is longer than the encoder reads is cut."""
-        inputs = self.tokenizer(list(texts), padding=True, truncation=True, max_length=self.length, return_tensors="pt")
+        written = [text.strip() or self.tokenizer.unk_token or "." for text in texts]  # a text of nothing has no mean
+        inputs = self.tokenizer(written, padding=True, truncation=True, max_length=self.length, return_tensors="pt")
         inputs = inputs.to(self.device)
         hidden = self.model(**inputs).last_hidden_state
         mask = inputs["attention_mask"][..., None]
-        return ((hidden * mask).sum(1) / mask.sum(1)).float().cpu()
+        return ((hidden * mask).sum(1) / mask.sum(1).clamp(min=1)).float().cpu()
 
 
 def text_encoder(folder: Path) -> Callable[[Sequence[str]], Float[Tensor, "N D"]]:

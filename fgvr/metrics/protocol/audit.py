@@ -110,6 +110,7 @@ def audit(
     lines.append(line("rule", "label within the answer", own, _released))
     if stated:
         lines.append(line("released rule", "label first, label within the answer", stated, _released))
+    lines.append(_pooled(own, base))
     answered = [reply for reply in own if reply.chosen >= 0]
     if answered:
         lines.append(line("outside the list", "discarded", answered))
@@ -127,6 +128,14 @@ def audit(
     return Audit(
         tuple(lines), max(over) - min(over), chance, sentences, dict(sorted(Counter(notes).items())), open_world
     )
+
+
+def _pooled(own: Sequence[Reply], base: float) -> Line:
+    """Every question alike, whatever its data set and cohort."""
+    rows = [replace(one, cohort="seen", dataset="", uid=f"{one.cohort}/{one.dataset}/{one.uid}") for one in own]
+    found = scores(rows)
+    whole = replace(found, groups={}, means={"all": found.means["all"]})
+    return Line("averages", "over photos, not data sets", whole, found.means["all"][0] - base)
 
 
 def _strict(reply: Reply) -> bool:

@@ -68,17 +68,20 @@ def probe(
     x: Float[Tensor, "N D"], targets: Int[Tensor, " N"], classes: int, decay: float
 ) -> tuple[Float[Tensor, "C D"], Float[Tensor, " C"]]:
     """The minimum of mean_i CE(W x_i + b, y_i) + decay/2 |W|^2, found from zero by L-BFGS: no seed has a say."""
-    weight = torch.zeros(classes, x.shape[1], dtype=x.dtype, requires_grad=True)
-    bias = torch.zeros(classes, dtype=x.dtype, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=STEPS, tolerance_grad=1e-7, line_search_fn="strong_wolfe")
+    with torch.inference_mode(False), torch.enable_grad():  # a validation may be without gradients
+        x, targets = x.clone(), targets.clone()
+        weight = torch.zeros(classes, x.shape[1], dtype=x.dtype, requires_grad=True)
+        bias = torch.zeros(classes, dtype=x.dtype, requires_grad=True)
+        optimizer = torch.optim.LBFGS(
+            [weight, bias], max_iter=STEPS, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        )
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = objective(x, targets, weight, bias, decay)
-        loss.backward()
-        return loss
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = objective(x, targets, weight, bias, decay)
+            loss.backward()
+            return loss
 
-    with torch.inference_mode(False), torch.enable_grad():
         optimizer.step(closure)  # pyright: ignore[reportArgumentType]
     return weight.detach(), bias.detach()
 
