@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from fgvr.errors import UserError
 from fgvr.models.image_encoder import image_encoder
 from fgvr.models.text_encoder import own_text_encoder, text_encoder
 
-SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+SMALL: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 WORDS = ("[PAD]", "[UNK]", "red", "finch", "wren")
 
 
