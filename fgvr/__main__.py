@@ -6,11 +6,12 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import fgvr
 from fgvr.errors import Unfinished, UserError, sentence_of_disk, shown
-from fgvr.signals import listening
+from fgvr.signals import Stop, listening
 from fgvr.watchdog.beats import watched
 
 
@@ -42,7 +43,7 @@ TOOLS = {
 
 def main(args: list[str] | None = None) -> int:
     """Returns 0, 2 for an error the user can mend, 75 for a training that the next job goes on with, 76 for one that a
-    callback has ended, 130 for Ctrl-C, 143 for SIGTERM; a bug keeps its traceback.
+    callback has ended, 129 for SIGHUP, 130 for Ctrl-C, 143 for SIGTERM; a bug keeps its traceback.
     """
     if args is None:
         args = sys.argv[1:]
@@ -51,8 +52,10 @@ def main(args: list[str] | None = None) -> int:
                 return main(args)
     # Before torch is loaded: on a shared CPU its threads, which wait by spinning, make a step ten times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # until a start is counted its warnings wait: a job that is always warned at once must come to an end
+    held = Stop.USR1 if args[:1] == ["fit"] else Stop.NONE
     try:
-        with listening():
+        with listening(held):
             return _run(args)
     except UserError as error:
         return _refuse(str(error))
@@ -162,14 +165,26 @@ def _overview() -> str:
 def _refuse(message: str) -> int:
     from fgvr.cli_help import one_line
 
-    print(f"fgvr: {shown(one_line(message))}", file=sys.stderr)
+    _say(f"fgvr: {shown(one_line(message))}")
     return 2
 
 
 def _stopped(stop: BaseException, by: str, code: int) -> int:
     notes: list[str] = getattr(stop, "__notes__", [])  # a training says how it goes on
-    print(" ".join([f"fgvr: stopped by {by}.", *notes]), file=sys.stderr)
+    _say(" ".join([f"fgvr: stopped by {by}.", *notes]))
     return code
+
+
+def _say(sentence: str) -> None:
+    """Where nobody can hear it, the terminal being closed, the exit code stays the truth."""
+    with suppress(OSError):
+        print(sentence, file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with open(os.devnull, "w") as nothing:
+                os.dup2(nothing.fileno(), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ from fgvr.settings.refused import refuse_nulls, refuse_numbers, refuse_seed, ref
 from fgvr.settings.said import SayingParser, complete_help
 from fgvr.settings.taken_over import say_another_task, take_over_task
 from fgvr.settings.translated import evaluating, refused_by_trainer, training
+from fgvr.signals import Stop, hold
 from fgvr.strategies.checkpoint_io import WholeCheckpointIO
 from fgvr.strategies.named_weights import with_named_weights
 from fgvr.watchdog.beats import allow
@@ -139,7 +140,7 @@ class FGVRCLI(LightningCLI):
             raise UserError("A run needs a folder: give run.dir in the config, or --run.dir runs/NAME.")
         refuse_nulls(config.as_dict(), {"trainer": Trainer, "run": RunFolder})
         refuse_numbers(config.as_dict())
-        self.run = RunFolder(**vars(config.run))
+        self.run = RunFolder.of_start(vars(config.run))
         allow(self.run.silence)
         if self.verb != "fit":
             self.start = Start(evaluation_checkpoint(self.run, config.ckpt_path))
@@ -163,6 +164,7 @@ class FGVRCLI(LightningCLI):
                 set_later_aside(self.run, self.start)
                 self.stack.push(partial(self._leave_nothing, Traces(self.run)))
                 self.stack.enter_context(counted_start(self.run, self.start))
+            hold(Stop.NONE)  # a start that a warning ended has counted
 
     def instantiate_classes(self) -> None:
         # as lightning's own, which calls a method that jsonargparse has renamed and warns about
@@ -304,8 +306,8 @@ class FGVRCLI(LightningCLI):
             traces.undo()
 
     def _config_to_repeat(self) -> dict[str, Any]:
-        run = {**self.plain_config["run"], "fresh": False, "allow_changed": []}
-        return {**self.plain_config, "run": run}
+        goes_on = {"fresh": False, "again": False, "resume": self.run.repeated().resume, "allow_changed": []}
+        return self.plain_config | {"run": self.plain_config["run"] | goes_on}
 
     def _finish(self, facts: dict[str, Any]) -> None:
         if not self.trainer.is_global_zero:
@@ -324,8 +326,7 @@ class FGVRCLI(LightningCLI):
             raise UserError(f"There must be photos to {self.verb} on, but the data of this config have none.")
         if self.trainer.is_global_zero:
             write_figures(self.run.dir / file, self.figures.figures)
-            source = Path(self._checkpoint).stem if self._checkpoint else "no checkpoint"
-            print_figures(self.figures.figures, f"{self.verb}: {source}")
+            print_figures(self.figures.figures, f"{self.verb}: {Path(self._checkpoint or 'no checkpoint').stem}")
             log.info("The figures are in %s.", self.run.dir / file)
 
 

@@ -10,6 +10,7 @@ import errno
 import unicodedata
 
 AGAIN = 75  # exit code of a run that the next job goes on with; sysexits.h calls it "try again"
+FULL = (errno.ENOSPC, errno.EDQUOT)  # no room on the disk, or none that its user may have
 ENOUGH = 76  # exit code of a run that a callback has ended before its last step
 BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 UNSEEN = frozenset(("Cc", "Cs", "Co", "Zl", "Zp"))
@@ -65,7 +66,7 @@ def refuse_no_share(owner: str, **shares: float) -> None:
 
 def sentence_of_disk(error: OSError) -> str | None:
     """What a user is told of a file that could not be read or written; None where no file is known."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         what = error.filename or "The output"
         return f"{what} must find room, but the disk is full ({error.strerror}): make room, then start again."
     return None if error.filename is None else f"{error.filename}: {error.strerror}."

@@ -29,7 +29,8 @@ class Stop(IntEnum):
     USR1 = 2
     CTRL_C = 3
     WARNED = 4  # SIGTERM after SIGUSR1 or SIGUSR2, as at a job's limit
-    TERM = 5
+    HUNG_UP = 5  # the terminal is gone
+    TERM = 6
 
     @property
     def waits(self) -> bool:
@@ -46,12 +47,14 @@ SAID = {
     Stop.USR1: ("SIGUSR1", AGAIN),
     Stop.CTRL_C: ("Ctrl-C", 128 + signal.SIGINT),
     Stop.WARNED: ("SIGTERM after a warning", AGAIN),
+    Stop.HUNG_UP: ("SIGHUP", 128 + signal.SIGHUP),
     Stop.TERM: ("SIGTERM", 128 + signal.SIGTERM),
 }
 SENT = {
     signal.SIGUSR2: Stop.USR2,
     signal.SIGUSR1: Stop.USR1,
     signal.SIGINT: Stop.CTRL_C,
+    signal.SIGHUP: Stop.HUNG_UP,
     signal.SIGTERM: Stop.TERM,
 }
 
@@ -60,18 +63,21 @@ class Listener:
     """Notes in `asked` what the signals of this process ask for.
 
     What is more urgent than `held` ends what is under way at once, by an exception of the main thread: nothing is held
-    unless somebody, a training, will look at `asked`. After Ctrl-C or SIGTERM another of the two ends the process.
+    unless somebody, a training, will look at `asked`. After Ctrl-C, SIGHUP or SIGTERM another of them ends the process.
     """
 
     def __init__(self) -> None:
         self.asked = self.held = Stop.NONE
         self._came = 0.0
         self._process = os.getpid()
+        self._terminals = [number for number in (1, 2) if os.isatty(number)]
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a forked child ends with its parent, not before
             return
         sent, before = SENT[signal.Signals(number)], self.asked
+        if sent == Stop.HUNG_UP:
+            _silence(self._terminals)
         if before >= Stop.CTRL_C:
             if sent >= Stop.CTRL_C and time.monotonic() - self._came > APART:
                 _leave(sent)
@@ -89,8 +95,10 @@ _listeners: list[Listener] = []
 
 
 @contextmanager
-def listening() -> Iterator[None]:
+def listening(held: Stop = Stop.NONE) -> Iterator[None]:
     """Within it the signals that ask for an end are noted, and end at once what nobody says that they are held for.
+
+    From its beginning they are held as far as `held`.
 
     What is ignored stays so. Does nothing outside of the main thread, which alone can.
     """
@@ -98,6 +106,7 @@ def listening() -> Iterator[None]:
         yield
         return
     listener = Listener()
+    listener.held = held
     before = {number: signal.getsignal(number) for number in SENT}
     heard = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     _listeners.append(listener)
@@ -146,6 +155,15 @@ def note(stop: Stop) -> None:
     """What another process of the run was asked for counts here too, so that all end by the same."""
     if _listeners:
         _listeners[-1].asked = max(asked(), stop)
+
+
+def _silence(terminals: list[int]) -> None:
+    """What is said to a terminal that is gone is an error, which is not to be the run's."""
+    for number in terminals:
+        if not os.isatty(number):
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, number)
+            os.close(nothing)
 
 
 def _leave(stop: Stop) -> None:

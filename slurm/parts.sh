@@ -15,19 +15,30 @@ if [ -f slurm/env.sh ]; then . slurm/env.sh; fi
 declare -p FGVR >/dev/null 2>&1 || FGVR=(python -m fgvr)
 set -u
 
-# fgvr's codes of a run that the next job goes on with: it was told to end, or a process of it hung or was killed.
-AGAIN=75 HUNG=50
+# SLURM's own name for the job: an array bears the number of its last task, and what is done to that is done to all.
+job=${SLURM_JOB_ID:-none}
+[ -z "${SLURM_ARRAY_TASK_ID:-}" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+
+# SIGTERM comes to the script too: at the limit, where a run that was warned is still to be queued again, and by scancel,
+# where it is not.
+told=
+trap told=1 TERM
+
+# Codes of a run that the next job goes on with: it was told to end, a process of it hung or was killed, or it was warned
+# before it could listen (SIGUSR1, SIGUSR2).
+AGAIN=" 75 50 138 140 "
 # Starts at one step after a first one, by which a run must have come to a later checkpoint.
 # shellcheck disable=SC2034
 RESTARTS=3
 
 # What is started again goes on, however it was begun.
 # shellcheck disable=SC2034
-again=(${SLURM_RESTART_COUNT:+--run.fresh false}) # not set in a job's first start
+again=(${SLURM_RESTART_COUNT:+--run.again true}) # not set in a job's first start
 
 # srun gives the highest code of all ranks, and those that it ends because one has failed have a higher one (143). So
 # the first that fails leaves its code as the target of a link. The shell around a rank outlives the signals sent to it.
-first=$PWD/slurm-${SLURM_JOB_ID:-none}-code-${SLURM_RESTART_COUNT:-0}
+first=$PWD/slurm-$job-code-${SLURM_RESTART_COUNT:-0}
+rm -f "$first" # of another job of that number
 # shellcheck disable=SC2016,SC2034
 rank='
   told=0
@@ -48,10 +59,12 @@ code_of_first() { # srun's code
   fi
 }
 
+over() { [[ $(scontrol show job --oneliner "$job") = *" Reason=TimeLimit "* ]]; } # whether the job's time is
+
 leave() { # code; queues the job again, by the same id and with the same log, when its run is to go on
-  if [ "$1" = "$AGAIN" ] || [ "$1" = "$HUNG" ]; then
-    if scontrol requeue "$SLURM_JOB_ID"; then
-      say "The run goes on when SLURM starts job $SLURM_JOB_ID again."
+  if [[ $AGAIN = *" $1 "* ]] && { [ -z "$told" ] || over; }; then
+    if scontrol requeue "$job"; then
+      say "The run goes on when SLURM starts job $job again."
     else
       say "The job could not be queued again: submit the same line, and the run goes on."
     fi

@@ -33,6 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.parent.name != "integration" and item.path.name not in LONG)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _learned_once(tmp_path_factory: pytest.TempPathFactory):
+    """See `rl_run.learn_sft`; the processes of a session share it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["FGVR_TESTS_LEARNED"] = str(shared / "learned")
+
+
 @pytest.fixture(autouse=True)
 def _two_threads():
     torch.set_num_threads(2)

@@ -23,7 +23,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rl_run import divek_config, grpo_config, mine_options, sft_config, tapo_config
+from rl_run import divek_config, grpo_config, learn_sft, mine_options, sft_config, tapo_config
 
 import fgvr.cli  # noqa: F401 - loaded once, for all the processes that are forked from here
 from fgvr.__main__ import main as fgvr_main
@@ -172,7 +172,7 @@ def kill_runs(kills: int = 1000, methods: list[str] | None = None, seed: int = 0
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     ) as bar:  # fmt: skip
         folder = Path(place)
-        end(begin(sft_config(folder), folder / "sft"), folder / "sft")
+        learn_sft(folder)
         if "divek" in names:
             mine_options(folder)
         for number, name in enumerate(names):

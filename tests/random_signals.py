@@ -16,7 +16,7 @@ from ledger import assert_same_story, book_of
 from lightning.pytorch import Callback
 from ports import free_port
 from random_kills import begin, end
-from rl_run import grpo_config, sft_config
+from rl_run import grpo_config, learn_sft
 
 from fgvr.checkpoints.format import checkpoints_in, verify_checkpoint
 from fgvr.errors import AGAIN
@@ -74,7 +74,7 @@ def signal_runs(signals: int = 20, cases: list[str] | None = None, seed: int = 0
     """
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        end(begin(sft_config(folder), folder / "sft"), folder / "sft")
+        learn_sft(folder)
         for name in cases or CASES:
             _signal(folder, name, CASES[name], signals, random.Random(f"{seed}/{name}"))
             print(f"{name}: {signals} of {signals} signals ended in a whole checkpoint and an exact resume", flush=True)

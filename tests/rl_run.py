@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from shutil import copy
+from shutil import copy, copytree
 from typing import Any, Literal
 
 import torch
@@ -26,6 +27,7 @@ from fgvr.types import RolloutGroup
 ROOT = Path(__file__).parents[1]
 BIRDS = {"species": 48, "unseen": 4, "novel": 4, "train": 3, "val": 1, "test": 0, "size": 56}
 FILTERED = {"group_filter": {"score": "format", "low": 0.0, "high": 0.6}, "updates": 2}
+LEARNED = "FGVR_TESTS_LEARNED"  # where the tests of a session keep the supervised run that others start from
 Moment = Literal["refilling", "sampled", "updating", "validating", "mining"]
 
 
@@ -128,6 +130,22 @@ def sft_config(folder: Path) -> Path:
     config["trainer"] |= {"max_steps": 80, "val_check_interval": None}
     config["run"] = {"dir": str(folder / "sft")}
     return _written(config, folder / "sft.yaml")
+
+
+def learn_sft(folder: Path) -> None:
+    """Has the birds and the run of `sft_config` in `folder`, trained once for all tests of a session and copied."""
+    config, once = sft_config(folder), os.environ.get(LEARNED)
+    if once is None:
+        ends(start(config, folder / "sft"))
+        return
+    shared = Path(once)
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "sft/final_metrics.json").exists():
+            ends(start(sft_config(shared), shared / "sft"))
+    for name in ("aviary", "sft"):
+        copytree(shared / name, folder / name)
 
 
 def grpo_config(folder: Path, name: str, *callbacks: dict[str, Any], **changes: Any) -> Path:

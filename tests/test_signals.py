@@ -1,7 +1,9 @@
 import os
+import pty
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -12,7 +14,7 @@ from fgvr.errors import Unfinished
 from fgvr.signals import Stop, asked, hold, holding_at_most, let_go, listening
 
 ROOT = Path(__file__).parents[1]
-USR1, USR2, INT, TERM = signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGTERM
+USR1, USR2, INT, HUP, TERM = signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP, signal.SIGTERM
 
 
 def send(*numbers: signal.Signals, held: Stop = Stop.NONE, then: Stop | None = None) -> None:
@@ -38,6 +40,7 @@ def send(*numbers: signal.Signals, held: Stop = Stop.NONE, then: Stop | None = N
         ([TERM, TERM, INT], Stop.TERM),  # launchers pass one on twice
         ([USR2, TERM], Stop.WARNED),
         ([TERM, USR1], Stop.TERM),
+        ([USR1, HUP], Stop.HUNG_UP),
     ],
     ids=str,
 )
@@ -59,6 +62,7 @@ def test_what_is_held_is_noted(numbers: list[signal.Signals], stop: Stop) -> Non
         (Stop.NONE, [USR1], "SIGUSR1", 75),
         (Stop.NONE, [TERM], "SIGTERM", 143),
         (Stop.CTRL_C, [TERM], "SIGTERM", 143),
+        (Stop.CTRL_C, [HUP], "SIGHUP", 129),
         (Stop.CTRL_C, [USR1, TERM], "SIGTERM after a warning", 75),
     ],
     ids=str,
@@ -145,6 +149,63 @@ with listening():
     os.kill(child, signal.SIGTERM)
     assert os.waitpid(child, 0)[1] == 0
     assert asked() == Stop.NONE
+"""
+
+
+CLOSED = """
+import signal, sys, time
+from fgvr.__main__ import main
+from fgvr.signals import Stop, asked, hold
+def work(*_):
+    hold(Stop.TERM)
+    print("listens", flush=True)
+    while asked() == Stop.NONE:
+        time.sleep(0.01)
+    print("a bar, say", flush=True)  # to nobody
+    raise asked().error()
+import fgvr.__main__
+fgvr.__main__._run = work
+sys.exit(main(["fit"]))
+"""
+
+
+def test_a_terminal_that_is_closed_ends_a_run_as_a_signal_does() -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-c", CLOSED])
+    assert b"listens" in os.read(terminal, 100)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
+
+
+def test_a_warning_waits_until_the_start_is_counted(tmp_path: Path) -> None:
+    """Or a job that is always warned while python loads would be queued again for ever."""
+    (tmp_path / "toy.yaml").write_text(TOY.format(folder=tmp_path))
+    line = [sys.executable, "-m", "fgvr", "fit", "--config", str(tmp_path / "toy.yaml")]
+    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    run = subprocess.Popen(line, env={**os.environ, **paths}, stderr=subprocess.PIPE, text=True)
+    while str(USR1.value) not in _caught(run.pid):
+        time.sleep(0.01)
+    run.send_signal(USR1)
+    assert "stopped by SIGUSR1. Nothing was saved yet" in run.communicate()[1]
+    assert run.returncode == 75
+    assert '"starts": 1' in (tmp_path / "run/starts.json").read_text()
+
+
+def _caught(process: int) -> set[str]:
+    """Numbers of the signals that a process has handlers for."""
+    rows = Path(f"/proc/{process}/status").read_text().splitlines()
+    (caught,) = [int(row.split()[1], 16) for row in rows if row.startswith("SigCgt")]
+    return {str(number) for number in range(1, 65) if caught >> (number - 1) & 1}
+
+
+TOY = """
+model: {{class_path: toy_run.ToyModel}}
+data: {{class_path: toy_run.ToyData}}
+trainer: {{accelerator: cpu, max_steps: 6, logger: false, enable_progress_bar: false}}
+run: {{dir: {folder}/run, restarts: 3}}
 """
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
@@ -37,7 +38,31 @@ class StepLogger(TensorBoardLogger):
         at = max(self.done, self.trainer.global_step)
         fresh = {name: value for name, value in metrics.items() if self._drawn.get(name) != at}
         self._drawn |= dict.fromkeys(fresh, at)
-        super().log_metrics(fresh, at)
+        with _naming(self.log_dir):
+            super().log_metrics(fresh, at)
+
+    @rank_zero_only
+    def save(self) -> None:
+        with _naming(self.log_dir):
+            super().save()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        with _naming(self.log_dir):
+            super().finalize(status)
+
+
+@contextmanager
+def _naming(folder: str) -> Iterator[None]:
+    """A disk that is full says so in the writer's own thread, and not of what; Lightning blames the figure."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        of_disk = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(of_disk, OSError):
+            raise
+        of_disk.filename = of_disk.filename or folder.rstrip("/")
+        raise of_disk from None
 
 
 def draw_step(trainer: Trainer) -> None:

@@ -107,7 +107,7 @@ class BackgroundWriter:
 def serve(connection: int, memory: int, room: int, parent: int) -> None:
     """What the process does until the other closes the connection, or ends."""
     # meant for the training, which says when to end
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)

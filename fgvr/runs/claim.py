@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from fgvr.checkpoints.format import checkpoints_in, remove_checkpoint, sweep
-from fgvr.errors import UserError
+from fgvr.errors import FULL, UserError, sentence_of_disk
 from fgvr.retries import await_mount
 from fgvr.runs.folder import RunFolder, free_name
 
@@ -34,9 +34,14 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self._file = _lock(folder / LOCK)
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {os.uname().nodename}")
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            self._file.write(f"process {os.getpid()} on {os.uname().nodename}")
+            self._file.flush()
+        except OSError:
+            with suppress(OSError):  # what it was to hold finds no room here either
+                self._file.close()
+            raise
         # held open by a child, it would outlive this process
         os.register_at_fork(after_in_child=self._file.close)
 
@@ -134,6 +139,9 @@ def claim(run: RunFolder) -> Claim:
     try:
         return Claim(run)
     except OSError as error:
+        if error.errno in FULL:
+            error.filename = error.filename or str(run.dir)
+            raise UserError(str(sentence_of_disk(error))) from error
         raise UserError(
             f"The run folder {run.dir} must be writable ({error.strerror}: {error.filename or run.dir}): "
             "choose another run.dir."

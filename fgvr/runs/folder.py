@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +42,8 @@ class RunFolder:
         resume: "auto" goes on from the newest whole checkpoint, "never" refuses a folder that holds one, a path to a
             checkpoint goes back to it (one of this folder) or starts from it (one of another run)
         fresh: move an old folder of that name aside (NAME-1, NAME-2, ...) and start again
+        again: this start repeats one with the same settings, as that of a job which was queued again does: it goes on,
+            whatever `fresh` and `resume` had the first one do
         allow_changed: what may differ from the run that is resumed: "config", "data", "code"
         save_every: optimiser steps between two checkpoints
         save_in_background: go on with training while a process of its own writes a checkpoint, from a copy that it
@@ -61,6 +63,7 @@ class RunFolder:
     dir: Path
     resume: str = "auto"
     fresh: bool = False
+    again: bool = False
     allow_changed: list[Changeable] = field(default_factory=list[Changeable])
     save_every: int = 100
     save_in_background: bool = False
@@ -84,6 +87,18 @@ class RunFolder:
         refuse_below(1, "run", compare_every=self.compare_every)
         if self.fresh and self.resume not in ("auto", "never"):
             raise UserError(f"run.fresh starts again and run.resume goes on from {self.resume}: give one of the two.")
+
+    @classmethod
+    def of_start(cls, settings: Mapping[str, Any]) -> RunFolder:
+        """As a start with these settings has it."""
+        run = cls(**settings)
+        return run.repeated() if run.again else run
+
+    def repeated(self) -> RunFolder:
+        """What has the next start go on with what this one began, from another run's checkpoint say."""
+        goes_back = self.resume != "auto" and Path(self.resume).resolve().parent == self.checkpoints.resolve()
+        resume = "auto" if self.resume == "never" or goes_back else self.resume
+        return replace(self, fresh=False, again=False, resume=resume)
 
     @property
     def checkpoints(self) -> Path:

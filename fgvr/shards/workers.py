@@ -19,7 +19,7 @@ def follow_parent(_: int) -> None:
     from a pipe whose reading end it holds itself. And a signal to all processes of a run would end it while the parent
     saves, which takes that for a failure.
     """
-    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "sigtimedwait"):  # where it can be told from whom a SIGTERM is: the parent's is obeyed
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])

@@ -23,7 +23,7 @@ class Asking(FGVRCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.verb]
-        self.run = RunFolder(**vars(config.run))
+        self.run = RunFolder.of_start(vars(config.run))
         take_over_task(config, begun(self.run))
         self.plain_config = plain_config(self.parser.dump(self.config, format="json"), self.verb)
         self.fingerprint = {"config": config_fingerprint(self.plain_config), "code": code_fingerprint()}

@@ -70,6 +70,11 @@ def _start(found: Condition, run: RunFolder, now: Mapping[str, Any]) -> tuple[St
         obstacles.append(f"{_name(found)} is writing to it: wait for that to end, or end it.")
     if start.complete:
         return start, obstacles
+    if found.starts is not None and _starts_no_more(run, found.starts, start):
+        obstacles.append(
+            f"It was started {found.starts[0]} times in a row at step {found.starts[1]} (run.restarts), so the same "
+            "command is refused once, and goes on when it is given again: see in the log what ended these."
+        )
     obstacles += [f"What the run began with is damaged. {text}" for one in found.base for text in one.damage]
     if not found.writable:
         obstacles.append(f"{run.dir} must be writable, but it is not: mount it so, or copy it, and give --run.dir.")
@@ -79,6 +84,16 @@ def _start(found: Condition, run: RunFolder, now: Mapping[str, Any]) -> tuple[St
             "make room."
         )
     return start, obstacles
+
+
+def _starts_no_more(run: RunFolder, starts: tuple[int, int], start: Start) -> bool:
+    """By the settings given, or by those that the run has left."""
+    from fgvr.settings.given import content_of
+
+    file = run.dir / "config.yaml"
+    section = content_of(file).get("run") if run.restarts is None and file.exists() else None
+    most = section.get("restarts") if isinstance(section, dict) else run.restarts
+    return most is not None and starts[0] > most and starts[1] == (start.manifest.step if start.manifest else 0)
 
 
 def _facts(found: Condition) -> Iterator[str]:

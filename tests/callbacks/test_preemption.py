@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rl_run import ends, grpo_config, json_rows, sft_config, start
+from rl_run import ends, grpo_config, json_rows, learn_sft, start
 from sharded_runs import end_all, start_ranks
 from signalled import Moment
 from toy_run import same_weights
@@ -108,7 +108,7 @@ def test_a_run_without_checkpoints_leaves_at_once(tmp_path: Path) -> None:
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds the birds, the supervised run that every other one starts from, and one that nobody stops."""
     folder = tmp_path_factory.mktemp("rl")
-    ends(start(sft_config(folder), folder / "sft"))
+    learn_sft(folder)
     ends(start(grpo_config(folder, "whole"), folder / "whole"))
     return folder
 

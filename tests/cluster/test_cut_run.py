@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cluster.slurm_cluster import NODES, SlurmCluster, wait_until
 from killed_runs import curves, final_figures
-from rl_run import ROOT, ends, grpo_config, json_rows, sft_config, start
+from rl_run import ROOT, grpo_config, json_rows, learn_sft
 from toy_run import same_weights
 
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint, read_manifest
@@ -45,7 +45,7 @@ def lose_a_node(cluster: SlurmCluster, job: int) -> None:
 
 
 def test_a_job_that_is_cut_in_every_way_ends_as_one_that_nobody_disturbs(tmp_path: Path, cluster: SlurmCluster) -> None:
-    ends(start(sft_config(tmp_path), tmp_path / "sft"))
+    learn_sft(tmp_path)
     config = grpo_config(tmp_path, "cut")
     options = ["--trainer.strategy", "ddp", "--trainer.max_steps", str(STEPS), "--run.keep", "99"]
     script = ["--gres=none", "--ntasks-per-node=2", str(ROOT / "slurm/train.sbatch"), str(config), *options]

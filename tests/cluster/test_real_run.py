@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cluster.slurm_cluster import SlurmCluster, wait_until
-from rl_run import ROOT, ends, json_rows, judged_config, sft_config, start
+from rl_run import ROOT, json_rows, judged_config, learn_sft
 
 from fgvr.checkpoints.format import checkpoints_in, read_manifest
 
@@ -19,7 +19,7 @@ JUDGE = f"{sys.executable} {ROOT / 'tests/judge_server.py'} '{{}}' $JUDGE_PORT"
 @pytest.fixture
 def job_of(tmp_path: Path, cluster: SlurmCluster) -> Callable[..., int]:
     """Submits the program itself, without a stand-in: `job_of(*options)` is the id of a job in `tmp_path`."""
-    ends(start(sft_config(tmp_path), tmp_path / "sft"))
+    learn_sft(tmp_path)
     config = judged_config(tmp_path, "judged", "judged.sqlite")
     settings = {
         "JUDGE_COMMAND": JUDGE,

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from killed_runs import assert_same_end, curves, kill_at_chosen_moments, killers, spare
-from rl_run import Moment, divek_config, ends, mine_options, refreshed_config, sft_config, start, two_ranks
+from rl_run import Moment, divek_config, ends, learn_sft, mine_options, refreshed_config, start, two_ranks
 
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
@@ -30,7 +30,7 @@ REFRESH_KILLS: list[tuple[Moment, int]] = [
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds the birds, the supervised run that every other one starts from, and options."""
     folder = tmp_path_factory.mktemp("choices")
-    ends(start(sft_config(folder), folder / "sft"))
+    learn_sft(folder)
     mine_options(folder)
     return folder
 

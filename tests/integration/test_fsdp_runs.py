@@ -15,6 +15,7 @@ from rl_run import (
     ends,
     grpo_config,
     json_rows,
+    learn_sft,
     mine_options,
     sft_config,
     speciarl_config,
@@ -44,7 +45,7 @@ RUNS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds the birds, the supervised run that every other one starts from, and options mined from it."""
     folder = tmp_path_factory.mktemp("fsdp")
-    ends(start(sft_config(folder), folder / "sft"))
+    learn_sft(folder)
     mine_options(folder)
     return folder
 

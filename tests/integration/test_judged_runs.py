@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from judge_server import JudgeServer, Script
-from rl_run import ends, json_rows, judged_config, sft_config, start
+from rl_run import ends, json_rows, judged_config, learn_sft, start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_run import same_weights
 
@@ -20,7 +20,7 @@ KEY = "sk-planted-0123456789abcdef"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds the birds, and the supervised run that every other one starts from."""
     folder = tmp_path_factory.mktemp("judged")
-    ends(start(sft_config(folder), folder / "sft"))
+    learn_sft(folder)
     return folder
 
 

@@ -22,7 +22,7 @@ from rl_run import (
     grpo_config,
     json_rows,
     kill_after,
-    sft_config,
+    learn_sft,
     start,
     two_ranks,
 )
@@ -48,7 +48,7 @@ TRL_TAGS = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds the birds, and the supervised run that every other one starts from."""
     folder = tmp_path_factory.mktemp("rl")
-    ends(start(sft_config(folder), folder / "sft"))
+    learn_sft(folder)
     return folder
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from rl_run import ends, grpo_config, json_rows, sft_config, start
+from rl_run import grpo_config, json_rows, learn_sft, sft_config, start
 from sharded_runs import LOADED, as_at, end_all, kill_all_after, start_ranks
 from toy_run import same_weights
 
@@ -28,7 +28,7 @@ HALF = 6  # steps, of twelve
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds the birds, and the supervised run that every other one starts from."""
     folder = tmp_path_factory.mktemp("sharded")
-    ends(start(sft_config(folder), folder / "sft"))
+    learn_sft(folder)
     return folder
 
 

@@ -14,6 +14,7 @@ from small_disks import fill, small_disk
 from toy_run import same_weights
 
 from fgvr.__main__ import main
+from fgvr.callbacks.steps import StepLogger, with_step_loggers
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint, verify_checkpoint
 
 CONFIG = """
@@ -76,3 +77,30 @@ def test_what_was_saved_is_whole_and_the_run_goes_on_from_it(
         assert main([*line, f"--run.dir={tmp_path / 'whole'}"]) == 0
         ends = [checkpoints_in(run / "checkpoints")[-1] for run in (disk / "run", tmp_path / "whole")]
         assert same_weights(*map(read_checkpoint, ends))
+
+
+def draw_much(logger: StepLogger) -> None:
+    for number in range(3):
+        logger.log_metrics({f"loss {number} {name}": 1.0 for name in range(2000)})
+        logger.save()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # its writer's own thread
+def test_curves_that_find_no_room_say_where_and_so_does_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["fgvr"])
+    with small_disk(tmp_path / "disk", megabytes=20) as disk:
+        logger = StepLogger(disk / "run")
+        with_step_loggers(Trainer(logger=logger, accelerator="cpu", barebones=False, max_steps=1))
+        logger.log_metrics({"loss": 1.0})
+        fill(disk)
+        with pytest.raises(OSError, match="No space left") as error:
+            draw_much(logger)
+        assert error.value.filename == str(disk / "run/tensorboard")
+        (tmp_path / "toy.yaml").write_text(CONFIG.format(disk=disk, how="full"))
+        assert main(["fit", "--config", str(tmp_path / "toy.yaml"), f"--run.dir={disk}/other"]) == 2
+        assert capfd.readouterr().err.splitlines()[-1] == (
+            f"fgvr: {disk}/other must find room, but the disk is full (No space left on device): make room, then start "
+            "again."
+        )

@@ -12,7 +12,7 @@ import torch
 import yaml
 from conftest import photo
 from killed_runs import assert_same_end, curves, kill_at_chosen_moments, killers, spare
-from rl_run import BIRDS, FILTERED, ROOT, ends, first_update, json_rows, sft_config, start, tapo_config, two_ranks
+from rl_run import BIRDS, FILTERED, ROOT, ends, first_update, json_rows, learn_sft, start, tapo_config, two_ranks
 
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds the birds, and the supervised run that every other one starts from."""
     folder = tmp_path_factory.mktemp("triplets")
-    ends(start(sft_config(folder), folder / "sft"))
+    learn_sft(folder)
     return folder
 
 

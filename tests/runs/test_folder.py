@@ -56,6 +56,15 @@ def test_a_stopped_run_says_how_it_goes_on(run: RunFolder) -> None:
     assert "with --run.resume auto goes on" in how_to_go_on(RunFolder(run.dir, resume="never"))
 
 
+def test_what_repeats_a_start_goes_on_with_what_that_began(run: RunFolder) -> None:
+    own, elsewhere = str(run.checkpoints / "step-00000001.ckpt"), "other/checkpoints/step-00000001.ckpt"
+    for first, resume in (("auto", "auto"), ("never", "auto"), (own, "auto"), (elsewhere, elsewhere)):
+        settings = {"dir": run.dir, "resume": first, "keep": 7}
+        assert RunFolder.of_start(settings) == RunFolder(**settings)
+        assert RunFolder.of_start({**settings, "again": True}) == RunFolder(run.dir, resume=resume, keep=7)
+    assert RunFolder.of_start({"dir": run.dir, "fresh": True, "again": True}) == run
+
+
 def test_only_damaged_checkpoints_are_no_reason_to_start_again(run: RunFolder) -> None:
     os.truncate(save(run, 1) / STATE, 5)
     with pytest.raises(UserError, match="None of the 1 checkpoints"):

@@ -15,6 +15,7 @@ from fgvr.checkpoints.format import STATE, checkpoints_in, remove_checkpoint
 from fgvr.runs.claim import claim
 from fgvr.runs.fingerprint import code_fingerprint
 from fgvr.runs.folder import RunFolder
+from fgvr.whole_files import sealed
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -156,6 +157,18 @@ def test_damaged_figures_and_records(folder: Path, capsys: pytest.CaptureFixture
     assert "starts in a row at step 4: 2" in said
     flip(folder / "final_metrics.json")
     assert "final_metrics.json must be readable JSON" in told(capsys, folder, code=1)
+
+
+def test_starts_that_got_nowhere(stopped: Path, capsys: pytest.CaptureFixture[str]):
+    config = stopped / "config.yaml"
+    config.write_text(config.read_text().replace("  save_every: 2", "  save_every: 2\n  restarts: 3"))
+    for step, starts, code in ((6, 3, 0), (4, 4, 0), (6, 4, 1)):
+        (stopped / "starts.json").write_bytes(sealed({"step": step, "starts": starts}))
+        said = told(capsys, stopped, code=code)
+        assert ("- It was started 4 times in a row at step 6 (run.restarts)" in said) == (code == 1)
+    capsys.readouterr()
+    for code in (2, 0):  # as it says
+        assert main(["fit", "--config", str(config)]) == code
 
 
 def test_before_the_first_save_it_starts_from_the_beginning(stopped: Path, capsys: pytest.CaptureFixture[str]):

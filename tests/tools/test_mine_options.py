@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from rl_run import ROOT, ends, sft_config, start
+from rl_run import ROOT, ends, learn_sft, start
 
 from fgvr.__main__ import main
 from fgvr.aviary import Aviary
@@ -30,7 +30,7 @@ SMALL = ("--sampling.group_size=20", "--sampling.max_new_tokens=12", "--rows=160
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds a run that has learned some birds, and two hundred photos of these and others."""
     folder = tmp_path_factory.mktemp("mining")
-    ends(start(sft_config(folder), folder / "sft"))
+    learn_sft(folder)
     birds = Aviary(species=48, unseen=4, novel=4, train=5, val=1, test=0, size=56, seed=3)
     pack(birds, folder / "birds", PackOptions(seed=0))
     return folder

@@ -1,6 +1,4 @@
 import re
-import subprocess
-import sys
 from dataclasses import fields
 from inspect import signature
 
@@ -10,6 +8,7 @@ from jsonargparse import ArgumentParser, auto_cli
 from sourced import touch
 from toy_triplets import EVEN, write_photos
 
+from fgvr.__main__ import main
 from fgvr.errors import UserError, unseen
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.packing import pack
@@ -87,7 +86,7 @@ HOSTILE = "\x1b[2J\x07\x9b31m\u202egpj"
 
 
 @pytest.mark.parametrize("bad_share", [0.9, 0.001])
-def test_refused_names_reach_the_terminal_without_what_it_would_obey(tmp_path, bad_share):
+def test_refused_names_reach_the_terminal_without_what_it_would_obey(tmp_path, bad_share, capfd):
     root = write_folder(tmp_path / "birds", 2, 4)
     (root / f"class 0/empty{HOSTILE}.jpg").write_bytes(b"")
     (root / f"class 0/film{HOSTILE}.mp4").write_bytes(b"x")
@@ -97,9 +96,8 @@ def test_refused_names_reach_the_terminal_without_what_it_would_obey(tmp_path, b
     (root / "class 1/a\nb.jpg").write_bytes(b"")
     line = ["shards", "--source", "ImageFolder", "--source.root", str(root), "--out", str(tmp_path / "out")]
     line += ["--max_bad_share", str(bad_share)]
-    run = subprocess.run([sys.executable, "-m", "fgvr", *line], capture_output=True, cwd=tmp_path)
-    assert run.returncode == (0 if bad_share == 0.9 else 2)
-    said = run.stdout.decode() + run.stderr.decode()
+    assert main(line) == (0 if bad_share == 0.9 else 2)
+    said = "".join(capfd.readouterr())
     assert "Traceback" not in said
     assert not [letter for letter in said if unseen(letter) and letter != "\n"]
     for name in ("class 0/empty", "class 0/film", "class", "class 1/a", "empty"):
