@@ -126,14 +126,17 @@ def scores(replies: Iterable[Reply], rule: Rule = lambda reply: reply.strict) ->
         np.asarray(np.mean([drawn for _, drawn in means.values()], 0)),
     )
     means["all"] = total
+    unread, outside, unasked = (_share([row.chosen == kind for row in rows]) for kind in (UNREAD, OUTSIDE, UNASKED))
     return Scores(
-        len(rows),
-        {group: _interval(points[group], samples[group]) for group in points},
-        {name: _interval(*pair) for name, pair in means.items()},
-        _share([rule(row) for row in rows]),
-        *(_share([row.chosen == kind for row in rows]) for kind in (UNREAD, OUTSIDE, UNASKED)),
-        position_bias(rows),
-        _by_place(rows, rule),
+        n=len(rows),
+        groups={group: _interval(points[group], samples[group]) for group in points},
+        means={name: _interval(*pair) for name, pair in means.items()},
+        micro=_share([rule(row) for row in rows]),
+        unread=unread,
+        outside=outside,
+        unasked=unasked,
+        position_bias=position_bias(rows),
+        by_place=_by_place(rows, rule),
     )
 
 
