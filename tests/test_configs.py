@@ -26,7 +26,9 @@ MAIN = {  # what a folder of variants is laid over
     CONFIGS / "aviary" / "divek": CONFIGS / "aviary" / "divek.yaml",
 }
 VARIANTS = sorted(path for folder in MAIN for path in folder.glob("*.yaml"))
-METHODS = sorted(path for path in CONFIGS.rglob("*.yaml") if "hardware" not in path.parts and path not in VARIANTS)
+OTHERS = {"hardware", "eval"}
+METHODS = sorted(path for path in CONFIGS.rglob("*.yaml") if not OTHERS & {*path.parts} and path not in VARIANTS)
+EVALUATIONS = sorted((CONFIGS / "eval").glob("*.yaml"))
 HARDWARE = sorted((CONFIGS / "hardware").glob("*.yaml"))
 
 
@@ -38,6 +40,15 @@ def test_a_config_prints_itself_whole(config: Path, capsys: pytest.CaptureFixtur
     assert printed["model"]["class_path"].startswith("fgvr.modules")
     assert printed["run"]["dir"] == own["run"]["dir"] == f"runs/{config.stem}"
     assert printed["model"]["init_args"]["optimizer"]["lr"] == own["model"]["init_args"]["optimizer"]["lr"]
+
+
+@pytest.mark.parametrize("config", EVALUATIONS, ids=lambda path: path.stem)
+def test_an_evaluation_prints_itself_whole(config: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["validate", "--config", str(config), "--print_config"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert values["run"]["dir"] == f"runs/eval_{config.stem}"
+    assert values["ckpt_path"] == "none"
+    assert "fgvr.callbacks.ProtocolAudit" in {one["class_path"] for one in values["trainer"]["callbacks"]}
 
 
 @pytest.mark.parametrize("hardware", HARDWARE, ids=lambda path: path.stem)

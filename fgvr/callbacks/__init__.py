@@ -4,6 +4,8 @@ from fgvr.callbacks.collapse_watch import CollapseWatch
 from fgvr.callbacks.drift_watch import DriftWatch
 from fgvr.callbacks.judge_validation import JudgeValidation
 from fgvr.callbacks.option_refresh import OptionRefresh
+from fgvr.callbacks.protocol_audit import ProtocolAudit
+from fgvr.callbacks.protocol_photos import EncoderBaseline
 from fgvr.callbacks.rollout_generation import RolloutGeneration
 from fgvr.callbacks.sample_logging import SampleLogging
 from fgvr.callbacks.throughput import Throughput
@@ -14,8 +16,10 @@ from fgvr.callbacks.two_step import TwoStepInference
 __all__ = [
     "CollapseWatch",
     "DriftWatch",
+    "EncoderBaseline",
     "JudgeValidation",
     "OptionRefresh",
+    "ProtocolAudit",
     "RolloutGeneration",
     "SampleLogging",
     "Throughput",

@@ -24,6 +24,7 @@ from fgvr.whole_files import sealed, write_whole
 FIRST = ("exact", "order", "family", "genus", "species")
 SUMMARY = (
     *("correctness", "specificity", "harmonic_mean", "validation_reward"),
+    *("hierarchical_precision", "hierarchical_recall", "hca", "contradicted"),
     *("macro_correctness", "macro_specificity", "macro_harmonic_mean"),
     "n",
     *(verdict.name.lower() for verdict in reversed(Verdict)),

@@ -131,12 +131,13 @@ class ClosedWorld(Task):
         if example is None:
             raise ValueError("a closed-world reply can only be read beside the options: pass the example")
         shown = self.shown(example)
-        place = chosen_option(answer.text, shown, self.letters, self._same)
+        place = chosen_option(answer.text, shown, self.letters, self.same)
         if place == CONTRADICTION:
             return None
         return answer if place is None else Answer(shown[place], answer.thought)
 
-    def _same(self, text: str, option: str) -> bool:
+    def same(self, text: str, option: str) -> bool:
+        """Whether the two are names of one class."""
         return self._class_of(text) == self._class_of(option)
 
     def _class_of(self, text: str) -> str | tuple[str, ...]:
@@ -151,14 +152,15 @@ class ClosedWorld(Task):
         missing = bool(self.none_of_these) and example.split == "train" and rng.random() < self.none_of_these
         right = [] if missing else [example.label]
         most = int(self.options) - len(right)
-        distractors = self._given(example) if "options" in example.extra else self._relatives(example, rng, most)
+        distractors = self.given(example) if "options" in example.extra else self.relatives(example, rng, most)
         if not distractors:
             raise SampleError(f"{example.uid}: a choice needs a second class beside {example.label!r}, there is none")
         drawn = [*right, *distractors[:most]]
         rng.shuffle(drawn)
         return (*drawn, NONE) if self.none_of_these else tuple(drawn)
 
-    def _given(self, example: Example) -> list[str]:
+    def given(self, example: Example) -> list[str]:
+        """The distractors among `extra["options"]`, one a class, the best first. SampleError unless they are names."""
         options = example.extra["options"]
         if not isinstance(options, (list, tuple)) or not all(isinstance(option, str) for option in options):
             raise SampleError(f"{example.uid}: options must be a list of names, got {options!r}")
@@ -179,7 +181,8 @@ class ClosedWorld(Task):
         """The held-out classes, which training must not show; an example's own label always may be shown."""
         return self.held_out - {example.label} if example.split == "train" else frozenset()
 
-    def _relatives(self, example: Example, rng: random.Random, most: int) -> list[str]:
+    def relatives(self, example: Example, rng: random.Random, most: int) -> list[str]:
+        """Up to `most` classes from the label's nearest relatives outward, drawn among those of one distance."""
         taxonomy, label, hidden = self._bound().taxonomy, example.label, self._not_beside(example)
         relatives: list[str] = []
         for ancestor in (*reversed(taxonomy.lineage[label][:-1]), taxonomy.root):

@@ -264,6 +264,10 @@ class ShardDataModule(LightningDataModule, ABC):
         known = [load_manifest(folder).cohorts for folder in self._tested_folders()]
         return frozenset(name for cohorts in known for name, of in cohorts.items() if of == cohort)
 
+    def eval_sets(self, split: str, cohort: str) -> list[ShardSet]:
+        """The sets that a cohort is validated or tested on, in full."""
+        return [ShardSet(folder, split, (cohort,), self.max_bad_share) for folder in self._eval_folders(split, cohort)]
+
     def _eval_folders(self, split: str, cohort: str) -> list[Path]:
         return [folder for folder in self._tested_folders() if load_manifest(folder).samples(split, (cohort,))]
 
@@ -276,7 +280,7 @@ class ShardDataModule(LightningDataModule, ABC):
         return self._eval_loaders[split]
 
     def _cohort_loader(self, split: str, cohort: str) -> StepLoader[Any]:
-        sets = [ShardSet(folder, split, (cohort,), self.max_bad_share) for folder in self._eval_folders(split, cohort)]
+        sets = self.eval_sets(split, cohort)
         places = [(n, sample) for n, shard_set in enumerate(sets) for sample in range(len(shard_set))]
         labels = [label for shard_set in sets for label in shard_set.labels()]
         chosen = spread_over_classes(labels, self.eval_examples, key_of(self.seed, split, cohort))

@@ -13,13 +13,14 @@ from fgvr.judges.base import Judged
 from fgvr.metrics.agreement import Agreement
 from fgvr.metrics.best_of_n import BestOfN
 from fgvr.metrics.datasets import DatasetCounts
+from fgvr.metrics.hierarchy import Hierarchy
 from fgvr.metrics.hits import ClassTable, RankAccuracy, rank_hits
 from fgvr.metrics.verdicts import SPECIFICITY_WEIGHTS, VerdictHistogram, verdict_values
 from fgvr.taxonomy.tree import Taxonomy
 
 
 class CohortScores(nn.Module):
-    """What is counted of a cohort: verdicts, ranks, classes, datasets; with `sampled` also the best of so many answers.
+    """What is counted of a cohort: verdicts, ranks, paths, classes, datasets; with `sampled` the best of so many too.
 
     `unread` counts samples that were to be answered and could not be read: they are in no other figure's denominator.
     `compared` says that a second judge's verdicts are given too.
@@ -35,6 +36,7 @@ class CohortScores(nn.Module):
         super().__init__()
         self.taxonomy, self.weights = taxonomy, tuple(weights)
         self.histogram, self.ranks = VerdictHistogram(weights), RankAccuracy(taxonomy.ranks)
+        self.hierarchy = Hierarchy(taxonomy)
         self.classes, self.unread = ClassTable(sorted(taxonomy.paths)), SumMetric()
         self.best_of = BestOfN(sampled, weights) if sampled else None
         self.agreement = Agreement() if compared else None
@@ -55,6 +57,7 @@ class CohortScores(nn.Module):
         several = sum(entry.judgement is not None and entry.judgement.several for entry in judged)
         self.histogram.update(verdicts, several)
         self.ranks.update(hits)
+        self.hierarchy.update(judged)
         self.classes.update(torch.tensor(places, dtype=torch.long), verdicts, hits[:, -1])
         self.unread.update(float(unread))
         self.datasets.update(judged)
@@ -69,4 +72,6 @@ class CohortScores(nn.Module):
         for metric in (self.agreement, self.best_of):
             more |= metric.compute() if metric is not None else {}
         more |= DatasetCounts.figures(gather(self.datasets.rows()), self.weights)
-        return {**self.histogram.compute(), **self.ranks.compute(), "unread": float(self.unread.compute()), **more}
+        own = (self.histogram, self.ranks, self.hierarchy)
+        found = {name: value for metric in own for name, value in metric.compute().items()}
+        return {**found, "unread": float(self.unread.compute()), **more}

@@ -16,6 +16,7 @@ FIGURES = frozenset(
         *(verdict.name.lower() for verdict in Verdict),
         *("n", "exact", "validation_reward", "several", "parse_failures", "unjudged", "unread"),
         *("agreement", "kappa", "agreement_n"),
+        *("hierarchical_precision", "hierarchical_recall", "hca", "contradicted"),
     )
 )
 BEFORE_FIGURES = ("best_of", "sampled", "two_step")  # what figures begin with, as they begin with the name of a dataset

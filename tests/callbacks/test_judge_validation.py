@@ -35,8 +35,8 @@ def test_figures_without_any_logger(what: str, tmp_path: Path) -> None:
     run = trainer(tmp_path, JudgeValidation(TaxonomyJudge()))
     getattr(run, what)(Toy(), datamodule=ToyData(), verbose=False)
     check_figures(run.callback_metrics)
-    # histogram: n, four summaries, six ends of intervals, eight bins and several; ranks, exact and unread
-    assert len(run.callback_metrics) == 2 * (20 + 3 + 2)
+    # histogram: n, four summaries, six ends of intervals, eight bins and several; ranks, exact, unread; four of paths
+    assert len(run.callback_metrics) == 2 * (20 + 3 + 2 + 4)
     root = tmp_path / "pictures" / ("test" if what == "test" else "")
     pages = {str(file.relative_to(root)): size_of(file) for file in root.rglob("*.png")}
     assert pages == {

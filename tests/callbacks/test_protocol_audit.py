@@ -1,0 +1,116 @@
+"""The audit as it is really run: a policy's checkpoint, shards, the command, and the shipped config in small."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import NAMES, photo, tiny_policy
+from trained_runs import noisy, save
+
+from fgvr.__main__ import main
+from fgvr.callbacks import EncoderBaseline, ProtocolAudit
+from fgvr.data import ClosedWorld, OpenWorld
+from fgvr.errors import UserError
+from fgvr.shards.packing import pack
+from fgvr.sources.image_folder import ImageFolder
+
+CONFIG = Path(__file__).parents[2] / "configs" / "eval" / "aviary.yaml"
+
+
+def config(folder: Path, name: str, batch: int, **audit: Any) -> Path:
+    """configs/eval/aviary.yaml, of another run, on other photos."""
+    values = yaml.safe_load(CONFIG.read_text())
+    values["run"]["dir"] = str(folder / name)
+    policy = values["model"]["init_args"]["policy"]
+    policy["backbone"]["init_args"]["run"] = str(folder / "trained")
+    values["model"]["init_args"]["max_new_tokens"] = 6
+    data = values["data"]["init_args"]
+    data["train"] = [{"path": str(folder / "shards")}]
+    data |= {"eval_batch_size": batch, "workers": 0}
+    for one in values["trainer"]["callbacks"]:
+        if one["class_path"].endswith("ProtocolAudit"):
+            one["init_args"] |= audit
+    values["trainer"] |= {"enable_progress_bar": False}
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny policy's run, and photos of four classes, six each."""
+    monkeypatch.setattr(sys, "argv", ["fgvr"])
+    for number, name in enumerate(NAMES):
+        for index in range(6):
+            file = tmp_path / "labelled" / ("val" if index < 2 else "train") / name / f"{index}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            photo(56, 56, seed=10 * number + index).save(file)
+    pack(ImageFolder(tmp_path / "labelled"), tmp_path / "shards")
+    save(noisy(tiny_policy()), tmp_path / "trained")
+    return tmp_path
+
+
+def test_a_checkpoint_is_audited_by_one_command_whatever_the_batch(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"class_path": "fgvr.data.ClosedWorld", "init_args": {"question": "Which?", "options": 3}}
+    for batch in (1, 8):
+        assert main(["validate", "--config", str(config(folder, f"by{batch}", batch, choice=told, seeds=2))]) == 0
+    shown = capsys.readouterr().out
+    assert "Audit of the closed-world protocol" in shown
+    assert "on the released rule" in shown.replace("\n", " ")
+    files = ("audit.json", "audit.md", "audit_replies.jsonl")
+    one, eight = ({file: (folder / run / file).read_bytes() for file in files} for run in ("by1", "by8"))
+    assert one == eight
+    made = json.loads(one["audit.json"])
+    assert made["chance"] == pytest.approx(1 / 3)
+    choices = {line["choice"]: line for line in made["lines"]}
+    assert set(choices) >= {"ours", "distractors", "order", "rule", "released rule", "control", "encoder"}
+    heads = {line["setting"] for line in made["lines"] if line["choice"] == "encoder"}
+    assert heads == {"vision tower, linear probe", "vision tower, nearest mean"}
+    assert not [note for note in made["notes"] if "encoder" in note]  # each class has photos to learn from
+    assert set(made["open_world"]) == {"text inclusion", "semantic similarity"}
+    replies = [json.loads(line) for line in one["audit_replies.jsonl"].splitlines()]
+    # 8 photos: three strengths and the grey picture under two seeds, the label first once, two heads of one encoder
+    assert len(replies) == 8 * (3 * 2 + 2 + 1 + 2)
+    logged = json.loads((folder / "by1" / "validate_metrics.json").read_text())
+    assert "audit/all" in json.dumps(logged)
+    assert "hierarchical_precision" in json.dumps(logged)
+
+
+def test_the_shipped_config_asks_a_model_that_is_not_told(folder: Path) -> None:
+    assert main(["validate", "--config", str(config(folder, "untold", 8))]) == 0
+    made = json.loads((folder / "untold" / "audit.json").read_text())
+    assert made["said"][0].startswith("The policy was not told the options")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"main": "strong"}, "strengths of distractors are random, siblings, hardest, stored, got 'strong'"),
+        ({"strengths": ["random", "x"]}, "got 'x'"),
+        ({"choice": OpenWorld()}, "must be a fgvr.data.ClosedWorld"),
+        ({"choice": ClosedWorld("all")}, "with a number of options"),
+        ({"choice": ClosedWorld(none_of_these=0.5)}, "has a right option"),
+        ({"seeds": 0}, "seeds"),
+        ({"options": 1}, "between 2 and"),
+        ({"dropped_words": {"cars": -1}}, "cars"),
+    ],
+)
+def test_what_cannot_be_audited_is_said(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ProtocolAudit(**options)
+
+
+def test_an_encoder_that_cannot_be_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="shots"):
+        EncoderBaseline(shots=0)
+    with pytest.raises(UserError, match="above 0"):
+        EncoderBaseline(decay=0.0)
+    with pytest.raises(UserError, match="there is no folder"):
+        EncoderBaseline(tmp_path / "nowhere").check()
