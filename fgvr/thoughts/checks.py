@@ -14,17 +14,47 @@ from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.spelling import cut
 from fgvr.thoughts.teacher import Photo
 
+COMMON = frozenset(
+    [
+        "the",
+        "of",
+        "and",
+        "is",
+        "in",
+        "with",
+        "it",
+        "that",
+        "its",
+        "this",
+        "to",
+        "on",
+        "are",
+        "be",
+        "has",
+        "not",
+        "as",
+        "which",
+        "from",
+        "by",
+        "at",
+        "but",
+        "an",
+        "than",
+    ]
+)
 REFUSALS = re.compile(r"\b(?:i(?:'m| am) (?:sorry|unable)|i can(?:no|')t|as an ai)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Limits:
     """Characters of a whole thought, from `shortest` to `longest`; `foreign` is the share of its letters that may be of
-    another script than the one most are of."""
+    another script than the one most are of. `english` is the share of its words that must be among the commonest of
+    English, which no text in English lacks: 0 for a teacher that is to write another language."""
 
     shortest: int = 80
     longest: int = 6000
     foreign: float = 0.02
+    english: float = 0.1
 
 
 def checked(text: str, photo: Photo, names: Names, limits: Limits) -> Sections:
@@ -32,7 +62,7 @@ def checked(text: str, photo: Photo, names: Names, limits: Limits) -> Sections:
 
     Raises SampleError whose words are one of: "refused", "control token", "missing section: ...", "too many
     candidates", "label not among the candidates", "candidate of another parent", "wrong prediction", "label in the
-    analysis", "mixed language", "too short", "too long".
+    analysis", "mixed language", "another language", "too short", "too long".
     """
     if known_control_tokens_in(text):
         raise SampleError("control token")
@@ -54,6 +84,7 @@ def checked(text: str, photo: Photo, names: Names, limits: Limits) -> Sections:
         (foreign_share(thought) > limits.foreign, "mixed language"),
         (len(thought) < limits.shortest, "too short"),
         (len(thought) > limits.longest, "too long"),
+        (english_share(f"{parts.analysis} {parts.comparison}") < limits.english, "another language"),
     ):
         if failed:
             raise SampleError(reason)
@@ -64,6 +95,12 @@ def foreign_share(text: str) -> float:
     """The share of letters that are not of the script that most of them are of; 0 for a text without letters."""
     scripts = Counter(unicodedata.name(letter, "?").split()[0] for letter in text if letter.isalpha())
     return 1 - max(scripts.values()) / scripts.total() if scripts else 0.0
+
+
+def english_share(text: str) -> float:
+    """The share of words that are among the commonest of English; 1 for a text without words."""
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    return sum(word in COMMON for word in words) / len(words) if words else 1.0
 
 
 def _strays(candidates: tuple[str, ...], photo: Photo, names: Names) -> bool:

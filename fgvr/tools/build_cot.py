@@ -35,6 +35,7 @@ from fgvr.thoughts.teacher import Photo, Teacher
 from fgvr.types import PLACE
 from fgvr.whole_files import write_whole
 
+SHOWN = 5  # names in a sentence
 QUESTION = "What is shown in this photo? Name it as specifically as you can."
 
 
@@ -140,6 +141,10 @@ class Written:
             "rejected": len(self.outcomes) - len(self.accepted),
             "attempts": sum(len(one.refused) + (one.thought is not None) for one in self.outcomes),
             "refused": dict(sorted(refused.items())),
+            "without_concepts": sum(not one.concepts for one in self.outcomes),
+            "classes_lost": sorted(
+                {one.photo.label for one in self.outcomes} - {one.photo.label for one in self.accepted}
+            ),
             "classes_without_siblings": len({one.photo.label for one in self.outcomes if not one.photo.siblings}),
             "samples": [
                 {
@@ -159,6 +164,11 @@ class Written:
             f"{told['photos']:,} photos: {told['accepted']:,} thoughts accepted after {told['attempts']:,} attempts, "
             f"{told['rejected']:,} photos rejected."
         )
+        if told["without_concepts"]:
+            yield f"{told['without_concepts']:,} photos were reasoned about without concepts, of which there were none."
+        if lost := told["classes_lost"]:
+            more = ", ..." if len(lost) > SHOWN else ""
+            yield f"{len(lost):,} classes have no thought at all: {', '.join(lost[:SHOWN])}{more}."
         for reason, count in sorted(told["refused"].items(), key=lambda entry: -entry[1]):
             yield f"{count:,} replies refused: {reason}."
         asked = {

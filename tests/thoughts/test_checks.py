@@ -7,7 +7,7 @@ import pytest
 from fgvr.errors import SampleError
 from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.tree import Taxonomy
-from fgvr.thoughts.checks import Limits, checked, foreign_share
+from fgvr.thoughts.checks import Limits, checked, english_share, foreign_share
 from fgvr.thoughts.teacher import Photo
 
 TAXONOMY = Taxonomy(
@@ -39,6 +39,13 @@ def test_a_sound_reply_is_read_in_the_taxonomy_s_spelling() -> None:
         (reply(options="Great Tit; Coal Tit; a; b; c"), "too many candidates"),
         (reply(analysis=f"{ANALYSIS} It is a great tit's pose."), "label in the analysis"),
         (reply(comparison="Die Tannenmeise хохлатая синица лазоревка не имеет полосы."), "mixed language"),
+        (
+            reply(
+                "Une poitrine jaune, une bande noire au milieu, des joues blanches.",
+                comparison="Elle a une bande noire.",
+            ),
+            "another language",
+        ),
         (reply(comparison=None), "missing section: comparison"),
         (reply(analysis="  "), "missing section: analysis"),
         ("I'm sorry, I can't help with that.", "refused"),
@@ -59,6 +66,12 @@ def test_a_class_without_siblings_may_be_held_against_any_other() -> None:
         options="Rook; Coal Tit", prediction="rook", comparison="A coal tit is far smaller and has white cheeks."
     )
     assert checked(text, alone, Names(TAXONOMY), Limits()).prediction == "Rook"
+
+
+def test_the_share_of_common_words() -> None:
+    assert english_share("The cap is red.") == pytest.approx(2 / 4)  # the, is
+    assert english_share("Die Kappe ist rot.") == 0
+    assert english_share("...") == 1
 
 
 def test_the_share_of_foreign_letters() -> None:

@@ -121,6 +121,7 @@ def test_a_teacher_that_never_gets_it_right_is_counted_and_past_the_limit_an_err
         assert main(line(birds, tmp_path, *options, "--recipe.descriptions", "0", "--examples", "3")) == 2
     told = json.loads((tmp_path / "manifest.json").read_text())
     assert told["refused"] == {reason: 12}  # three photos, four attempts each
+    assert (told["without_concepts"], len(told["classes_lost"])) == (3, 3)
     assert "of the photos may end without a thought, but 3 of 3 did" in capsys.readouterr().err
 
 
