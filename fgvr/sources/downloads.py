@@ -35,8 +35,8 @@ def refuse_known_layout(root: Path, leave_out: Collection[str]) -> None:
         marks = sorted({mark.split("/")[0] for mark in found.saw})
         raise UserError(
             f"an ImageFolder must hold class folders, but {root} has {' and '.join(found.saw)}, so its labels are "
-            f"those of {found.kind}: give --source {found.kind} --source.root {root}, or, if the folders are the classes all "
-            f"the same, name {' or '.join(marks)} in leave_out"
+            f"those of {found.kind}: give --source {found.kind} --source.root {root}, or, where folders are classes, "
+            f"name {' or '.join(marks)} in leave_out"
         )
 
 

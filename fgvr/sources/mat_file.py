@@ -10,7 +10,7 @@ from typing import Any
 
 from fgvr.errors import UserError
 
-MOST = 256 * 2**20  # bytes, of a file and of all that it unpacks to
+MOST = 16 * 2**20  # bytes, of a file and of all that it unpacks to
 DEEPEST = 8  # cells in cells
 NUMBERS = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 9: "d", 12: "q", 13: "Q"}
 TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
@@ -27,7 +27,7 @@ def read_mat(file: Path) -> dict[str, Any]:
     """The variables of a file by their names: numbers and cells as flat lists in column order, a char array as a text,
     a struct array as a list of dicts. What else MATLAB stores (objects, functions) is left out.
 
-    Raises UserError for a file that is missing, over 256 MiB (unpacked too), damaged or of version 7.3 (HDF5).
+    Raises UserError for a file that is missing, over 16 MiB (unpacked too), damaged or of version 7.3 (HDF5).
     """
     try:
         if file.stat().st_size > MOST:

@@ -58,7 +58,7 @@ class MetadataFolder(Source):
         return self._taxonomy
 
     def records(self) -> Iterator[Record | Refusal]:
-        base = without_links(self.root)
+        base, _ = without_links(self.root), self._taxonomy
         found = [self._record(where, table, row, base) for where, table, row in self._rows]
         yield from sorted(found, key=lambda one: one.name if isinstance(one, Record) else one.sample)
 
