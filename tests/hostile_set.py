@@ -168,7 +168,7 @@ def model(class_path: str) -> Case:
     return config(f"model: {{class_path: {class_path}}}\ndata: {{class_path: fgvr.datamodules.SFTData}}\n")
 
 
-def state(make: Callable[[Path], None]) -> Case:
+def state(make: Callable[[Path], object]) -> Case:
     """A checkpoint whose state is what `make` writes, with a manifest that fits."""
 
     def read(folder: Path) -> object:

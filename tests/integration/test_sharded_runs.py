@@ -71,7 +71,8 @@ def test_a_run_of_two_goes_on_with_any_number_and_without_sharding_and_back(fold
     whole = fit(config, folder / f"{variant}-two", 2, FSDP)
     half = whole / f"checkpoints/step-{HALF:08d}.ckpt"
     assert sorted(read_manifest(half).files) == ["shard-00000.safetensors", "shard-00001.safetensors", "state.pt"]
-    for world, strategy in ((1, PLAIN), (1, FSDP), (3, FSDP), (4, FSDP)):
+    onwards = [(1, PLAIN), (1, FSDP), (3, FSDP), (4, FSDP)]
+    for world, strategy in onwards if variant == "full" else onwards[:1] + onwards[2:3]:
         run = as_at(whole, HALF, folder / f"{variant}-{world}-{strategy[-4:]}")
         assert_goes_on(fit(config, run, world, strategy), whole)
     plain = folder / f"{variant}-1-auto"

@@ -65,7 +65,12 @@ def test_another_thread_may_pin_memory_while_a_step_is_recorded():
     with beside(lambda: torch.empty(random.randrange(1, 1 << 22)).pin_memory()):
         for _ in range(20):
             tensor = torch.zeros(1000, device="cuda")
-            step = Replayed(lambda tensor=tensor: [tensor.add_(1) for _ in range(200)])
+
+            def add(tensor=tensor) -> None:
+                for _ in range(200):
+                    tensor.add_(1)
+
+            step = Replayed(add)
             for _ in range(4):
                 step()
             assert (tensor == 800).all()

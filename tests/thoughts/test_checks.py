@@ -19,8 +19,11 @@ ANALYSIS = "A yellow breast with a black band down the middle, white cheeks on a
 
 
 def reply(
-    analysis=ANALYSIS, options="great tit; Coal Tit", comparison="The coal tit lacks the band.", prediction="Great tit"
-):
+    analysis: str = ANALYSIS,
+    options: str = "great tit; Coal Tit",
+    comparison: str | None = "The coal tit lacks the band.",
+    prediction: str = "Great tit",
+) -> str:
     parts = {"analysis": analysis, "options": options, "comparison": comparison, "prediction": prediction}
     return "\n".join(f"<{tag}>{body}</{tag}>" for tag, body in parts.items() if body is not None)
 
