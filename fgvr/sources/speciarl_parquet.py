@@ -143,11 +143,9 @@ def _joined(content: Any) -> str | None:
     parts = content if isinstance(content, list) else [None]
     texts: list[str] = []
     for part in parts:
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind == "image":
-            texts.append(PLACE)
-        elif kind == "text" and isinstance(part["text"], str):
-            texts.append(part["text"])
-        else:
+        held = part if isinstance(part, Mapping) else {}
+        text = PLACE if held.get("type") == "image" else held.get("text") if held.get("type") == "text" else None
+        if not isinstance(text, str):
             return None
+        texts.append(text)
     return "".join(texts)
