@@ -166,11 +166,11 @@ class SlurmCluster:
         files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
         options = [f"--{option}={kept}.{ending}" for option, ending in files.items()]
         self._launch("munged", "--foreground", "--force", *options)
-        wait_until((self.folder / "munge.socket").exists, 10, "munged")
+        wait_until((self.folder / "munge.socket").exists, 30, "munged")
         self._launch("slurmctld", "-D")
         for node in NODES:
             self._launch("slurmd", "-D", "-N", node)
-        wait_until(self._all_idle, 30, f"two idle nodes; see {self.folder}/*.out")
+        wait_until(self._all_idle, 90, f"two idle nodes; see {self.folder}/*.out")
 
     def _launch(self, *line: str) -> None:
         # killed with this process, should it be killed

@@ -10,7 +10,7 @@ from two_processes import CONFIG, ROOT, callback
 
 from fgvr.watchdog.process import HUNG
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def completed_once_queued_again(cluster: SlurmCluster, folder: Path, fault: str, tasks: int) -> str:

@@ -9,7 +9,7 @@ import pytest
 from cluster.slurm_cluster import SlurmCluster, wait_until
 from rl_run import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 # Stands in for fgvr: does as its first option says in a job's first start, and tells its options.
 STAND_IN = """
 import os, signal, sys, time
@@ -66,9 +66,9 @@ def test_a_run_that_was_killed_goes_on_and_a_task_of_an_array_alone(tmp_path: Pa
 def test_a_job_that_is_cancelled_after_a_warning_stays_so(tmp_path: Path, cluster: SlurmCluster) -> None:
     job = submit(cluster, tmp_path / "warned", "warned")
     tmp_path /= "warned"
-    wait_until((tmp_path / "listens").exists, 30, "the run")
+    wait_until((tmp_path / "listens").exists, 90, "the run")
     cluster.run("scancel", "--signal=USR1", str(job))
-    wait_until(lambda: "warned" in said(tmp_path), 10, "the warning")
+    wait_until(lambda: "warned" in said(tmp_path), 60, "the warning")
     cluster.run("scancel", str(job))
     assert cluster.ended(job)[0] == "CANCELLED", said(tmp_path)
     assert cluster.restarts(job) == 0
@@ -82,5 +82,5 @@ def test_data_of_one_name_are_refused(tmp_path: Path, cluster: SlurmCluster) -> 
     script = ROOT / "slurm/eval_array.sbatch"
     line = ["--gres=none", "--array=0-1", str(script), "run", "a/val.yaml", "b/val.yaml"]
     cluster.submit(*line, folder=tmp_path)
-    wait_until(lambda: not cluster.run("squeue", "-h"), 60, "the end of the array")
+    wait_until(lambda: not cluster.run("squeue", "-h"), 180, "the end of the array")
     assert said(tmp_path).count("there are two of val.yaml") == 2

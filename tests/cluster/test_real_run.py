@@ -57,7 +57,7 @@ def test_a_real_run_that_is_warned_goes_on_with_a_judge_of_its_own(
     def said(job: int) -> str:
         return (tmp_path / f"slurm-{job}.log").read_text()
 
-    job = job_of("--trainer.max_steps", "40")
+    job = job_of("--trainer.max_steps", "40", "--run.keep", "99")  # none is removed while it is looked at
     for restart, sent in enumerate(("USR1", "USR2")):
         before = saved()
         wait_until(lambda: saved() > before, 120, "a step to be saved")  # noqa: B023

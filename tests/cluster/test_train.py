@@ -14,7 +14,7 @@ from fgvr.checkpoints.format import checkpoints_in, read_manifest
 SCRIPT = ROOT / "slurm/train.sbatch"
 SETTINGS = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(290)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def test_a_job_trains_to_its_end(tmp_path: Path, cluster: SlurmCluster) -> None:

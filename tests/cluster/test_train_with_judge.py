@@ -22,7 +22,7 @@ SCRIPT = HERE.parents[1] / "slurm/train_with_judge.sbatch"
 JUDGE = f"{sys.executable} {HERE / 'stand_in_judge.py'}"
 RANKS = 4  # as the script asks for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 class Folder:
@@ -49,7 +49,7 @@ class Folder:
     def trains(self, ranks: int = RANKS) -> None:
         """Waits until every rank has its answer from the judge."""
         files = [self.path / f"rank-{rank}.json" for rank in range(ranks)]
-        wait_until(lambda: all(file.exists() for file in files), 30, "the training to start")
+        wait_until(lambda: all(file.exists() for file in files), 90, "the training to start")
 
     def server(self) -> dict[str, int]:
         return json.loads((self.path / "judge.json").read_text())
