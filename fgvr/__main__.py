@@ -97,7 +97,7 @@ def _run(args: list[str]) -> int:
     if command == "shards" and any(arg.split("=")[0] == "--audit" for arg in args):
         return _run(["audit", *(arg.replace("--audit", "--sets", 1) for arg in args[1:])])
     if command in TOOLS:
-        _run_tool(command, args[1:])
+        _run_tool(command, _with_auto(args[1:]) if command == "shards" else args[1:])
     else:
         import difflib
 
@@ -105,6 +105,17 @@ def _run(args: list[str]) -> int:
         hint = f"the nearest is {near[0]}" if near else f"there are {', '.join([*RUNS, *TOOLS])}"
         raise UserError(f"There is no command {command}; {hint}.")
     return 0
+
+
+def _with_auto(args: list[str]) -> list[str]:
+    """`--source auto DIR` in full: the class that recognises layouts, and its root."""
+    args = [part for arg in args for part in (["--source", arg[9:]] if arg.startswith("--source=") else [arg])]
+    for place in range(1, len(args)):
+        if args[place - 1] == "--source" and args[place].casefold() == "auto":
+            given = args[place + 1 : place + 2]
+            root = [] if not given or given[0].startswith("-") else ["--source.root", given[0]]
+            return [*args[:place], "Auto", *root, *args[place + 1 + len(given) * bool(root) :]]
+    return args
 
 
 def _run_lightning(args: list[str]) -> int:

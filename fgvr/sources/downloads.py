@@ -8,11 +8,15 @@ from pathlib import Path
 
 from fgvr.errors import UserError
 from fgvr.sources.base import SPLITS, Refusal
+from fgvr.sources.known_layouts import known_layout
 
 NUMBERED = re.compile(
     r"(?:n\d{8}|\d{1,6})[._-](?P<name>.*[^\W\d_].*)", re.DOTALL
 )  # 001.Laysan_Albatross, n02085620-Pug
 NUMBER = re.compile(r"n\d{8}|\d{1,6}")  # n01440764
+LIKE_SPLIT = re.compile(
+    r"(?:.*[_\W])?(?:train|training|trainval|val|valid|validation|test|testing)(?:[_\W].*)?", re.IGNORECASE
+)
 CONTAINERS = {"data", "dataset", "images", "image", "imgs", "img", "jpegimages", "jpg", "photos", "pictures", "raw"}
 
 Place = tuple[str, ...]  # the folders above a picture
@@ -22,6 +26,29 @@ def without_number(folder: str) -> str:
     """Laysan Albatross for 001.Laysan_Albatross and Pug for n02085620-Pug; any other name as it is."""
     numbered = NUMBERED.fullmatch(folder)
     return folder if numbered is None else numbered["name"].replace("_", " ")
+
+
+def refuse_known_layout(root: Path, leave_out: Collection[str]) -> None:
+    """Raises UserError for a folder whose files say that it is a benchmark, or has a table of its photos."""
+    found = known_layout(root, leave_out)
+    if found is not None:
+        marks = sorted({mark.split("/")[0] for mark in found.saw})
+        raise UserError(
+            f"an ImageFolder must hold class folders, but {root} has {' and '.join(found.saw)}, so its labels are "
+            f"those of {found.kind}: give --source {found.kind} --source.root {root}, or, where folders are classes, "
+            f"name {' or '.join(marks)} in leave_out"
+        )
+
+
+def refuse_names_like_splits(root: Path, classes: Collection[str]) -> None:
+    """Raises UserError when all class folders are named like splits (cars_train, cars_test)."""
+    alike = sorted(name for name in classes if LIKE_SPLIT.fullmatch(name))
+    if len(alike) > 1 and len(alike) == len(classes):
+        raise UserError(
+            f"a class folder must be called what its pictures show, but those of {root} are called like splits, "
+            f"{_listed(alike)}: list the pictures with their labels in a CSV (--source CSV), try --source auto {root}, "
+            "or set splits to false if these are the classes"
+        )
 
 
 def refuse_numbers(root: Path, folders: Collection[str]) -> None:

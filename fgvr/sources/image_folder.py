@@ -25,6 +25,8 @@ from fgvr.sources.base import (
 )
 from fgvr.sources.downloads import (
     refuse_bare_splits,
+    refuse_known_layout,
+    refuse_names_like_splits,
     refuse_numbers,
     refuse_strange_tops,
     refuse_wrapping,
@@ -203,11 +205,13 @@ class ImageFolder(Source):
 
     def _refuse_downloads(self) -> None:
         """Raises UserError for a layout that would be read otherwise than it is meant, with what to do."""
+        refuse_known_layout(self.root, self.leave_out)
         places = set(self._places.values())
         refused = [found for _, found in self._files if isinstance(found, Refusal)]
         refuse_strange_tops(self.root, places, refused)
         if self.splits is None:
             refuse_bare_splits(self.root, places)
+            refuse_names_like_splits(self.root, {place[-1] for place in places if place})
         if self.ranks is None and self.taxonomy_file is None:
             even = [place for place in places if len(place) - self._has_splits == self._commonest]
             refuse_wrapping(self.root, even, self._has_splits)

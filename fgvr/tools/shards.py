@@ -20,7 +20,25 @@ from fgvr.shards.manifest import MANIFEST, Manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import ClassSplit, PackOptions
 from fgvr.similarity import FolderCentroids, FolderNames, Siblings, Similarity, TowerCentroids  # noqa: F401
-from fgvr.sources import CSV, ChoiceJSON, ImageFolder, MessagesJSON, TripletParquet  # noqa: F401
+from fgvr.sources import (  # noqa: F401
+    CSV,
+    CUB,
+    Aircraft,
+    Auto,
+    ChoiceJSON,
+    ClosedWorldJSON,
+    Flowers102,
+    Food101,
+    ImageFolder,
+    INaturalist,
+    MessagesJSON,
+    MetadataFolder,
+    OxfordPets,
+    SpeciaRLParquet,
+    StanfordCars,
+    StanfordDogs,
+    TripletParquet,
+)
 from fgvr.sources.base import Source
 
 NAMED = 10  # refused pictures in the summary
@@ -46,7 +64,7 @@ def shards(
     interruption and it goes on where it stopped.
 
     Args:
-        source: where the pictures come from: ImageFolder, CSV, Aviary or a class of your own
+        source: where the pictures come from: `auto DIR`, a benchmark's name, ImageFolder, CSV or a class of your own
         out: the folder to write, empty or holding an unfinished run of the same line
         seed: decides class split, picture split, few-shot subset and order
         unseen: classes to hold out of training: a share below 1.0 or a whole number

@@ -111,7 +111,7 @@ def test_one_family_above_all_is_a_rank(tmp_path):
     assert ImageFolder(root).taxonomy().paths["blue tit"] == ("tits", "blue tit")
 
 
-@pytest.mark.parametrize("beside", ["devkit/cars_meta.mat", "annotations/wren/1.xml"])
+@pytest.mark.parametrize("beside", ["devkit/meta.mat", "annotations/wren/1.xml"])
 @pytest.mark.parametrize("splits", [("",), ("train/", "test/")])
 def test_metadata_beside_the_pictures_is_no_bad_picture(tmp_path, beside, splits):
     root = pictures(tmp_path / "in", [f"{split}{name}" for split in splits for name in ("wren", "crow")])
