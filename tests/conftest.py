@@ -20,7 +20,8 @@ from fgvr.data.collate import PromptCollate, Sequenced
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, TinyQwen
 from fgvr.types import EncodedPrompt, Example, PromptBatch, ReadRecord
 
-settings.register_profile("fgvr", deadline=None, max_examples=50)  # a busy machine is no failure; pytest-timeout ends what hangs
+# a busy machine is no failure; pytest-timeout ends what hangs
+settings.register_profile("fgvr", deadline=None, max_examples=50)
 settings.load_profile("fgvr")
 
 NAMES = ("Azure Finch", "Amber Finch", "Crimson-browed Heron", "Jade Owl")
