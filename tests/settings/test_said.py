@@ -21,6 +21,7 @@ NOT_TOLD = {
     "Policy",
     "Processor",
     "Classes",
+    "Listing",
     "PartnerRecord",
     "Record",
     "Refusal",
