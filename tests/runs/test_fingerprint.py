@@ -31,11 +31,11 @@ def test_a_config_is_flattened_without_what_does_not_decide_what_is_learned() ->
 
 
 WATCHING = {  # only look on, whatever their settings
-    "EncoderBaseline",
-    "ProtocolAudit",
     *(
         "DriftWatch",
+        "EncoderBaseline",
         "JudgeValidation",
+        "ProtocolAudit",
         "SampleLogging",
         "Throughput",
         "TrackioLogger",
