@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,6 @@ from fgvr.sources.base import (
     Record,
     Refusal,
     Source,
-    SourceGone,
     clean,
     known_label,
     printable,
@@ -24,6 +22,7 @@ from fgvr.sources.base import (
     stamp_of,
     unfit,
 )
+from fgvr.sources.json_items import json_items
 from fgvr.sources.walking import inside, without_links
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.spelling import normalise
@@ -80,18 +79,7 @@ class ChoiceJSON(Source):
 
     @cached_property
     def _items(self) -> list[Any]:
-        if not self.file.is_file():
-            raise SourceGone(f"file must be a json file, but {self.file} is not a file: give its path")
-        try:
-            items = json.loads(self.file.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{self.file} must be JSON, but it cannot be read: {error}") from error
-        if not isinstance(items, list) or not items:
-            raise UserError(
-                f"{self.file} must be a list of items with image_path, problem and solution, got "
-                f"{'an empty list' if items == [] else type(items).__name__}"
-            )
-        return items
+        return json_items(self.file, "image_path, problem and solution")
 
     @cached_property
     def _taxonomy(self) -> Taxonomy:

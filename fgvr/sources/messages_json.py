@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,7 +13,6 @@ from fgvr.sources.base import (
     Record,
     Refusal,
     Source,
-    SourceGone,
     clean,
     known_label,
     printable,
@@ -23,6 +21,7 @@ from fgvr.sources.base import (
     unfit,
 )
 from fgvr.sources.choice_json import ANSWER
+from fgvr.sources.json_items import json_items
 from fgvr.sources.walking import inside, without_links
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
@@ -70,20 +69,7 @@ class MessagesJSON(Source):
 
     @cached_property
     def _items(self) -> list[Any]:
-        if not self.file.is_file():
-            raise SourceGone(f"file must be a json file, but {self.file} is not a file: give its path")
-        try:
-            text = self.file.read_text(encoding="utf-8")
-            by_line = self.file.suffix == ".jsonl"
-            items = [json.loads(line) for line in text.split("\n") if line.strip()] if by_line else json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{self.file} must be JSON, but it cannot be read: {error}") from error
-        if not isinstance(items, list) or not items:
-            raise UserError(
-                f"{self.file} must be a list of items with messages and images, got "
-                f"{'an empty list' if items == [] else type(items).__name__}"
-            )
-        return items
+        return json_items(self.file, "messages and images")
 
     @cached_property
     def _taxonomy(self) -> Taxonomy:
