@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from fgvr.shards.audit import (
     with_fingerprints,
 )
 from fgvr.shards.reading import ShardSet
-from fgvr.tools.shards import progress_bar
+from fgvr.tools.progress_bar import progress_bar
 from fgvr.whole_files import write_whole
 
 SPLITS = ("train", "val", "test")
@@ -83,8 +84,10 @@ def audit(
     console = Console()
     pictures, unread = pictures_of(folders), list[str]()
     if distance is not None:
-        with progress_bar(console, "looking at") as progress:
-            pictures, unread = with_fingerprints(pictures, count if workers is None else workers, progress)
+        with progress_bar(console) as progress:
+            pictures, unread = with_fingerprints(
+                pictures, count if workers is None else workers, partial(progress, "looking at pictures")
+            )
     likenesses = [] if distance is None else likenesses_among(pictures, distance)
     found = Findings(pictures, copies_among(pictures), likenesses, named_after_label(pictures), unread)
     place = out or folders[0] / "audit"

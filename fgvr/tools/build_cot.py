@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fgvr.data.images import inspect_image, stored_form
 from fgvr.data.tasks import format_answer
@@ -32,6 +30,7 @@ from fgvr.thoughts.building import Builder, Outcome, Recipe
 from fgvr.thoughts.kept import KeptReplies
 from fgvr.thoughts.served import ServedTeacher  # noqa: F401
 from fgvr.thoughts.teacher import Photo, Teacher
+from fgvr.tools.progress_bar import progress_bar
 from fgvr.types import PLACE
 from fgvr.whole_files import write_whole
 
@@ -77,7 +76,7 @@ def cot(
     kept = KeptReplies(out / "replies.sqlite")
     builder = Builder(teacher, kept, Names(taxonomy), recipe, taxonomy.root, question)
     try:
-        with _progress(console) as progress:
+        with progress_bar(console) as progress:
             outcomes = builder.build(photos, progress)
     finally:
         teacher.close()
@@ -204,22 +203,3 @@ class Written:
 
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on a terminal, one plain line for every tenth elsewhere."""
-    if not console.is_terminal:
-        told: dict[str, int] = {}
-
-        def tell(what: str, done: int, planned: int) -> None:
-            if done * 10 // planned > told.get(what, 0):
-                told[what] = done * 10 // planned
-                console.print(f"{what}: {done:,} of {planned:,}", highlight=False)
-
-        yield tell
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("asking", total=None)
-        yield lambda what, done, planned: bar.update(task, description=what, completed=done, total=planned)

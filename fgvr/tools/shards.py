@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 # So that --source accepts these by their short names.
@@ -40,6 +38,7 @@ from fgvr.sources import (  # noqa: F401
     TripletParquet,
 )
 from fgvr.sources.base import Source
+from fgvr.tools.progress_bar import progress_bar
 
 NAMED = 10  # refused pictures in the summary
 
@@ -79,7 +78,7 @@ def shards(
         overwrite: pack everything again, in place of this or another shard set in the same folder
     """
     console = Console()
-    with progress_bar(console, "packing") as progress:
+    with progress_bar(console) as progress:
         manifest = pack(
             source,
             out,
@@ -87,30 +86,10 @@ def shards(
             triplets=triplets,
             max_bad_share=max_bad_share,
             overwrite=overwrite,
-            progress=progress,
+            progress=partial(progress, "packing pictures"),
             say=lambda sentence: _say(console, sentence),
         )
     _print_summary(console, manifest, out)
-
-
-@contextmanager
-def progress_bar(console: Console, doing: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a plain line for every tenth of the work elsewhere. `doing` is what is done to pictures."""
-    if not console.is_terminal:
-        told = 0
-
-        def tell(done: int, planned: int) -> None:
-            nonlocal told
-            if planned and done * 10 // planned > told:
-                told = done * 10 // planned
-                console.print(f"{doing} pictures: {done:,} of {planned:,}", highlight=False)
-
-        yield tell
-        return
-    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, planned: bar.update(task, completed=done, total=planned)
 
 
 def _print_summary(console: Console, manifest: Manifest, out: Path) -> None:
