@@ -24,15 +24,18 @@ class Branch:
     def nodes(self) -> frozenset[str]:
         """The names at or below the node."""
         return frozenset(
-            name
-            for name in self.taxonomy.lineage
-            if name == self.node or self.taxonomy.is_ancestor(self.node, name)
+            name for name in self.taxonomy.lineage if name == self.node or self.taxonomy.is_ancestor(self.node, name)
         )
 
     @cached_property
     def classes(self) -> frozenset[str]:
         """The classes at or below the node."""
         return self.nodes & self.taxonomy.paths.keys()
+
+    @cached_property
+    def outside(self) -> frozenset[str]:
+        """All other classes."""
+        return frozenset(self.taxonomy.paths) - self.classes
 
     def narrowed(self, name: str | None) -> str | None:
         """What a name of the taxonomy says of something that is known to stand in the branch.
