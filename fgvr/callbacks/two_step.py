@@ -40,8 +40,8 @@ class TwoStepInference(Callback):
     and that task's question; how many options it shows is the plan's, whatever the choice's own number. `scope` says
     which may be options: "classes", those of the taxonomy, of all cohorts together; "cohort", those of the photo's own
     cohort, as papers do that evaluate base and novel classes apart; or "open", whatever was said. Of these only names
-    of the branch may be that data.within names. Labels are never looked at. Only every `every`-th validation of a training is
-    done so, its first and those of the start always; tests and predictions are.
+    of the branch may be that data.within names. Labels are never looked at. Only every `every`-th validation of a
+    training is done so, its first and those of the start always; tests and predictions are.
 
     Logs `{cohort}/two_step/{figure}`: the accuracies greedy, vote, accuracy and options (recall), right_of_reached, the
     shares asked and nothing_read, tokens a photo, and what a margin would save that costs no cohort anything, in

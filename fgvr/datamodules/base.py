@@ -138,9 +138,7 @@ class ShardDataModule(LightningDataModule, ABC):
             self.train_sets  # noqa: B018  (damaged sets are refused before the model is built)
             promised = self.epoch_length is None and all(entry.weight == 1 for entry in self.train)
             if promised and not each_once(self.order):
-                raise RuntimeError(
-                    f"each of {sum(self.order.sizes)} samples must come once: fgvr.shards.order is broken"
-                )
+                raise RuntimeError(f"each of {sum(self.order.sizes)} samples must come once: fgvr.shards.order errs")
         _ = self.branch
 
     def teardown(self, stage: str) -> None:

@@ -223,9 +223,9 @@ def test_within_a_branch_no_other_class_is_shown_wherever_the_options_come_from(
     kin = ClosedWorld(3).within(finches).bind(BIRDS).shown(strangers)
     assert {*kin} < finches.classes  # none is left of those given, so relatives stand in
     assert "held_out" not in task.prepare(strangers, rng).extra
+    alone = ClosedWorld().within(finches).bind(BIRDS).holding_out(["Blue Finch", "Ash Finch", "Tall Finch"])
     with pytest.raises(SampleError, match="a choice needs a second class"):
-        hidden = ["Blue Finch", "Ash Finch", "Tall Finch"]
-        ClosedWorld().within(finches).bind(BIRDS).holding_out(hidden).shown(replace(example(), split="train"))
+        alone.shown(replace(example(), split="train"))
     assert ClosedWorld().within(None).__dict__ == ClosedWorld().__dict__
     assert OpenWorld().within(finches).bind(BIRDS).target(example(), rng) == "<answer>Red Finch</answer>"
 
