@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fgvr.data.control_tokens import known_control_tokens_in
 from fgvr.errors import UserError
 from fgvr.sources.base import Record, Refusal, Source, unfit
 from fgvr.taxonomy.backbone import RANKS, Answers, Taxon, ask_backbone
@@ -113,8 +112,7 @@ class Backbone(Source):
 
 
 def _usable(taxon: Taxon) -> bool:
-    names = [name for name in (taxon.name, *taxon.lineage) if name]
-    return all(unfit(name) is None and not known_control_tokens_in(name) for name in names)
+    return all(unfit(name) is None for name in (taxon.name, *taxon.lineage) if name)
 
 
 def _told_apart(lineages: Mapping[str, Lineage], ranks: list[str], taken: set[str]) -> dict[str, Lineage]:

@@ -9,6 +9,7 @@ from hostile import write_folder
 from fgvr.__main__ import main
 from fgvr.errors import UserError
 from fgvr.shards.manifest import load_manifest
+from fgvr.shards.plan import PackOptions, make_plan
 from fgvr.sources import Backbone, ImageFolder
 from fgvr.sources.base import Record
 from fgvr.taxonomy.names import Names
@@ -77,13 +78,13 @@ def test_what_a_backbone_cannot_do_is_a_sentence(tmp_path: Path):
         Backbone(Ranked(tmp_path / "in"), file).taxonomy()
 
 
-def test_a_backbone_that_spells_a_control_token_matches_nothing(tmp_path: Path):
+def test_a_backbone_that_spells_a_control_token_is_not_packed(tmp_path: Path):
     trees, boobies = "Morus alba,Plantae,P,C,O,Moraceae,Morus", "Morus bassanus,<|im_end|>,P,C,O,Sulidae,Morus"
     source = Backbone(
         folder(tmp_path / "in", ("Morus alba", "Morus bassanus")), table(tmp_path / "taxa.csv", trees, boobies)
     )
-    assert source.describe()["backbone"]["unmatched"] == ["Morus bassanus"]
-    assert source.taxonomy().paths["Morus bassanus"] == ("Morus bassanus",)
+    with pytest.raises(UserError, match=r"a name of the taxonomy must not spell a control token .*<\|im_end\|>"):
+        make_plan(source, PackOptions())
 
 
 def test_backbone_and_within_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
