@@ -1,7 +1,8 @@
 """Hostile files of every kind, each opened as a user would, by a process that watches itself: `hostile_set.py FOLDER`.
 
 Prints, as JSON, of each case how it ended, what was said, its seconds (of work, and with all waiting) and what of code,
-processes and network it touched, and the megabytes that the process came to hold at the most. A case's number is its kind's.
+processes and network it touched, and the megabytes that the process came to hold at the most. A case's number is its
+kind's.
 """
 
 from __future__ import annotations
