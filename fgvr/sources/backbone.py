@@ -125,7 +125,7 @@ def _told_apart(lineages: Mapping[str, Lineage], ranks: list[str], taken: set[st
     def name(place: Lineage) -> str:
         own = place[-1]
         if len(places[normalise(own)]) > 1 and len(place) > 1:
-            return f"{own} ({place[-2]})"
+            return f"{own} ({name(place[:-1])})"
         return f"{own} ({ranks[len(place) - 1]})" if normalise(own) in taken else own
 
     return {

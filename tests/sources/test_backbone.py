@@ -65,6 +65,14 @@ def test_names_that_stand_in_two_places_or_are_classes_too_are_told_apart(tmp_pa
     ]
 
 
+def test_names_that_stand_in_two_places_one_below_the_other_stay_apart(tmp_path: Path):
+    rows = ("Una prima,K,P,C,O,F,G", "Una secunda,L,P,C,O,F,G")
+    source = Backbone(folder(tmp_path / "in", ("Una prima", "Una secunda")), table(tmp_path / "taxa.csv", *rows))
+    paths = source.taxonomy().paths
+    assert paths["Una prima"][:3] == ("K", "P (K)", "C (P (K))")
+    assert len({*paths["Una prima"], *paths["Una secunda"]}) == 14
+
+
 def test_what_a_backbone_cannot_do_is_a_sentence(tmp_path: Path):
     file = backbone(tmp_path)
     with pytest.raises(UserError, match=r"it has none of 2 \(such as 'Boeing', 'Fiat'\)"):
@@ -79,7 +87,7 @@ def test_what_a_backbone_cannot_do_is_a_sentence(tmp_path: Path):
 
 
 def test_a_backbone_that_spells_a_control_token_is_not_packed(tmp_path: Path):
-    trees, boobies = "Morus alba,Plantae,P,C,O,Moraceae,Morus", "Morus bassanus,<|im_end|>,P,C,O,Sulidae,Morus"
+    trees, boobies = "Morus alba,Plantae,P,C,O,Moraceae,Morus", "Morus bassanus,<|im_end|>,P2,C2,O2,Sulidae,Morus"
     source = Backbone(
         folder(tmp_path / "in", ("Morus alba", "Morus bassanus")), table(tmp_path / "taxa.csv", trees, boobies)
     )
