@@ -81,7 +81,7 @@ def test_every_class_is_itself_however_it_is_spelt_and_never_another(kind: str):
 
 
 def neighbours(kind: str, label: str) -> set[str]:
-    """What might be taken for the class: a year or a digit apart, or with another name of a like class before its own."""
+    """What might be taken for the class: a year or a digit apart, or with the first word of another of its kind."""
     found: set[str] = set()
     for digits in re.finditer(r"\d", label):
         for step in (1, 9):
