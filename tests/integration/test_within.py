@@ -28,9 +28,10 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "in/taxonomy.yaml").write_text(yaml.safe_dump({"ranks": ["family", "class"], "paths": PATHS}))
     pack(ImageFolder(tmp_path / "in"), tmp_path / "shards", PackOptions(val=0.5, test=0))
     settings = yaml.safe_load((ROOT / "configs/photos.yaml").read_text())
-    backbone = {"hidden": 64, "layers": 1, "vision_hidden": 64, "vision_layers": 1}
-    backbone["vocabulary"] = str(tmp_path / "shards/manifest.json")
-    settings["model"]["init_args"]["policy"]["backbone"]["init_args"] |= backbone
+    settings["model"]["init_args"]["policy"]["backbone"]["init_args"] |= {
+        **{"hidden": 64, "layers": 1, "vision_hidden": 64, "vision_layers": 1},
+        "vocabulary": str(tmp_path / "shards/manifest.json"),
+    }
     settings["model"]["init_args"]["max_new_tokens"] = 4
     settings["data"]["init_args"] |= {"workers": 0, "train": [{"path": str(tmp_path / "shards")}]}
     settings["run"]["dir"] = str(tmp_path / "run")
