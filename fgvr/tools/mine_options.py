@@ -62,8 +62,8 @@ def mine(
     """Sample replies to each photo of a shard set, keep them all, and make options of choice of them.
 
     `out` gets the replies as they were said (replies.jsonl), the options (options.jsonl), figures (report.json) and
-    recall for every K and m (sweep.csv, sweep.png). Run the same line again after an interruption and it goes on where
-    it stopped; once all replies are there, options are made anew without a model, by other rules if you like.
+    recall for every K and m (sweep.csv, sweep.png). The same line goes on where it was interrupted; once all replies
+    are there, options are made anew without a model, by other rules if you like.
 
     Args:
         data: the shard set whose photos are asked about
@@ -88,8 +88,7 @@ def mine(
     refuse_positives(sampling)
     rules = rules if within is None else replace(rules, within=within)
     console, photos = Console(), _photos(Path(data), split, cohorts, examples, seed, rules.within)
-    if rules.within is not None:
-        console.print(f"within {rules.within}: {len(photos.numbers):,} of {len(photos.whole):,} photos", markup=False)
+    _say_within(rules.within, photos, console)
     if model is not None:
         config = PolicyConfig(model, pixels)
         _sample(_Asking(config, _asked(model, task), sampling, seed, engine, rows, device), photos, out, console)
@@ -199,6 +198,11 @@ def _photos(
         picked = spread_over_classes([labels[number] for number in own], examples, key_of(seed, split, cohort))
         numbers += [own[place] for place in picked]
     return _Photos(whole, tuple(sorted(numbers)), seed)
+
+
+def _say_within(within: str | None, photos: _Photos, console: Console) -> None:
+    if within is not None:
+        console.print(f"within {within}: {len(photos.numbers):,} of {len(photos.whole):,} photos", markup=False)
 
 
 def _asked(model: Backbone, task: Task | None) -> Task:
