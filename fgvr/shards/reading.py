@@ -227,7 +227,7 @@ class ShardSet:
             return self._read_open(shard, offset, size)
 
         try:
-            return patiently(read, self._file(shard))
+            return patiently(read, f"{self.folder}/{shard.file}")
         except OSError as error:
             raise SampleError(f"{shard.file}: the shard cannot be read ({error.strerror})") from error
 
@@ -322,11 +322,14 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+_JSON = json.JSONDecoder(parse_constant=_no_constant)  # json.loads would make one for every sample
+
+
 def _parse(data: memoryview, name: str) -> dict[str, Any]:
     if len(data) > MAX_JSON:
         raise SampleError(f"{name}: a json member may have {MAX_JSON} bytes, this one has {len(data)}")
     try:
-        record = json.loads(bytes(data), parse_constant=_no_constant)
+        record = _JSON.decode(bytes(data).decode(json.detect_encoding(bytes(data)), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise SampleError(f"{name}: not readable as JSON ({error})") from error
     for field, holds in _FIELDS.items():
