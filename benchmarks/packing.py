@@ -1,8 +1,8 @@
-"""Packing a folder of photos of 32 KB: seconds and memory per photo for a few and for many, and a packing that is killed.
+"""Packing a folder of photos of 32 KB: seconds and memory per photo for few and for many, and one that is killed.
 
-Each packing is a process of its own. The few are packed once more after the many, to show how steady the machine is; one
-packing of the many is killed half-way by SIGKILL, run again, and its bytes are compared with those of the one that was
-left alone. Linux only, for the peak of memory. Run: python benchmarks/packing.py
+Each packing is a process of its own. The few are packed once more after the many, to show how steady the machine is;
+one packing of the many is killed half-way by SIGKILL, run again, and its bytes are compared with those of the one that
+was left alone. Linux only, for the peak of memory. Run: python benchmarks/packing.py
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from json import dumps
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -80,7 +81,7 @@ def packed(photos: Path, out: Path, told: SimpleQueue[Packing]) -> None:
 
     manifest = pack(ImageFolder(photos, dataset="photos"), out, progress=progress)
     seconds = time.perf_counter() - began
-    tenths = tuple(end - start for start, end in zip(marks, marks[1:], strict=False))
+    tenths = tuple(end - start for start, end in pairwise(marks))
     count = sum(shard.samples for shard in manifest.shards)
     told.put(Packing(count, seconds, tenths, peak_memory(), marks[0] - began))
 
@@ -129,8 +130,8 @@ def digest(folder: Path) -> str:
 def line(name: str, one: Packing) -> str:
     tenths = " ".join(f"{second / one.photos * 1e4:.2f}" for second in one.tenths)
     return (
-        f"{name}: {one.photos:,} photos in {one.seconds:.1f} s, {one.each:.3f} ms each, planned in {one.planning:.1f} s; "
-        f"peak {one.peak / 2**20:.0f} MiB; ms each by tenths: {tenths}"
+        f"{name}: {one.photos:,} photos in {one.seconds:.1f} s, {one.each:.3f} ms each, "
+        f"planned in {one.planning:.1f} s; peak {one.peak / 2**20:.0f} MiB; ms each by tenths: {tenths}"
     )
 
 

@@ -1,4 +1,4 @@
-"""A photo cut into the patches that a Qwen-VL tower reads: what transformers' image processor does, without its detours.
+"""A photo as the patches that a Qwen-VL tower reads: what transformers' image processor does, without its detours.
 
 Shape legend: S patches, K grey values of one (3 x side x side).
 """
