@@ -108,12 +108,10 @@ def shared_pictures(trained: Sequence[Part], evaluated: Collection[Part]) -> lis
 def _may_share(part: Part, evaluated: Collection[Part]) -> bool:
     """False only where the columns alone show that no picture of the part is in another folder's."""
     own = part.hashes
-    for other in evaluated if own is not None else ():
-        if other.folder.resolve() != part.folder.resolve():
-            theirs = other.hashes
-            if theirs is None or _meet(own, theirs):
-                return True
-    return own is None
+    if own is None:
+        return True
+    others = [other.hashes for other in evaluated if other.folder.resolve() != part.folder.resolve()]
+    return any(theirs is None or _meet(own, theirs) for theirs in others)
 
 
 def _meet(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> bool:
