@@ -64,8 +64,10 @@ def write_set(folder: Path, packed: Path, split: str, shards: int, seed: int) ->
 
 
 def opened(train: Path, val: Path, told: SimpleQueue[dict[str, float]]) -> None:
-    """Seconds to open the set and read a sample of it, and to set a data module up and have a first batch; also those of
-    the processor, which other programs beside it stretch less."""
+    """Seconds to open the set and read a sample of it, and to set a data module up and have a first batch.
+
+    Also those of the processor, which other programs beside it stretch less.
+    """
     processor = TinyQwen(str(train / "manifest.json")).processor(PixelBudget(784, 7056))
     seconds: dict[str, float] = {}
     began, used = time.perf_counter(), time.process_time()
