@@ -53,10 +53,10 @@ def random_photos(folder: Path) -> None:
 
 
 def coloured_photos(folder: Path) -> None:
-    """Photos of five classes, each of one colour, twelve to ask about and one to train on; and a tiny policy's run."""
+    """Photos of five classes, each of one colour, eight to ask about and one to train on; and a tiny policy's run."""
     for name, colour in COLOURS.items():
-        for index in range(13):
-            _keep(Image.new("RGB", (56, 56), colour), folder, name, index, 12)
+        for index in range(9):
+            _keep(Image.new("RGB", (56, 56), colour), folder, name, index, 8)
     _packed(folder)
 
 

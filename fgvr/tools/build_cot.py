@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Literal
 
 from rich.console import Console
 
-from fgvr.data.control_tokens import refuse_control_tokens
 from fgvr.data.images import inspect_image, stored_form
-from fgvr.data.tasks import format_answer
+from fgvr.data.tasks import OpenWorld, format_answer
 from fgvr.errors import SampleError, UserError, refuse_below, refuse_no_share, shown
 
 # So that --teacher, --teacher.model and --teacher.engine accept these by their short names.
@@ -43,7 +43,7 @@ from fgvr.types import PLACE
 from fgvr.whole_files import write_whole
 
 SHOWN = 5  # names in a sentence
-PHOTOS = "photos"
+PHOTOS, REPLIES, SHARDS = "photos", "replies.sqlite", "shards"
 _UID = re.compile(r"(?:[a-z0-9_-]+-)?[0-9a-f]{12}")  # of a photo that a shard set holds
 QUESTION = "What is shown in this photo? Name it as specifically as you can."
 
@@ -90,12 +90,15 @@ def cot(
     refuse_below(1, "cot", per_class=per_class, examples=examples)
     refuse_below(0, "cot", spares=spares)
     refuse_no_share("cot", max_rejected=max_rejected)
-    refuse_control_tokens("the question", [question])
+    if PLACE in question:
+        raise UserError(f"the question stands beside the photo already: take {PLACE} out of {question!r}")
+    _refuse_foreign(out)
     console, chosen = Console(), Chosen(Path(data), split, per_class, examples, spares, seed)
+    OpenWorld(question).bind(chosen.whole.taxonomy)  # refuses what could not be asked, or written as an answer
     compared, encode = _encoder(encoder, teacher) if recipe.descriptions and recipe.concepts else ("", count_words)
     out.mkdir(parents=True, exist_ok=True)
     taxonomy, photos = chosen.whole.taxonomy, chosen.photos()
-    kept = KeptReplies(out / "replies.sqlite")
+    kept = KeptReplies(out / REPLIES)
     builder = Builder(teacher, kept, Names(taxonomy), recipe, taxonomy.root, question, encode)
     try:
         with progress_bar(console) as progress:
@@ -110,8 +113,17 @@ def cot(
     for sentence in written.sentences(builder.counts, builder.silence):
         console.print(shown(sentence), markup=False, highlight=False, soft_wrap=True)
     written.refuse_too_few(max_rejected)
-    pack(MessagesJSON(out / "cot.json", taxonomy=out / "taxonomy.json"), out / "shards", PackOptions(val=0, test=0))
-    console.print(f"The shard set to train on is {out / 'shards'}.", highlight=False, soft_wrap=True)
+    pack(MessagesJSON(out / "cot.json", taxonomy=out / "taxonomy.json"), out / SHARDS, PackOptions(val=0, test=0))
+    console.print(f"The shard set to train on is {out / SHARDS}.", highlight=False, soft_wrap=True)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Raises UserError for a folder whose manifest is of something else, such as the shard set itself."""
+    if (out / "manifest.json").exists() and not (out / REPLIES).exists():
+        raise UserError(
+            f"out must be a new folder, or one that cot has written, but the manifest.json in {out} is of something "
+            "else: choose another out"
+        )
 
 
 def _encoder(folder: Path | None, teacher: Teacher) -> tuple[str, Encoder]:
@@ -197,11 +209,14 @@ class Written:
         return sum(not one.instead for one in self.outcomes)
 
     def write(self) -> None:
-        """Photos that no conversation shows any more are removed from the folder that holds them."""
+        """Photos that no conversation shows any more are removed, and the shards where conversations have changed."""
         (self.out / PHOTOS).mkdir(exist_ok=True)
         rows = [self._row(one) for one in self.accepted]
+        data, before = _json(rows), self.out / "cot.json"
+        if before.exists() and before.read_bytes() != data:
+            rmtree(self.out / SHARDS, ignore_errors=True)  # made of other conversations
         write_whole(self.out / "taxonomy.json", _json(self.taxonomy.to_dict()))
-        write_whole(self.out / "cot.json", _json(rows))
+        write_whole(before, data)
         write_whole(self.out / "manifest.json", _json(self.manifest()))
         shown_now = {self.out / image for row in rows for image in row["images"]}
         for file in (self.out / PHOTOS).iterdir():

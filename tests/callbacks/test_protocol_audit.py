@@ -15,6 +15,7 @@ from fgvr.callbacks import EncoderBaseline, ProtocolAudit
 from fgvr.data import ClosedWorld, OpenWorld
 from fgvr.errors import UserError
 
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "argv", ["fgvr"])

@@ -39,7 +39,9 @@ def is_at_chance(line: dict[str, Any]) -> bool:
     return low <= 0.25 <= high
 
 
-def test_a_policy_that_always_picks_the_first_is_at_chance_and_has_all_right_on_the_released_rule(coloured: Path) -> None:
+def test_a_policy_that_always_picks_the_first_is_at_chance_and_has_all_right_on_the_released_rule(
+    coloured: Path,
+) -> None:
     lines, page = audit_of(coloured, "audited.FirstLetterRun")
     assert is_at_chance(lines["ours", "siblings, shuffled, one choice"])
     assert lines["released rule", "label first, label within the answer"]["means"]["all"] == [1, 1, 1]
@@ -74,5 +76,5 @@ def test_two_processes_come_to_the_figures_of_one(tmp_path: Path) -> None:
     for file in FILES:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
     logged = [json.loads((tmp_path / run / "validate_metrics.json").read_text()) for run in ("one", "two")]
-    own, other = ({k: v for k, v in one["metrics"].items() if "audit/" in k} for one in logged)
+    own, other = ({k: v for k, v in one.items() if "audit/" in k} for one in logged)
     assert own == other

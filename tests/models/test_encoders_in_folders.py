@@ -78,14 +78,18 @@ def test_a_folder_of_sentence_transformers_is_pooled_as_it_says(tmp_path: Path):
     assert not torch.allclose(text_encoder(tmp_path)(["red finch"]), plain)
     for pooling, others, words in (
         ({"pooling_mode": "mean"}, ("Dense",), "has Transformer, Pooling, Dense"),
-        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, (), "does by pooling_mode_mean_tokens and"),
+        (
+            {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
+            (),
+            "does by pooling_mode_mean_tokens and",
+        ),
         ({}, (), "does by nothing"),
     ):
         as_sentence_transformers(tmp_path, pooling, *others)
         with pytest.raises(UserError, match=words):
             text_encoder(tmp_path)
     (tmp_path / "modules.json").write_text("[{}]")
-    with pytest.raises(UserError, match="^encoder: a folder with an encoder of texts is needed"):
+    with pytest.raises(UserError, match=r"^encoder: a folder with an encoder of texts is needed"):
         text_encoder(tmp_path, "encoder")
 
 
@@ -120,7 +124,9 @@ def test_a_folder_of_timm_s_says_what_it_needs(tmp_path: Path):
     """As `timm.models.save_for_hf` writes it."""
     if importlib.util.find_spec("timm") is not None:
         pytest.skip("timm is here")
-    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet10t", "num_classes": 0, "pretrained_cfg": {}}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"architecture": "resnet10t", "num_classes": 0, "pretrained_cfg": {}})
+    )
     with pytest.raises(UserError, match="pip install timm"):
         image_encoder(tmp_path)
 

@@ -106,7 +106,7 @@ class Knowing(RolloutEngine):
 
 
 def test_its_thoughts_are_kept_and_the_manifest_names_it(run: Path, tmp_path: Path) -> None:
-    pack(Aviary(species=8, unseen=0, train=1, val=0, test=0, size=56), tmp_path / "birds")
+    pack(Aviary(species=48, unseen=4, train=1, val=0, test=0, size=56), tmp_path / "birds")
     engine = Knowing()
     teacher = LocalTeacher(Trained(str(run)), batch=3, engine=engine)
     cot(tmp_path / "birds", tmp_path / "out", teacher, examples=4, recipe=Recipe(descriptions=2))
