@@ -90,22 +90,14 @@ def cot(
     refuse_below(1, "cot", per_class=per_class, examples=examples)
     refuse_below(0, "cot", spares=spares)
     refuse_no_share("cot", max_rejected=max_rejected)
-    if PLACE in question:
-        raise UserError(f"the question stands beside the photo already: take {PLACE} out of {question!r}")
-    _refuse_foreign(out)
+    _refuse_unfit(out, question)
     console, chosen = Console(), Chosen(Path(data), split, per_class, examples, spares, seed)
     OpenWorld(question).bind(chosen.whole.taxonomy)  # refuses what could not be asked, or written as an answer
     compared, encode = _encoder(encoder, teacher) if recipe.descriptions and recipe.concepts else ("", count_words)
     out.mkdir(parents=True, exist_ok=True)
     taxonomy, photos = chosen.whole.taxonomy, chosen.photos()
-    kept = KeptReplies(out / REPLIES)
-    builder = Builder(teacher, kept, Names(taxonomy), recipe, taxonomy.root, question, encode)
-    try:
-        with progress_bar(console) as progress:
-            outcomes = builder.build(photos, chosen.spared(), progress)
-    finally:
-        teacher.close()
-        kept.close()
+    builder = Builder(teacher, KeptReplies(out / REPLIES), Names(taxonomy), recipe, taxonomy.root, question, encode)
+    outcomes = _outcomes(builder, photos, chosen, console)
     about = {"teacher": teacher.told, "texts_compared_by": compared, "question": question, "seed": seed}
     about |= {"recipe": asdict(recipe), "unreadable": sorted(chosen.unreadable)}
     written = Written(out, taxonomy, question, outcomes, about)
@@ -117,8 +109,10 @@ def cot(
     console.print(f"The shard set to train on is {out / SHARDS}.", highlight=False, soft_wrap=True)
 
 
-def _refuse_foreign(out: Path) -> None:
+def _refuse_unfit(out: Path, question: str) -> None:
     """Raises UserError for a folder whose manifest is of something else, such as the shard set itself."""
+    if PLACE in question:
+        raise UserError(f"the question stands beside the photo already: take {PLACE} out of {question!r}")
     if (out / "manifest.json").exists() and not (out / REPLIES).exists():
         raise UserError(
             f"out must be a new folder, or one that cot has written, but the manifest.json in {out} is of something "
@@ -132,6 +126,15 @@ def _encoder(folder: Path | None, teacher: Teacher) -> tuple[str, Encoder]:
         return f"the encoder {folder.name}", unit_rows(text_encoder(folder, "encoder"))
     own = teacher.encoder()
     return ("the words they share", count_words) if own is None else ("the teacher's own embeddings", own)
+
+
+def _outcomes(builder: Builder, photos: Sequence[Photo], chosen: Chosen, console: Console) -> list[Outcome]:
+    try:
+        with progress_bar(console) as progress:
+            return builder.build(photos, chosen.spared(), progress)
+    finally:
+        builder.teacher.close()
+        builder.kept.close()
 
 
 class Chosen:

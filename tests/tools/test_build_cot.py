@@ -6,13 +6,12 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from teacher_server import TeacherServer
+from warm_start import Warm
 
 from fgvr.__main__ import main
 from fgvr.aviary import Aviary
@@ -22,7 +21,6 @@ from fgvr.shards.packing import pack
 from fgvr.shards.plan import PackOptions
 from fgvr.shards.reading import ShardSet
 
-ROOT = Path(__file__).parents[2]
 LEFT = ("cot.json", "manifest.json", "taxonomy.json", "shards/manifest.json")
 
 
@@ -98,12 +96,12 @@ def test_a_server_is_asked_once(birds: Path, tmp_path: Path) -> None:
 def test_a_killed_run_ends_with_the_same_bytes(birds: Path, tmp_path: Path) -> None:
     with TeacherServer(mistakes=0.3, delay=0.02) as server:
         options = (*SERVED, "--recipe.descriptions", "2", "--teacher.server.url", server.url, "--examples", "40")
-        command = [sys.executable, "-m", "fgvr", *line(birds, tmp_path / "cut", *options)]
-        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
+        process = Warm(line(birds, tmp_path / "cut", *options), os.environ)
         while server.asked < 60 and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
         server.delay, cut = 0.0, server.asked
         assert main(line(birds, tmp_path / "cut", *options)) == 0
         both = server.asked
