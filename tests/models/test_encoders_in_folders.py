@@ -134,7 +134,7 @@ def test_a_folder_of_timm_s_says_what_it_needs(tmp_path: Path):
 def test_a_folder_of_timm_s_serves(tmp_path: Path):
     timm = pytest.importorskip("timm", reason="an optional encoder's library, which needs a torchvision")
     torch.manual_seed(0)
-    model = timm.create_model("test_vit", pretrained=False, num_classes=0)
+    model = timm.create_model("test_vit", pretrained=False)
     timm.models.save_for_hf(model, str(tmp_path), safe_serialization=True)
     encode = image_encoder(tmp_path)
     both = encode([photo(60, 40), photo(30, 50, seed=1)])
