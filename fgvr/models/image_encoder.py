@@ -28,7 +28,9 @@ class PooledEncoder:
     def __init__(self, folder: Path) -> None:
         try:
             self.processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
-            model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+            model = AutoModel.from_pretrained(
+                folder, config=_config(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32
+            )
         except UNREADABLE as error:
             raise _unreadable(folder, error) from error
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -52,6 +54,14 @@ def image_encoder(folder: Path) -> Callable[[Sequence[Image.Image]], Float[Tenso
     except UNREADABLE as error:
         raise _unreadable(folder, error) from error
     return ImageTower(Path(folder)) if kind in FAMILIES else PooledEncoder(Path(folder))
+
+
+def _config(folder: Path) -> Any:
+    """The model's own, of features alone: newer folders of timm's state classes too, which AutoModel leaves out."""
+    config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if stated := getattr(config, "model_args", None):
+        config.model_args = {name: value for name, value in stated.items() if name != "num_classes"}
+    return config
 
 
 def _unreadable(folder: Path, error: Exception) -> UserError:
