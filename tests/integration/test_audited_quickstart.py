@@ -32,7 +32,7 @@ def test_the_shipped_evaluation_asks_the_quickstart_s_model(tmp_path: Path) -> N
     made = json.loads((tmp_path / "eval/audit.json").read_text())
     lines = {(line["choice"], line["setting"]): line for line in made["lines"]}
     ours = lines["ours", "siblings, shuffled, one choice"]
-    photos = (BIRDS["species"]) * BIRDS["val"]  # those held out too
+    photos = BIRDS["species"] * BIRDS["val"]  # those held out too
     assert ours["n"] == photos
     # one answer is given to each photo, whatever stands beside it: no order and no label first can move it
     assert lines["order", "label first"]["moved"] == 0
@@ -41,6 +41,6 @@ def test_the_shipped_evaluation_asks_the_quickstart_s_model(tmp_path: Path) -> N
     assert probe["n"] == photos
     assert made["said"][0].startswith("The policy was not told the options")
     figures = json.loads((tmp_path / "eval/validate_metrics.json").read_text())
-    assert figures["audit/all"] == ours["means"]["all"][0]
+    assert figures["audit/all"] == pytest.approx(ours["means"]["all"][0])
     assert any("hierarchical_precision" in name for name in figures)
     assert any(name.endswith("hca") for name in figures)

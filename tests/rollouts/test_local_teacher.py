@@ -122,13 +122,12 @@ def test_its_thoughts_are_kept_and_the_manifest_names_it(run: Path, tmp_path: Pa
 
 
 def test_what_cannot_teach_is_said(run: Path) -> None:
-    for options, words in (
-        ({"batch": 0}, r"teacher\.batch must be at least 1"),
-        ({"max_new_tokens": 0}, r"teacher\.max_new_tokens must be at least 1"),
-        ({"temperature": 0.0}, r"teacher\.temperature must be above 0"),
-    ):
-        with pytest.raises(UserError, match=words):
-            LocalTeacher(Trained(str(run)), **options)
+    with pytest.raises(UserError, match=r"teacher\.batch must be at least 1"):
+        LocalTeacher(Trained(str(run)), batch=0)
+    with pytest.raises(UserError, match=r"teacher\.max_new_tokens must be at least 1"):
+        LocalTeacher(Trained(str(run)), max_new_tokens=0)
+    with pytest.raises(UserError, match=r"teacher\.temperature must be above 0"):
+        LocalTeacher(Trained(str(run)), temperature=0.0)
     with pytest.raises(UserError, match="TinyQwen holds nothing that was learned"):
         _ = LocalTeacher(tiny_backbone()).identity
     spoilt = replace(QUESTIONS[1], photo=replace(QUESTIONS[1].photo, image=b"no image"))

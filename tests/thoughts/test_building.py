@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,10 +25,12 @@ RIGHT = (
 class Written(Teacher):
     """Says what is written for each number of a thought; "" is no reply. Answers two questions at a time."""
 
-    identity = "written"
-
     def __init__(self, *thoughts: str) -> None:
         self.thoughts, self.asked, self.stop_after = thoughts, list[Asked](), 10**6
+
+    @property
+    def identity(self) -> str:
+        return "written"
 
     def reply(self, asked: Asked) -> str:
         self.asked.append(asked)
@@ -49,7 +52,7 @@ def photo(uid: str, label: str = "Great Tit", image: bytes = b"") -> Photo:
     return Photo(uid, label, tuple(set(BIRDS.paths) - {label}), image or uid.encode())
 
 
-def built(teacher: Teacher, file: Path, photos: Sequence[Photo], *spares: Photo, **recipe: int) -> list[Outcome]:
+def built(teacher: Teacher, file: Path, photos: Sequence[Photo], *spares: Photo, **recipe: Any) -> list[Outcome]:
     kept = KeptReplies(file)
     try:
         builder = Builder(teacher, kept, Names(BIRDS), Recipe(**recipe), "bird", "Which?")
