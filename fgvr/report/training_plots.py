@@ -1,0 +1,146 @@
+"""A training as plots: rewards, entropy, KL, clipping, lengths, and where the seconds of a step went."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fgvr.report.curves import Curve, Curves, curve_of
+from fgvr.report.plots import DASHES, LINES, Plot, drawn, line, rounded, running, word
+
+BARS = 40  # stretches of a training whose steps are drawn as one bar
+REST = "everything else"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A plot of curves: those whose tags match one of the patterns, in their order; a group in it is the curve's name.
+
+    `percent` axes go from 0 to 1.
+    """
+
+    title: str
+    tags: tuple[str, ...]
+    note: str = ""
+    percent: bool = False
+    log: bool = False
+
+
+TRAINING = (
+    Wanted("Reward and its components", (r"reward", r"rewards/(.+)/mean"), "Means over all completions of a batch."),
+    Wanted(
+        "Spread within a group", (r"reward_std", r"frac_reward_zero_std"),
+        "frac_reward_zero_std: the share of groups whose answers all earn the same, from which nothing is learned.",
+    ),
+    Wanted("Entropy", (r"entropy", r"entropy/learned"), "Nats a token, as sampled. Near 0 nothing new is tried."),
+    Wanted("KL", (r"kl", r"triplets/kl.*", r"divergence"), "How far the policy is from the one that it began with."),
+    Wanted(
+        "Clip share", (r"clip_ratio/(\w+)_mean",),
+        "The share of tokens whose ratio left the clip range. It is 0 where each batch is learned from once.",
+    ),
+    Wanted("Lengths of answers", (r"completions/(mean|min|max)_length",), "Tokens, the end of the answer included."),
+    Wanted("Well-formed and cut short", (r"completions/parsed", r"completions/clipped_ratio"), percent=True),
+    Wanted("Loss", (r"loss",)),
+    Wanted("Size of the gradient", (r"train/grad_norm",), "Before it is clipped."),
+    Wanted("Learning rate", (r"lr.*",)),
+    Wanted("Groups of a batch", (r"rollouts/(kept|uninformative|unscorable|cut_off|tries)",)),
+    Wanted("Trainer against engine", (r"sampling/sampling_logp_difference/(mean|max)",), "Nats a token.", log=True),
+    Wanted("Verdicts on sampled answers", (r"verdicts/(.+)",), percent=True),
+    Wanted("The best verdict of a group", (r"anchors/(.+)",), percent=True),
+    Wanted("Choices", (r"choice/(.+)",), "Against what blind guessing among the options comes to."),
+    Wanted("Triplets", (r"triplets/(.+)",)),
+    Wanted("Options mined anew", (r"options/(recall|recall_before|staleness|rank_overlap|first_changed)",)),
+    Wanted("Tokens a second", (r"tokens/s", r"images/s")),
+    Wanted("Peak memory", (r"memory/peak_gb",), "GB, of the process with the most."),
+)  # fmt: skip
+
+
+def training_plots(runs: Mapping[str, Curves]) -> list[Plot]:
+    """A plot for each thing of TRAINING that some run has drawn; several runs differ by their dashes."""
+    plots = (_plot(wanted, runs) for wanted in TRAINING)
+    return [plot for plot in plots if plot is not None]
+
+
+def validation_plots(runs: Mapping[str, Curves], cohorts: Sequence[str], ranks: Sequence[str]) -> list[Plot]:
+    """The main figures of validations over the steps, a line for each cohort."""
+    wanted = [
+        Wanted(name.replace("_", " ").capitalize(), tuple(rf"({re.escape(cohort)})/{name}" for cohort in cohorts))
+        for name in ("exact", *ranks, "correctness", "specificity", "harmonic_mean", "parse_failures")
+    ]
+    titles = {one.title: one for one in wanted}  # a rank may be called like the exact match
+    plots = (_plot(Wanted(one.title, one.tags, percent=True), runs) for one in titles.values())
+    return [plot for plot in plots if plot is not None]
+
+
+def _plot(wanted: Wanted, runs: Mapping[str, Curves]) -> Plot | None:
+    found = {run: _matching(wanted.tags, curves) for run, curves in runs.items()}
+    names = list(dict.fromkeys(name for of in found.values() for name in of))
+    if not names:
+        return None
+    traces: list[Mapping[str, Any]] = []
+    for number, (run, curves) in enumerate(found.items()):
+        for name, curve in curves.items():
+            told = f"{name}, {run}" if len(runs) > 1 else name
+            colour = LINES[names.index(name) % len(LINES)]
+            traces += line(curve, told, colour, DASHES[number % len(DASHES)], faint=len(runs) == 1)
+    means = {running(curve) for of in found.values() for curve in of.values()} - {1}
+    note = f"Bold: the running mean over {max(means)} points." if means else ""
+    axis = {"range": [-0.02, 1.02], "tickformat": ".0%"} if wanted.percent else {"rangemode": "tozero"}
+    axis |= {"type": "log", "rangemode": "normal"} if wanted.log else {}
+    figure = drawn(traces, xaxis={"title": {"text": "optimiser steps"}}, yaxis=axis, showlegend=len(traces) > 1)
+    return Plot(wanted.title, figure, " ".join(filter(None, [wanted.note, note])))
+
+
+def _matching(tags: Sequence[str], curves: Curves) -> Curves:
+    found: Curves = {}
+    for pattern in tags:
+        for tag in curves:
+            if matched := re.fullmatch(pattern, tag):
+                found.setdefault(matched[1] if matched.groups() else tag, curves[tag])
+    return found
+
+
+def phases_plot(name: str, curves: Curves) -> Plot | None:
+    """Seconds of a step by phase, stacked; what the phases do not account for is `REST`. None without phases."""
+    phases = {tag.removeprefix("time/"): curve for tag, curve in curves.items() if tag.startswith("time/")}
+    phases.pop("score_hidden", None)  # passes while others are sampled
+    whole = curves.get("step_time")
+    seldom = {phase: curve for phase, curve in phases.items() if whole and len(curve.steps) < len(whole.steps) / 2}
+    phases = {phase: curve for phase, curve in phases.items() if phase not in seldom}
+    if not phases:
+        return None
+    if whole is not None:
+        phases[REST] = _rest(whole, list(phases.values()))
+    traces = []
+    order = sorted(phases, key=lambda phase: (phase == REST, -sum(phases[phase].values)))
+    for number, phase in enumerate(order):
+        bars = phases[phase].thinned(BARS)
+        colour = "#8a8f99" if phase == REST else LINES[number % len(LINES)]
+        traces.append({
+            "type": "bar", "x": bars.steps, "y": [rounded(value) for value in bars.values], "name": word(phase),
+            "marker": {"color": colour},
+        })  # fmt: skip
+    total = sum(sum(curve.values) / max(1, len(curve.values)) for curve in phases.values())
+    shares = ", ".join(
+        f"{phase} {sum(curve.values) / max(1, len(curve.values)) / total:.0%}"
+        for phase, curve in ((phase, phases[phase]) for phase in order)
+    )
+    per = -(-len(next(iter(phases.values())).steps) // BARS)
+    note = f"{shares}." + (f" Each bar is the mean of {per} steps." if per > 1 else "")
+    if seldom:
+        note += f" Not in it, as it comes seldom: {', '.join(sorted(seldom))}."
+    figure = drawn(
+        traces, barmode="stack", bargap=0.08, xaxis={"title": {"text": "optimiser steps"}},
+        yaxis={"title": {"text": "seconds a step"}, "rangemode": "tozero"},
+    )  # fmt: skip
+    return Plot(f"Phases of a step{f', {name}' if name else ''}", figure, note, wide=True)
+
+
+def _rest(whole: Curve, phases: Sequence[Curve]) -> Curve:
+    known = [dict(zip(curve.steps, curve.values, strict=True)) for curve in phases]
+    return curve_of([
+        (step, max(0.0, value - sum(of.get(step, 0.0) for of in known)))
+        for step, value in zip(whole.steps, whole.values, strict=True)
+    ])  # fmt: skip

@@ -1,0 +1,67 @@
+"""What a start writes down before it trains: the config it goes by, and the software and hardware it runs on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+import fgvr
+from fgvr.whole_files import write_whole
+
+CONFIG, ENVIRONMENTS = "config.yaml", "environment.json"
+PACKAGES = (
+    "torch", "transformers", "lightning", "peft", "numpy", "pillow", "webdataset", "torchmetrics", "jsonargparse",
+    "flash-attn", "vllm", "triton",
+)  # fmt: skip
+
+
+def note_start(folder: Path, config: Mapping[str, Any], step: int) -> None:
+    """Writes config.yaml, and into environment.json what this start at `step` runs on, where that is news.
+
+    A row stands for all starts from its step to that of the next row. A file that cannot be read is begun anew.
+    """
+    write_whole(folder / CONFIG, OmegaConf.to_yaml(dict(config)).encode())
+    rows, now = noted_environments(folder), environment()
+    if not rows or {**rows[-1], "step": 0} != {**now, "step": 0}:
+        text = json.dumps([*rows, {"step": step, **now}], indent=1, sort_keys=True)
+        write_whole(folder / ENVIRONMENTS, f"{text}\n".encode())
+
+
+def noted_environments(folder: Path) -> list[dict[str, Any]]:
+    """The rows of environment.json, oldest first; none where there is no such file, or nothing to be read in it."""
+    try:
+        rows = json.loads((folder / ENVIRONMENTS).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return []
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and processes, as plain values; nothing that names a person, a host or a path."""
+    packages = {name: found for name in PACKAGES if (found := _version(name)) is not None}
+    devices = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+    return {
+        "fgvr": fgvr.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": packages,
+        "cuda": torch.version.cuda,
+        "gpus": devices,
+        "threads": torch.get_num_threads(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
