@@ -27,6 +27,7 @@ LAYERS = (  # lowest first; rooms of one layer know nothing of each other
     {"callbacks", "settings"},
     {"cli_help"},
     {"cli"},
+    {"report"},
     {"tools"},
     {"__main__"},
 )

@@ -115,9 +115,7 @@ def changes(before: Sequence[Row], after: Sequence[Row]) -> tuple[list[Change], 
     then = {_place(row): row for row in before}
     both = [(then[_place(row)], row) for row in after if _place(row) in then]
     turned = [
-        Change(
-            str(new["uid"]), str(new["cohort"]), str(new["label"]), _said(old), _said(new), new["verdict"] in RIGHT
-        )
+        Change(str(new["uid"]), str(new["cohort"]), str(new["label"]), _said(old), _said(new), new["verdict"] in RIGHT)
         for old, new in both
         if (old["verdict"] in RIGHT) != (new["verdict"] in RIGHT)
     ]

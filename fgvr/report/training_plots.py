@@ -41,7 +41,7 @@ TRAINING = (
         "The share of tokens whose ratio left the clip range. It is 0 where each batch is learned from once.",
     ),
     Wanted("Lengths of answers", (r"completions/(mean|min|max)_length",), "Tokens, the end of the answer included."),
-    Wanted("Well-formed and cut short", (r"completions/parsed", r"completions/clipped_ratio"), percent=True),
+    Wanted("Well-formed and cut short", (r"completions/(parsed|clipped_ratio)",), percent=True),
     Wanted("Loss", (r"loss",)),
     Wanted("Size of the gradient", (r"train/grad_norm",), "Before it is clipped."),
     Wanted("Learning rate", (r"lr.*",)),
@@ -53,7 +53,7 @@ TRAINING = (
     Wanted("Triplets", (r"triplets/(.+)",)),
     Wanted("Options mined anew", (r"options/(recall|recall_before|staleness|rank_overlap|first_changed)",)),
     Wanted("Tokens a second", (r"tokens/s", r"images/s")),
-    Wanted("Peak memory", (r"memory/peak_gb",), "GB, of the process with the most."),
+    Wanted("Peak memory", (r"memory/peak_gb",), "GiB, of the process with the most."),
 )  # fmt: skip
 
 
@@ -64,13 +64,15 @@ def training_plots(runs: Mapping[str, Curves]) -> list[Plot]:
 
 
 def validation_plots(runs: Mapping[str, Curves], cohorts: Sequence[str], ranks: Sequence[str]) -> list[Plot]:
-    """The main figures of validations over the steps, a line for each cohort."""
-    wanted = [
-        Wanted(name.replace("_", " ").capitalize(), tuple(rf"({re.escape(cohort)})/{name}" for cohort in cohorts))
-        for name in ("exact", *ranks, "correctness", "specificity", "harmonic_mean", "parse_failures")
-    ]
-    titles = {one.title: one for one in wanted}  # a rank may be called like the exact match
-    plots = (_plot(Wanted(one.title, one.tags, percent=True), runs) for one in titles.values())
+    """The main figures of validations over the steps: the exact match of each cohort, then each cohort by itself."""
+    wanted = [Wanted("Exact", tuple(rf"({re.escape(cohort)})/exact" for cohort in cohorts), percent=True)]
+    for cohort in cohorts:
+        own = re.escape(cohort)
+        by_rank = tuple(rf"{own}/({re.escape(rank)})" for rank in dict.fromkeys([*ranks, "exact"]))
+        wanted.append(Wanted(f"Right at each rank, {cohort}", by_rank, percent=True))
+        verdicts = rf"{own}/(correctness|specificity|harmonic_mean|parse_failures)"
+        wanted.append(Wanted(f"Correct and specific, {cohort}", (verdicts,), percent=True))
+    plots = (_plot(one, runs) for one in wanted)
     return [plot for plot in plots if plot is not None]
 
 
@@ -89,7 +91,9 @@ def _plot(wanted: Wanted, runs: Mapping[str, Curves]) -> Plot | None:
     note = f"Bold: the running mean over {max(means)} points." if means else ""
     axis = {"range": [-0.02, 1.02], "tickformat": ".0%"} if wanted.percent else {"rangemode": "tozero"}
     axis |= {"type": "log", "rangemode": "normal"} if wanted.log else {}
-    figure = drawn(traces, xaxis={"title": {"text": "optimiser steps"}}, yaxis=axis, showlegend=len(traces) > 1)
+    figure = drawn(
+        traces, xaxis={"title": {"text": "optimiser steps"}}, yaxis=axis, showlegend=len(names) * len(runs) > 1
+    )
     return Plot(wanted.title, figure, " ".join(filter(None, [wanted.note, note])))
 
 
@@ -99,6 +103,8 @@ def _matching(tags: Sequence[str], curves: Curves) -> Curves:
         for tag in curves:
             if matched := re.fullmatch(pattern, tag):
                 found.setdefault(matched[1] if matched.groups() else tag, curves[tag])
+    if len(found) == 2 and "reward" in found and len({tuple(curve.values) for curve in found.values()}) == 1:
+        return {"reward": found["reward"]}  # which has that one component alone
     return found
 
 
