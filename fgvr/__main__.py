@@ -45,7 +45,7 @@ TOOLS = {
     "judgements": Tool("fgvr.tools.judgements", "judgements", "carry a judge's verdicts from one machine to another"),
     "ladder": Tool("fgvr.tools.ladder", "ladder", "tell what two-step inference and its training add, rung by rung"),
     "report": Tool(
-        "fgvr.tools.report", "report", "show runs as one page of HTML: report RUN [RUN ...] --out DIR", "runs"
+        "fgvr.tools.report", "report", "show runs as a page of HTML: report RUN [RUN ...] --out DIR", "runs"
     ),
 }
 

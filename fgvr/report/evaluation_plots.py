@@ -20,7 +20,7 @@ Figures = Mapping[str, float]
 
 
 def verdicts_plot(shown: Mapping[str, Figures]) -> Plot | None:
-    """A stacked bar of verdicts, worst on the left, for each cohort of each evaluation by its name; None without any."""
+    """A stacked bar of verdicts, worst on the left, for each cohort of each evaluation; None without any."""
     bars = [
         (f"{cohort}, {name}" if len(shown) > 1 else cohort, figures, cohort)
         for cohort in cohorts_of(*shown.values())

@@ -180,10 +180,8 @@ def _lost(ran: Ran) -> list[Line]:
         if tag in ran.curves and any(ran.curves[tag].values)
     ]
     bad = [tag for tag in ran.curves if tag.startswith("data/") and tag.endswith("quarantined")]
-    rows += [
-        (f"{tag.removeprefix('data/')}", int(max(ran.curves[tag].values))) for tag in bad if any(ran.curves[tag].values)
-    ]
-    return rows
+    most = {tag.removeprefix("data/"): int(max(ran.curves[tag].values)) for tag in bad}
+    return [*rows, *((f"photos {name}, the most at once", count) for name, count in most.items() if count)]
 
 
 def differences(first: Ran, second: Ran, most: int = 400) -> Table:
