@@ -221,7 +221,7 @@ class FGVRCLI(LightningCLI):
             self._finish(final_figures(self.run) or {})
             return
         if self.trainer.is_global_zero:
-            note_start(self.run.dir, self._config_to_repeat(), self.start.manifest.step if self.start.manifest else 0)
+            note_start(self.run.dir, self._config_to_repeat(), self.start, self.trainer.world_size)
         began = self._score_start(model, datamodule)
         with training():
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=self._checkpoint)
@@ -318,7 +318,8 @@ class FGVRCLI(LightningCLI):
         began = {key: value for key, value in facts.items() if key.startswith(START)}
         if figures := began | self.figures.figures:
             print_figures(figures, f"{self.run.dir.name}, step {kept['step']}")
-        log.info("The figures are in %s.", self.run.metrics_file)
+        file, run = self.run.metrics_file, self.run.dir
+        log.info("The figures are in %s. See the run: python -m fgvr report %s --out %s/report", file, run, run)
 
     def _report(self, file: str) -> None:
         if not self.figures.figures:

@@ -25,9 +25,9 @@ LAYERS = (  # lowest first; rooms of one layer know nothing of each other
     {"metrics"},
     {"pictures"},
     {"callbacks", "settings"},
+    {"report"},
     {"cli_help"},
     {"cli"},
-    {"report"},
     {"tools"},
     {"__main__"},
 )

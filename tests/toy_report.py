@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from toy_triplets import FAMILY, packed
 
+from fgvr.runs.folder import Start
 from fgvr.runs.noted import note_start
 from fgvr.shards.reading import ShardSet
 from fgvr.whole_files import sealed, sealed_line
@@ -51,7 +52,7 @@ def write_run(
         },
         "run": {"dir": str(folder)},
     }
-    note_start(folder, config, 0)
+    note_start(folder, config, Start(), 1)
     photos = ShardSet(shards, "train", ("seen",))
     with (folder / "rollouts.jsonl").open("wb") as file:
         for number in range(groups):

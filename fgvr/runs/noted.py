@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 import fgvr
+from fgvr.runs.folder import Start
 from fgvr.whole_files import write_whole
 
 CONFIG, ENVIRONMENTS = "config.yaml", "environment.json"
@@ -23,13 +23,14 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def note_start(folder: Path, config: Mapping[str, Any], step: int) -> None:
-    """Writes config.yaml, and into environment.json what this start at `step` runs on, where that is news.
+def note_start(folder: Path, config: Mapping[str, Any], start: Start, processes: int) -> None:
+    """Writes config.yaml, and into environment.json what this start of so many processes runs on, where that is news.
 
     A row stands for all starts from its step to that of the next row. A file that cannot be read is begun anew.
     """
     write_whole(folder / CONFIG, OmegaConf.to_yaml(dict(config)).encode())
-    rows, now = noted_environments(folder), environment()
+    rows, now = noted_environments(folder), {**environment(), "processes": processes}
+    step = start.manifest.step if start.manifest else 0
     if not rows or {**rows[-1], "step": 0} != {**now, "step": 0}:
         text = json.dumps([*rows, {"step": step, **now}], indent=1, sort_keys=True)
         write_whole(folder / ENVIRONMENTS, f"{text}\n".encode())
@@ -45,7 +46,7 @@ def noted_environments(folder: Path) -> list[dict[str, Any]]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine and processes, as plain values; nothing that names a person, a host or a path."""
+    """Versions and machine, as plain values; nothing that names a person, a host or a path."""
     packages = {name: found for name in PACKAGES if (found := _version(name)) is not None}
     devices = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
     return {
@@ -56,7 +57,6 @@ def environment() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "gpus": devices,
         "threads": torch.get_num_threads(),
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
     }
 
 

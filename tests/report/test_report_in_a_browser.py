@@ -17,7 +17,6 @@ from fgvr.__main__ import main
 
 pytestmark = pytest.mark.slow
 PICTURES = "FGVR_TESTS_SCREENSHOTS"  # a folder that gets the screenshots, for CI to keep
-FIRST_GROUP = ".deck[data-kind=gallery] .group h4"
 
 
 @dataclass
@@ -75,45 +74,38 @@ def keep(seen: Watched, name: str) -> None:
         seen.page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
 
-def test_everything_is_drawn_without_a_complaint_and_nothing_leaves_the_page(browser: Any, report: Path):
-    with watched(browser, report) as seen:
+def test_everything_is_drawn_without_a_complaint_nothing_leaves_the_page_and_it_prints(browser: Any, report: Path):
+    with watched(browser, report, scheme="dark") as seen:
         draw_all(seen)
-        plots = seen.page.locator("figure.plot")
-        assert plots.count() > 20
-        assert seen.page.locator("figure.plot[data-drawn]").count() == plots.count()
+        page, plots = seen.page, seen.page.locator("figure.plot")
+        assert plots.count() >= 18
+        assert page.locator("figure.plot[data-drawn]").count() == plots.count()
         empty = "all => all.filter(one => !one.querySelector('.main-svg')?.getBBox().width).length"
         assert plots.evaluate_all(empty) == 0
-        heads = seen.page.locator("h2").all_inner_texts()
-        assert "What is not here, and what would bring it" not in heads, "this report has every part"
-        keep(seen, "wide-light")
+        assert "What is not here, and what would bring it" not in page.locator("h2").all_inner_texts()
+        keep(seen, "wide-dark")
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.evaluate("document.documentElement.dataset.theme") == "light", "paper is white"
+        assert not page.locator("#theme").is_visible()
+        keep(seen, "print")
         assert seen.complaints == []
         assert [address for address in seen.asked if not address.startswith("data:")] == [report.as_uri()]
 
 
-def test_it_opens_in_two_seconds_with_two_thousand_rollouts_and_more(browser: Any, report: Path):
-    with watched(browser, report) as seen:
-        assert "1,920 completions" in seen.page.locator(".deck[data-kind=gallery] .note").first.inner_text()
-        opened = seen.page.evaluate("performance.getEntriesByName('fgvr-open')[0].startTime")
-        assert seen.page.locator(FIRST_GROUP).count() == 10, "five groups of each run stand there"
-        assert opened < 2000, "milliseconds"
-
-
-def test_the_gallery_is_leafed_through_by_hand_and_by_keyboard(browser: Any, report: Path):
+def test_it_opens_before_anything_is_plotted_and_is_leafed_through_by_hand(browser: Any, report: Path):
     with watched(browser, report) as seen:
         page, deck = seen.page, seen.page.locator(".deck[data-kind=gallery]").first
+        opened = page.evaluate("performance.getEntriesByName('fgvr-open')[0].startTime")
+        print(f"opened after {opened:.0f} ms")  # a time is told, and no test: docs/report.md has what was measured
+        drawn = page.evaluate("performance.getEntriesByName('fgvr-plots')[0]?.startTime ?? Infinity")
+        assert opened < drawn, "who only reads does not wait for the plots"
+        assert "1,920 completions" in deck.locator(".note").first.inner_text()
+        assert page.locator(".deck[data-kind=gallery] .group").count() == 10, "five groups of each run stand there"
         steps = deck.locator(".group .seen p:first-of-type")
         assert steps.first.inner_text() == "step 1, epoch 0"
         deck.get_by_role("button", name="On, ").click()
         assert steps.first.inner_text() == "step 6, epoch 0"
-        deck.focus()
-        page.keyboard.press("ArrowRight")
-        assert steps.first.inner_text() == "step 11, epoch 0"
-        page.keyboard.press("End")
-        assert steps.last.inner_text() == "step 240, epoch 0"
-        assert deck.get_by_role("button", name="On, ").is_disabled()
-        page.keyboard.press("Home")
-        page.keyboard.press("ArrowLeft")
-        assert deck.get_attribute("data-page") == "1"
         deck.get_by_label("Which groups").select_option("all right")
         assert deck.locator(".note").last.inner_text() == "Nothing is like that."
         deck.get_by_label("Which groups").select_option("some right, some not")
@@ -121,11 +113,16 @@ def test_the_gallery_is_leafed_through_by_hand_and_by_keyboard(browser: Any, rep
         names = deck.locator(".group h4").all_inner_texts()
         assert names
         assert all(name in ("Jade Owl", "Grey Owl") for name in names), "the label, or a completion's answer"
+        hostile = page.locator(".deck[data-kind=gallery]").nth(1)
+        hostile.locator("summary").first.click()
+        assert "</script><script>alert(1)</script>" in hostile.locator("pre").first.inner_text()
+        assert page.locator("main img:not(.shot)").count() == 0
+        assert seen.complaints == []
 
 
-def test_every_control_is_reached_by_tab_and_a_reply_opens_by_enter(browser: Any, report: Path):
+def test_everything_is_reached_by_the_keyboard(browser: Any, report: Path):
     with watched(browser, report) as seen:
-        page = seen.page
+        page, deck = seen.page, seen.page.locator(".deck[data-kind=gallery]").first
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "skip"
         found: set[str] = set()
@@ -135,50 +132,40 @@ def test_every_control_is_reached_by_tab_and_a_reply_opens_by_enter(browser: Any
                 page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.tagName")
             )
         assert {"SUMMARY", "Colours: as the system has them"} <= found
-        reply = page.locator(".deck[data-kind=gallery] details").first
-        reply.locator("summary").focus()
-        page.keyboard.press("Enter")
-        assert reply.locator("pre").is_visible()
-        numbers = page.locator(".numbers").first
-        numbers.locator("summary").focus()
-        page.keyboard.press("Enter")
-        assert numbers.locator("tr").count() > 0, "the numbers of a plot, for who cannot see it"
+        steps = deck.locator(".group .seen p:first-of-type")
+        deck.focus()
+        page.keyboard.press("ArrowRight")
+        assert steps.first.inner_text() == "step 6, epoch 0"
+        page.keyboard.press("End")
+        assert steps.last.inner_text() == "step 240, epoch 0"
+        assert deck.get_by_role("button", name="On, ").is_disabled()
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowLeft")
+        assert deck.get_attribute("data-page") == "1"
+        for opened, shown in ((deck.locator("details").first, "pre"), (page.locator(".numbers").first, "tr >> nth=0")):
+            opened.locator("summary").focus()
+            page.keyboard.press("Enter")
+            opened.locator(shown).wait_for(state="visible")
         page.keyboard.press("t")
         assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-
-
-def test_hostile_words_are_words(browser: Any, report: Path):
-    with watched(browser, report) as seen:
-        last = seen.page.locator(".deck[data-kind=gallery]").nth(1)
-        last.locator("summary").first.click()
-        assert "</script><script>alert(1)</script>" in last.locator("pre").first.inner_text()
-        assert seen.page.locator("main img:not(.shot)").count() == 0
         assert seen.complaints == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_all_of_it_without_sideways_scrolling(browser: Any, report: Path, scheme: str):
-    with watched(browser, report, 380, scheme) as seen:
+def test_a_phone_shows_all_of_it_without_sideways_scrolling_in_light_and_dark(browser: Any, report: Path):
+    with watched(browser, report, 380) as seen:
         draw_all(seen)
-        assert seen.page.evaluate("document.documentElement.scrollWidth") == 380
+        page = seen.page
+        assert page.evaluate("document.documentElement.scrollWidth") == 380
         wide = (
             "all => all.filter(one => one.getBoundingClientRect().right > innerWidth + 1 "
             "&& !one.closest('.wide, pre, svg')).map(one => one.className)"
         )
-        assert seen.page.locator("main *").evaluate_all(wide) == []
-        assert seen.page.evaluate("document.documentElement.dataset.theme") == scheme
-        inks = seen.page.locator("figure.plot .xtick text").first.evaluate("one => getComputedStyle(one).fill")
-        light = sum(map(int, inks.removeprefix("rgb(").removesuffix(")").split(","))) > 382
-        assert light == (scheme == "dark"), "plots follow the colours of the page"
-        keep(seen, f"phone-{scheme}")
+        assert page.locator("main *").evaluate_all(wide) == []
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.locator(f"html[data-theme={scheme}]").wait_for(state="attached")
+            ink = page.locator("figure.plot .xtick text").first.evaluate("one => getComputedStyle(one).fill")
+            light = sum(map(int, ink.removeprefix("rgb(").removesuffix(")").split(","))) > 382
+            assert light == (scheme == "dark"), "plots follow the colours of the page"
+            keep(seen, f"phone-{scheme}")
         assert seen.complaints == []
-
-
-def test_on_paper_it_is_light_and_without_buttons(browser: Any, report: Path):
-    with watched(browser, report, scheme="dark") as seen:
-        draw_all(seen)
-        seen.page.emulate_media(media="print")
-        seen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        assert seen.page.evaluate("document.documentElement.dataset.theme") == "light"
-        assert not seen.page.locator("#theme").is_visible()
-        keep(seen, "print")

@@ -128,6 +128,7 @@
   }
 
   function startPlots() {
+    performance.mark("fgvr-plots");
     loadPlotly();
     if (!window.Plotly) {
       root.dataset.ready = "";
