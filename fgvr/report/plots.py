@@ -57,7 +57,7 @@ def word(text: str, longest: int = 60) -> str:
     return html.escape(shown(shortened(text, longest)), quote=False)
 
 
-def line(curve: Curve, name: str, colour: str, dash: str = "solid", faint: bool = True) -> list[Mapping[str, Any]]:
+def line(curve: Curve, name: str, colour: str, dash: str = "solid", faint: bool = True) -> list[Any]:
     """A curve; one of many points as its running mean, with the points themselves behind it where `faint`."""
     import plotly.graph_objects as go
 
