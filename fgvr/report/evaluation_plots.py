@@ -144,6 +144,25 @@ def risk_plot(asked: Mapping[str, Sequence[Asked]]) -> Plot:
     return Plot("Risk over coverage", drawn(traces, **axes, showlegend=len(traces) > 1), note, 340)
 
 
+def calibration_plot(title: str, curves: Mapping[str, Sequence[tuple[float, float, float]]]) -> Plot:
+    """Coverage, risk and threshold of each point of `python -m fgvr calibrate`, a line for each name."""
+    traces = [
+        {
+            "type": "scatter", "mode": "lines+markers", "name": word(name), "customdata": [one[2] for one in points],
+            "x": [rounded(one[0]) for one in points], "y": [rounded(one[1]) for one in points],
+            "line": {"color": LINES[number % len(LINES)], "width": 2.2},
+            "hovertemplate": "from a confidence of %{customdata}: %{x:.1%} answered, %{y:.1%} of them wrong",
+        }
+        for number, (name, points) in enumerate(curves.items())
+    ]  # fmt: skip
+    axes = {
+        "xaxis": {"title": {"text": "coverage: the share of photos answered"}, "tickformat": ".0%"},
+        "yaxis": {"title": {"text": "risk: wrong among the answers"}, "tickformat": ".0%", "rangemode": "tozero"},
+    }
+    note = "Answers are as fine as their confidence allows: a point for each threshold that was calibrated."
+    return Plot(title, drawn(traces, **axes, showlegend=len(traces) > 1), note, 340)
+
+
 def sweep_plot(title: str, cells: Sequence[Cell]) -> Plot:
     """Recall for each number of replies K and of options m, in its colour and as a number."""
     ms, ks = sorted({cell.m for cell in cells}), sorted({cell.k for cell in cells})

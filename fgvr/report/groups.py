@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgvr.judges import Judgement, TaxonomyJudge
+from fgvr.report.ran import Sampled
 from fgvr.taxonomy.tree import Taxonomy
 
 Row = Mapping[str, Any]
@@ -54,23 +55,17 @@ class Kept:
     rollouts: int
 
 
-def groups_of(rows: Sequence[Row], most: int, taxonomy: Taxonomy | None) -> Kept:
-    """Groups whose completions are `most` at the most, taken evenly over the training; one at least.
-
-    Where a batch was sampled besides others before it could be learned from, its rows stand twice; those that were
-    learned from count.
-    """
-    gathered: dict[tuple[int, int, int], list[Row]] = {}
-    for row in rows:
-        if not row.get("learned", True):
-            continue
-        gathered.setdefault((int(row["epoch"]), int(row["step"]), int(row["place"])), []).append(row)
+def groups_of(sampled: Sequence[Sampled], most: int, taxonomy: Taxonomy | None) -> Kept:
+    """Groups whose completions are `most` at the most, taken evenly over the training; one at least."""
+    gathered: dict[tuple[int, int, int], list[Sampled]] = {}
+    for one in sampled:
+        gathered.setdefault((one.epoch, one.step, one.place), []).append(one)
     places = sorted(gathered)
-    total = sum(len(gathered[place]) for place in places)
-    each = total / len(places) if places else 1.0
+    each = len(sampled) / len(places) if places else 1.0
     chosen = evenly(len(places), max(1, int(most / each)))
     judged = Judged(taxonomy)
-    return Kept(tuple(_group(gathered[places[n]], judged) for n in chosen), len(places), total)
+    shown = tuple(_group([one.row() for one in gathered[places[n]]], judged) for n in chosen)
+    return Kept(shown, len(places), len(sampled))
 
 
 def evenly(count: int, most: int) -> list[int]:

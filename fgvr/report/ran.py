@@ -28,6 +28,26 @@ ROLLOUT = ("epoch", "step", "place", "uid", "completion", "reward", "advantage")
 ANSWER = ("uid", "cohort", "label", "answer", "verdict")
 
 
+@dataclass(frozen=True, order=True)
+class Sampled:
+    """Where the row of a completion stands, which a run has learned from: in its `file`, `at` so many bytes.
+
+    `place` is its example's in the order of the epoch, whose batch `step` it was learned from in.
+    """
+
+    epoch: int
+    step: int
+    place: int
+    file: Path
+    at: int
+
+    def row(self) -> Row:
+        """Raises ValueError where the file has been written anew since."""
+        with self.file.open("rb") as lines:
+            lines.seek(self.at)
+            return unsealed_line(lines.readline())
+
+
 @dataclass(frozen=True)
 class Saved:
     """A checkpoint by name, and what its manifest says of it."""
@@ -40,8 +60,8 @@ class Saved:
 class Ran:
     """One run as its folder tells it. What the folder lacks is empty; `remarks` are sentences about what is damaged.
 
-    `figures` are those of each command that wrote some, `sampled` the rows of rollouts.jsonl of all ranks, `answers`
-    those of answers.jsonl.
+    `figures` are those of each command that wrote some, `sampled` say where the rows of rollouts.jsonl of all ranks
+    stand, as there may be more of them than fit into memory; `answers` are the rows of answers.jsonl.
     """
 
     folder: Path
@@ -53,7 +73,7 @@ class Ran:
     checkpoints: list[Saved] = field(default_factory=list[Saved])
     environments: list[Row] = field(default_factory=list[Row])
     curves: Curves = field(default_factory=Curves)
-    sampled: list[Row] = field(default_factory=list[Row])
+    sampled: list[Sampled] = field(default_factory=list[Sampled])
     answers: list[Row] = field(default_factory=list[Row])
     remarks: list[str] = field(default_factory=list[str])
 
@@ -112,8 +132,8 @@ def read_run(folder: Path) -> Ran:
     ran.environments = noted_environments(folder)
     ran.curves = read_curves(folder / "tensorboard")
     for file in sorted(folder.glob("rollouts*.jsonl")):
-        ran.sampled += rows_of(file, ran.remarks, ROLLOUT)
-    ran.answers = list(rows_of(folder / "answers.jsonl", ran.remarks, ANSWER))
+        ran.sampled += sampled_in(file, ran.remarks)
+    ran.answers = [row for _, row in rows_of(folder / "answers.jsonl", ran.remarks, ANSWER)]
     return ran
 
 
@@ -131,22 +151,34 @@ def named_apart(runs: Sequence[Ran]) -> None:
         )
 
 
-def rows_of(file: Path, remarks: list[str], keys: Collection[str]) -> Iterator[Row]:
-    """The whole lines of a log that have these keys; how many others there are becomes a remark.
+def sampled_in(file: Path, remarks: list[str]) -> Iterator[Sampled]:
+    """The completions of a file that were learned from.
+
+    Where a batch was sampled besides others before it could be learned from, what it kept stands twice; that which was
+    learned from counts.
+    """
+    for at, row in rows_of(file, remarks, ROLLOUT):
+        if row.get("learned", True):
+            yield Sampled(int(row["epoch"]), int(row["step"]), int(row["place"]), file, at)
+
+
+def rows_of(file: Path, remarks: list[str], keys: Collection[str]) -> Iterator[tuple[int, Row]]:
+    """The whole lines of a log that have these keys, and at which byte each begins; others become a remark.
 
     None where there is no such file.
     """
     if not file.is_file():
         return
-    damaged = 0
+    damaged = at = 0
     with file.open("rb") as lines:
         for line in lines:
+            began, at = at, at + len(line)
             try:
                 row = unsealed_line(line)
             except (ValueError, RecursionError):
                 row = Row()
             if row.keys() >= {*keys}:
-                yield row
+                yield began, row
             else:
                 damaged += 1
     if damaged:

@@ -13,7 +13,15 @@ from fgvr.options.sweep import Cell
 from fgvr.pictures.ladder import ladder_tables
 from fgvr.pictures.tables import Table, class_table, shortened
 from fgvr.report.decks import MOST, gallery, mistakes, options, triplets
-from fgvr.report.evaluation_plots import Weights, best_of_plot, risk_plot, rungs_plot, sweep_plot, tree_plot
+from fgvr.report.evaluation_plots import (
+    Weights,
+    best_of_plot,
+    calibration_plot,
+    risk_plot,
+    rungs_plot,
+    sweep_plot,
+    tree_plot,
+)
 from fgvr.report.glance import at_a_glance, cohorts_and_ranks, side_by_side
 from fgvr.report.judged import accuracies, commonest_mistakes
 from fgvr.report.made_of import made_of
@@ -21,6 +29,7 @@ from fgvr.report.parts import Gathered, Part, of_run
 from fgvr.report.photos import places_of
 from fgvr.report.subject import Subject
 from fgvr.report.training_plots import phases_plot, training_plots, validation_plots
+from fgvr.whole_files import unsealed
 
 Subjects = Sequence[Subject]
 
@@ -155,11 +164,32 @@ def two_steps(subjects: Subjects) -> Part:
                 plot = risk_plot(by_cohort(rows.photos))
                 title = f"{plot.title}, {name}{of_run(subject.name, subjects)}"
                 found.plots.append(type(plot)(title, plot.figure, plot.note, plot.tall))
+        if curves := read_calibration(subject.ran.folder / "calibration.json", subject.remarks):
+            title = f"Risk over coverage, by calibrated threshold{of_run(subject.name, subjects)}"
+            found.plots.append(calibration_plot(title, curves))
     return found.part(
         "risk", "Risk and coverage",
         "Answers have no confidence: fgvr.callbacks.TwoStepInference, in a validation or test, asks for several and "
         "has one for each photo.",
     )  # fmt: skip
+
+
+def read_calibration(file: Path, remarks: list[str]) -> dict[str, list[tuple[float, float, float]]]:
+    """Coverage, risk and threshold wherever something was answered, by the way of answering; none without the file."""
+    if not file.is_file():
+        return {}
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    try:
+        for mode, own in unsealed(file.read_bytes())[0]["modes"].items():
+            answered = [
+                (t, wrong, sum(depths[1:]), sum(depths)) for t, wrong, depths in own["points"] if any(depths[1:])
+            ]
+            points = [(some / n, wrong / some, float(threshold)) for threshold, wrong, some, n in answered]
+            found[f"{str(mode).replace('_', ' ')}, {own['split']} photos"] = points
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        remarks.append(f"{file.name} cannot be read ({type(error).__name__}).")
+        return {}
+    return {name: points for name, points in found.items() if points}
 
 
 def ladder(subjects: Subjects) -> Part:

@@ -18,8 +18,8 @@ from fgvr.whole_files import write_whole
 
 CONFIG, ENVIRONMENTS = "config.yaml", "environment.json"
 PACKAGES = (
-    "torch", "transformers", "lightning", "peft", "numpy", "pillow", "webdataset", "torchmetrics", "jsonargparse",
-    "flash-attn", "vllm", "triton",
+    "torch", "lightning", "transformers", "tokenizers", "peft", "flash-attn", "torchmetrics", "webdataset",
+    "jsonargparse", "omegaconf", "numpy", "pillow", "safetensors", "tensorboard", "aiohttp", "vllm",
 )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def noted_environments(folder: Path) -> list[dict[str, Any]]:
 
 def environment() -> dict[str, Any]:
     """Versions and machine, as plain values; nothing that names a person, a host or a path."""
-    packages = {name: found for name in PACKAGES if (found := _version(name)) is not None}
+    packages = {name: found for name in PACKAGES if (found := version_of(name)) is not None}
     devices = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
     return {
         "fgvr": fgvr.__version__,
@@ -60,7 +60,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -7,8 +7,9 @@ from toy_report import BIRDS, add_choices, add_triplets, add_two_steps, write_ru
 
 from fgvr.report.parts import Part
 from fgvr.report.ran import read_run
-from fgvr.report.sections import read_sweep, sections
+from fgvr.report.sections import read_calibration, read_sweep, sections
 from fgvr.report.subject import Subject, subjects_of
+from fgvr.whole_files import sealed
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +136,14 @@ def test_a_sweep_that_cannot_be_read_is_a_remark(tmp_path: Path):
     file.write_text("cohort,k\nseen,1\n")
     assert read_sweep(file, remarks) == {}
     assert remarks == ["sweep.csv beside the options cannot be read (KeyError)."]
+
+
+def test_calibrated_thresholds_are_drawn_where_they_answer_something(tmp_path: Path):
+    file, remarks = tmp_path / "calibration.json", list[str]()
+    # of four photos one is answered above .9, wrongly; three above .5, one wrongly: coverage 3 / 4, risk 1 / 3
+    points = [[1.0, 0, [4, 0]], [0.9, 1, [3, 1]], [0.5, 1, [1, 2, 1]]]
+    file.write_bytes(sealed({"format": 1, "modes": {"two_step": {"split": "val", "points": points}}}))
+    assert read_calibration(file, remarks) == {"two step, val photos": [(0.25, 1.0, 0.9), (0.75, 1 / 3, 0.5)]}
+    file.write_text('{"modes": {"vote": {"points": [3]}}}')
+    assert read_calibration(file, remarks) == {}
+    assert remarks == ["calibration.json cannot be read (TypeError)."]
