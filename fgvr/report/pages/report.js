@@ -172,7 +172,8 @@
     const run = Number(place.dataset.run);
     const isGallery = place.dataset.kind === "gallery";
     const all = isGallery ? content.groups : content.cards;
-    const size = isGallery ? 5 : 8;
+    const narrow = innerWidth < 620;
+    const size = isGallery ? (narrow ? 3 : 5) : (narrow ? 4 : 8);
     const name = (place.querySelector("h3") || { textContent: "cards" }).textContent;
     let shown = all, page = 0;
     const list = make("div", { class: isGallery ? "groups" : "cards" });
