@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from fgvr.errors import UserError
 from fgvr.sources.base import (
     SPLITS,
+    PictureAt,
     Record,
     Refusal,
     Source,
@@ -18,7 +19,6 @@ from fgvr.sources.base import (
     clean,
     known_label,
     printable,
-    read_picture,
     stamp_of,
     unfit,
 )
@@ -108,7 +108,7 @@ class ClosedWorldJSON(Source):
             return Refusal(where, printable(path) or where, f"{where}: {said}")
         name = printable(path)
         extra = {"question": item["question"], "options": [option for option in options if option not in own]}
-        load, paths = partial(read_picture, file, name), self._taxonomy.paths
+        load, paths = PictureAt(str(file), name), self._taxonomy.paths
         return Record(name, known, paths[known], self.split, self.cohort, load, extra, stamp_of(file))
 
 

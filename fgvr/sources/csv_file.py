@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fgvr.errors import UserError
 from fgvr.sources.base import (
     COHORTS,
     SPLITS,
+    PictureAt,
     Record,
     Refusal,
     Source,
@@ -20,7 +21,6 @@ from fgvr.sources.base import (
     clean,
     known_label,
     printable,
-    read_picture,
     stamp_of,
     unfit,
 )
@@ -178,7 +178,7 @@ class CSV(Source):
         if not extra.get("response", True):
             del extra["response"]  # an empty cell is no response
         split = SPLITS[split.casefold()] if split is not None else None
-        load, path = partial(read_picture, file, name), self._taxonomy.paths[known]
+        load, path = PictureAt(str(file), name), self._taxonomy.paths[known]
         return Record(name, known, path, split, cohort, load, extra, stamp_of(file))
 
     def _label_complaint(self, row: list[str], known: str | None) -> str | None:

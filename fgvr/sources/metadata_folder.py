@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError
 from fgvr.sources.base import (
     SPLITS,
+    PictureAt,
     Record,
     Refusal,
     Source,
@@ -19,7 +20,6 @@ from fgvr.sources.base import (
     clean,
     known_label,
     printable,
-    read_picture,
     stamp_of,
     unfit,
 )
@@ -132,7 +132,7 @@ class MetadataFolder(Source):
         own = ("file_name", self._label_column)
         extra = {name: value for name, value in row.items() if name not in own and not (name in TEXTS and not value)}
         name = printable(path)
-        load = partial(read_picture, file, name)
+        load = PictureAt(str(file), name)
         return Record(name, known, taxonomy.paths[known], split, None, load, extra, stamp_of(file))
 
 
