@@ -92,7 +92,9 @@ class Processor:
         self.vision_token_ids = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
         added = tokenizer.added_tokens_decoder.items()
         self.special_ids = frozenset(number for number, token in added if token.special and token.content not in TAGS)
-        self.control_ids = self.special_ids | {number for number, token in added if token.content.startswith("<|")}
+        # by their ids too: a tokenizer may be made to give another name to the one that ends a turn
+        own = {*self.vision_token_ids, self.end_of_turn, self.end_of_text} - {None}
+        self.control_ids = self.special_ids | own | {n for n, token in added if token.content.startswith("<|")}
         self._remember()
         self.opening = self._opened()
 

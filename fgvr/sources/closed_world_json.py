@@ -22,6 +22,8 @@ from fgvr.sources.base import (
     stamp_of,
     unfit,
 )
+from fgvr.sources.json_items import keys_of
+from fgvr.sources.token_ids import refuse_token_ids
 from fgvr.sources.walking import inside, without_links
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.spelling import normalise
@@ -84,6 +86,7 @@ class ClosedWorldJSON(Source):
             raise UserError(f"{self.file} must hold JSON a line, but it cannot be read: {error}") from error
         if not items:
             raise UserError(f"{self.file} must hold lines with {', '.join(FIELDS)}, but it is empty")
+        refuse_token_ids(self.file, keys_of(item for _, item in items))
         return items
 
     @cached_property

@@ -25,6 +25,7 @@ from fgvr.sources.base import (
     unfit,
 )
 from fgvr.sources.rank_columns import rank_columns
+from fgvr.sources.token_ids import refuse_token_ids
 from fgvr.sources.walking import inside, without_links
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
@@ -102,6 +103,7 @@ class CSV(Source):
                 f"{self.file} line 1 must name the columns file and label, each once and parted by commas, with rows "
                 f"below it; got {header} and {max(0, len(rows) - 1)} rows"
             )
+        refuse_token_ids(self.file, header)
         return {column: place for place, column in enumerate(header)}, rows[1:]
 
     @property

@@ -23,6 +23,7 @@ from fgvr.sources.base import (
     stamp_of,
     unfit,
 )
+from fgvr.sources.token_ids import refuse_token_ids
 from fgvr.sources.walking import inside, without_links
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
@@ -82,6 +83,7 @@ class MetadataFolder(Source):
     @cached_property
     def _label_column(self) -> str | None:
         columns = list(dict.fromkeys(name for _, _, row in self._rows for name in row))
+        refuse_token_ids(f"the metadata of {self.root}", columns)
         if "file_name" not in columns:
             raise UserError(f"the metadata of {self.root} must have the column file_name, got {columns}: rename one")
         if self.label is not None and self.label not in columns:
