@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 import torch
+from torch.cuda import nccl
 
 import fgvr
 from fgvr.errors import shown
@@ -73,7 +74,7 @@ def _devices() -> Iterator[str]:
         built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
         yield f"GPUs: none ({built})"
         return
-    yield f"CUDA: {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, NCCL {torch.cuda.nccl.version()}"
+    yield f"CUDA: {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, NCCL {nccl.version()}"
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         bf16 = "bfloat16" if card.major >= 8 else "no bfloat16"
