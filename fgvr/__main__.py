@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -16,11 +17,14 @@ from fgvr.watchdog.beats import watched
 
 
 class Tool(NamedTuple):
-    """A plain function that becomes a command; its parameters become options."""
+    """A plain function that becomes a command; its parameters become options. `first` is the list that the words before
+    the first option make up.
+    """
 
     module: str
     function: str
     help: str
+    first: str = ""
 
 
 RUNS = {
@@ -43,6 +47,9 @@ TOOLS = {
         "fgvr.tools.environment", "env", "tell what an account of a problem needs: versions, devices, variables"
     ),
     "ladder": Tool("fgvr.tools.ladder", "ladder", "tell what two-step inference and its training add, rung by rung"),
+    "report": Tool(
+        "fgvr.tools.report", "report", "show runs as a page of HTML: report RUN [RUN ...] --out DIR", "runs"
+    ),
 }
 
 
@@ -110,6 +117,12 @@ def _run(args: list[str]) -> int:
     return 0
 
 
+def _with_first(name: str, args: list[str]) -> list[str]:
+    """The words before the first option as that option's list."""
+    count = next((place for place, arg in enumerate(args) if arg.startswith("-")), len(args)) if name else 0
+    return [f"--{name}={json.dumps(args[:count])}", *args[count:]] if count else args
+
+
 def _with_auto(args: list[str]) -> list[str]:
     """`--source auto DIR` in full: the class that recognises layouts, and its root."""
     args = [part for arg in args for part in (["--source", arg[9:]] if arg.startswith("--source=") else [arg])]
@@ -168,7 +181,7 @@ def _run_tool(command: str, args: list[str]) -> None:
     parser = SayingParser(prog=prog, description=tool.help, parser_mode="omegaconf", exit_on_error=False)
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a yaml file with the options below")
     parser.add_function_arguments(function)
-    args = complete_help(parser, args)
+    args = complete_help(parser, _with_first(tool.first, args))
     try:
         options = parser.instantiate(parser.parse_args(args))
     except (ArgumentError, ValueError, TypeError) as error:

@@ -25,6 +25,7 @@ LAYERS = (  # lowest first; rooms of one layer know nothing of each other
     {"metrics"},
     {"pictures"},
     {"callbacks", "settings"},
+    {"report"},
     {"cli_help"},
     {"cli"},
     {"tools"},
