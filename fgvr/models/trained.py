@@ -46,8 +46,15 @@ def read_policy(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     `place` in the description is the checkpoint's own path: what it leaves out is looked for from there.
     """
+    card, state, _ = read_run(path)
+    return card, state
+
+
+def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+    """As `read_policy`, and the run's settings as the checkpoint keeps them: empty where no config started it."""
     checkpoint = _of_policy(path)
-    return checkpoint["fgvr_policy"], read_whole(_weights_of(checkpoint))
+    settings = checkpoint.get("fgvr", {}).get("config", {})
+    return checkpoint["fgvr_policy"], read_whole(_weights_of(checkpoint)), settings
 
 
 def _weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

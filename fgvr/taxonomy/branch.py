@@ -24,9 +24,7 @@ class Branch:
     def nodes(self) -> frozenset[str]:
         """The names at or below the node."""
         return frozenset(
-            name
-            for name in self.taxonomy.lineage
-            if name == self.node or self.taxonomy.is_ancestor(self.node, name)
+            name for name in self.taxonomy.lineage if name == self.node or self.taxonomy.is_ancestor(self.node, name)
         )
 
     @cached_property

@@ -47,11 +47,15 @@ def test_the_cut_taxonomy_keeps_paths_ranks_root_and_synonyms():
 def test_a_name_that_is_none_is_told_which_are_near_or_which_there_are():
     with pytest.raises(UserError, match=r"'Finchs' is none: the nearest are 'Finches'"):
         branch_of(BIRDS, "Finchs")
-    with pytest.raises(UserError, match=r"'zzz' is none: there are 'bird', 'Finches', 'Roundbill', 'Longbill', 'Wrens', …"):
+    with pytest.raises(
+        UserError, match=r"'zzz' is none: there are 'bird', 'Finches', 'Roundbill', 'Longbill', 'Wrens', …"
+    ):
         branch_of(BIRDS, "zzz")
 
 
-@pytest.mark.parametrize(("leaf", "above"), [("Red Finch", "Roundbill"), ("Longbill", "Finches"), ("Rubra", "Roundbill")])
+@pytest.mark.parametrize(
+    ("leaf", "above"), [("Red Finch", "Roundbill"), ("Longbill", "Finches"), ("Rubra", "Roundbill")]
+)
 def test_a_branch_of_one_class_leaves_nothing_to_tell_apart(leaf: str, above: str):
     with pytest.raises(UserError, match=rf"at least two classes to tell apart, but .* has 1: .* such as '{above}'"):
         branch_of(BIRDS, leaf)
