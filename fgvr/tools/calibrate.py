@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -152,8 +152,8 @@ def checked(point: Operating, found: Calibration, split: str, lost: int) -> str:
     covered = "{:.3f} ({:.3f} to {:.3f})".format(point.coverage, *point.coverage_interval)
     kept = "holds" if low <= found.risk else "does not hold"
     return (
-        f"On {point.n} {split} photos: coverage {covered}, risk {point.risk:.3f} ({low:.3f} to {high:.3f}): the risk of "
-        f"{found.risk:g} {kept}{f'; {lost} photos could not be used' if lost else ''}."
+        f"On {point.n} {split} photos: coverage {covered}, risk {point.risk:.3f} ({low:.3f} to {high:.3f}): the risk "
+        f"of {found.risk:g} {kept}{f'; {lost} photos could not be used' if lost else ''}."
     )
 
 
@@ -166,7 +166,8 @@ def _chosen(point: Operating, found: Calibration) -> str:
     lost = f" {found.unusable} photos could not be used." if found.unusable else ""
     return (
         f"From a confidence of {point.threshold:.3g} on it answers {point.coverage:.1%} of these photos and is wrong "
-        f"in {point.risk:.1%} of its answers; with probability {found.level:g} the risk is at most {found.risk:g}.{lost}"
+        f"in {point.risk:.1%} of its answers; with probability {found.level:g} the risk is at most {found.risk:g}."
+        f"{lost}"
     )
 
 
