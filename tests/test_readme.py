@@ -81,7 +81,9 @@ def test_a_folder_of_photos_packs_trains_and_exports_with_the_three_commands(tmp
     photo().save(tmp_path / "new_photos" / "one.jpg")
     page = (ROOT / "docs" / "photos.md").read_text(encoding="utf-8")
     lines = [line for text in (README, page) for line in text.splitlines() if line.startswith("python -m fgvr predict")]
-    assert len(set(lines)) == 3  # by the run itself, by its config as the run was taught, and from a list of all classes
+    assert (
+        len(set(lines)) == 3
+    )  # by the run itself, by its config as the run was taught, and from a list of all classes
     for line in set(lines):
         run(line, tmp_path)
         place = tmp_path / "runs" / "photos" if "--config" in line else tmp_path / "predictions"

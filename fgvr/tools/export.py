@@ -97,6 +97,7 @@ def export(
         f"{agreement.reopened:.1e} from the weights written and those by {agreement.written:.1e} from the run's; "
         f"{agreement.same_answers} of {agreement.samples} greedy answers are the same"
     )
+    console.print(shown(f"Now name photos: python -m fgvr predict {out} PHOTOS"), markup=False, soft_wrap=True)
 
 
 def taken_along(
