@@ -90,7 +90,8 @@ def recognised(
         Candidate(one.name, one.votes, one.votes / votes.replies, names.taxonomy.lineage.get(one.name, ()))
         for one in votes.ranked
     )
-    found = Recognition(photo, candidates=candidates, replies=votes.replies, dropped=dict(votes.dropped))
+    dropped = {str(reason): count for reason, count in votes.dropped.items()}
+    found = Recognition(photo, candidates=candidates, replies=votes.replies, dropped=dropped)
     if node is None:
         return found
     asked = bool(decision.questions)  # in a second step

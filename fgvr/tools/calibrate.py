@@ -176,10 +176,11 @@ def _data_of(recogniser: Recogniser, data: Path | None) -> Path:
         return data
     if not recogniser.evaluated:
         raise UserError("labelled photos are needed: name a shard set with --data FOLDER")
-    if len(recogniser.evaluated) > 1:
+    first, *others = recogniser.evaluated
+    if others:
         names = ", ".join(map(str, recogniser.evaluated))
         raise UserError(f"the run was validated on several shard sets, {names}: name one with --data")
-    return recogniser.evaluated[0]
+    return first
 
 
 def _cohorts(data: Path, split: str, cohorts: Sequence[str] | None) -> tuple[str, ...]:
