@@ -45,6 +45,9 @@ TOOLS = {
         "fgvr.tools.calibrate", "calibrate", "find from which confidence on a model's names can be trusted"
     ),
     "judgements": Tool("fgvr.tools.judgements", "judgements", "carry a judge's verdicts from one machine to another"),
+    "env": Tool(
+        "fgvr.tools.environment", "env", "tell what an account of a problem needs: versions, devices, variables"
+    ),
     "ladder": Tool("fgvr.tools.ladder", "ladder", "tell what two-step inference and its training add, rung by rung"),
 }
 

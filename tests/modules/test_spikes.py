@@ -97,13 +97,15 @@ def spiked(at: set[int], **options: float | None) -> Spiked:
 
 
 def fit(module: Spiked, steps: int) -> Spiked:
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    Trainer(accelerator="cpu", max_steps=steps, log_every_n_steps=1, **quiet).fit(module)
+    Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        log_every_n_steps=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(module)
     return module
 
 
