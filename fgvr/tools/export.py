@@ -95,9 +95,9 @@ def export(
     console.print(
         f"Wrote {out}, {decimal(size)} of weights in {chosen}: reopened, its logits differ by at most "
         f"{agreement.reopened:.1e} from the weights written and those by {agreement.written:.1e} from the run's; "
-        f"{agreement.same_answers} of {agreement.samples} greedy answers are the same"
+        f"{agreement.same_answers} of {agreement.samples} greedy answers are the same.\n"
+        f"Now name photos: python -m fgvr predict {out} PHOTOS"
     )
-    console.print(shown(f"Now name photos: python -m fgvr predict {out} PHOTOS"), markup=False, soft_wrap=True)
 
 
 def taken_along(
