@@ -2,6 +2,7 @@
 
 from fgvr.sources.aircraft import Aircraft
 from fgvr.sources.auto import Auto
+from fgvr.sources.backbone import Backbone
 from fgvr.sources.base import PartnerRecord, Record, Refusal, Source, SourceGone
 from fgvr.sources.benchmark import Benchmark, Listing
 from fgvr.sources.choice_json import ChoiceJSON
@@ -16,16 +17,19 @@ from fgvr.sources.messages_json import MessagesJSON
 from fgvr.sources.metadata_folder import MetadataFolder
 from fgvr.sources.pets import OxfordPets
 from fgvr.sources.protocols import Photo
+from fgvr.sources.respelt import Respelt
 from fgvr.sources.speciarl_parquet import SpeciaRLParquet
 from fgvr.sources.stanford_cars import StanfordCars
 from fgvr.sources.stanford_dogs import StanfordDogs
 from fgvr.sources.triplet_parquet import TripletParquet
+from fgvr.sources.within import Within
 
 __all__ = [
     "CSV",
     "CUB",
     "Aircraft",
     "Auto",
+    "Backbone",
     "Benchmark",
     "ChoiceJSON",
     "ClosedWorldJSON",
@@ -41,10 +45,12 @@ __all__ = [
     "Photo",
     "Record",
     "Refusal",
+    "Respelt",
     "Source",
     "SourceGone",
     "SpeciaRLParquet",
     "StanfordCars",
     "StanfordDogs",
     "TripletParquet",
+    "Within",
 ]

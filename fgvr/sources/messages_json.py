@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError
 from fgvr.sources.base import (
     SPLITS,
+    PictureAt,
     Record,
     Refusal,
     Source,
     clean,
-    known_label,
     printable,
-    read_picture,
     stamp_of,
     unfit,
 )
@@ -82,12 +81,12 @@ class MessagesJSON(Source):
         label, path, texts, complaint = _read(item)
         file, climbs = inside(self.root, path, base)
         complaint = complaint or climbs or unfit(label)
-        known = known_label(self._taxonomy, label) if complaint is None else None
+        known = self.known(label) if complaint is None else None
         if known is None:
             said = complaint or f"its label {label!r} is not a class of the taxonomy"
             return Refusal(where, where, f"{where}: {said}")
         name = f"{where} {printable(path)}"
-        paths, load = self._taxonomy.paths, partial(read_picture, file, name)
+        paths, load = self._taxonomy.paths, PictureAt(str(file), name)
         return Record(name, known, paths[known], self.split, None, load, texts, stamp_of(file))
 
 

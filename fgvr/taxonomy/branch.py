@@ -32,6 +32,11 @@ class Branch:
         """The classes at or below the node."""
         return self.nodes & self.taxonomy.paths.keys()
 
+    @cached_property
+    def outside(self) -> frozenset[str]:
+        """All other classes."""
+        return frozenset(self.taxonomy.paths) - self.classes
+
     def narrowed(self, name: str | None) -> str | None:
         """What a name of the taxonomy says of something that is known to stand in the branch.
 

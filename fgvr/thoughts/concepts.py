@@ -10,6 +10,8 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float
 
+from fgvr.models.text_encoder import TextEncoder
+
 Encoder = Callable[[Sequence[str]], Float[np.ndarray, "n d"]]
 WORDS = 4096  # places of the vectors that `count_words` makes
 
@@ -49,3 +51,14 @@ def count_words(texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
             vectors[row, int.from_bytes(digest[:4], "big") % WORDS] += 1
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)
+
+
+def unit_rows(encode: TextEncoder) -> Encoder:
+    """The same encoder with vectors of length 1; text by text, so that none has a say in another's by its length."""
+
+    def encoded(texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        rows = np.concatenate([encode([text]).double().numpy() for text in texts])
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows / np.where(lengths > 0, lengths, 1)
+
+    return encoded
