@@ -24,7 +24,7 @@ LAYERS = (  # lowest first; rooms of one layer know nothing of each other
     {"datamodules", "rollouts", "modules", "strategies"},
     {"metrics"},
     {"pictures"},
-    {"callbacks", "settings"},
+    {"callbacks", "settings", "recogniser"},
     {"report"},
     {"cli_help"},
     {"cli"},
