@@ -210,7 +210,7 @@ class TestOutages:
             server.script.down = ""
             found = future.result(60)
         assert (lost(found), wrongly_judged(pairs, found)) == (0, [])
-        # what was under way when it began, beside the last good replies, and some that sounded it out: on a busy machine more
+        # what was under way when it began, beside the last good replies, and some that sounded it out
         assert 1 < server.behaviour.counts["turned away"] <= 3 * self.CONCURRENCY
         batches = -(-number // 40)
         again = server.behaviour.counts["chat"] - before - number - 2 * batches
