@@ -151,8 +151,10 @@ def serve() -> None:
                 return
             said, told = asked.pop("files")
             if (pid := os.fork()) == 0:
-                for one in (ended, wake, asking.fileno()):
-                    os.close(one)
+                os.close(ended)
+                os.close(wake)
+                for one in (asking, *running.values()):  # not its number alone: that will be another file's
+                    one.close()
                 return _become(said, told, **asked)
             os.close(said)
             running[pid] = socket.socket(fileno=told)
