@@ -91,8 +91,13 @@ def export(
         put_in_place(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    console.print(
-        f"Wrote {out}, {decimal(size)} of weights in {chosen}: reopened, its logits differ by at most "
+    console.print(_wrote(out, size, chosen, agreement))
+
+
+def _wrote(out: Path, size: int, dtype: str, agreement: Agreement) -> str:
+    """What there is now, how it was checked, and what to do next."""
+    return (
+        f"Wrote {out}, {decimal(size)} of weights in {dtype}: reopened, its logits differ by at most "
         f"{agreement.reopened:.1e} from the weights written and those by {agreement.written:.1e} from the run's; "
         f"{agreement.same_answers} of {agreement.samples} greedy answers are the same.\n"
         f"Now name photos: python -m fgvr predict {out} PHOTOS"
