@@ -107,10 +107,7 @@ class Builder:
         if not concepts or not len(described[place]):
             self.counts["without concepts"] += 1
             return ()
-        rivals = [one for number, one in enumerate(described) if number != place and len(one)]
-        others = np.concatenate(rivals) if rivals else np.zeros((0, described[place].shape[1]))
-        if len(others) > OTHERS:
-            others = others[[number * len(others) // OTHERS for number in range(OTHERS)]]
+        others = _others(described, place)
         told = scores(self.encode(concepts), described[place], others, self.recipe.temperature)
         return tuple(concepts[number] for number in select(told, self.recipe.width, self.recipe.least))
 
@@ -156,3 +153,17 @@ class Builder:
         self.kept.put(key, said)
         self.counts[f"{kind} asked"] += 1
         return said
+
+
+def _others(described: Sequence[np.ndarray], place: int) -> np.ndarray:
+    """Descriptions of all photos but the one at `place`, or OTHERS of them, evenly from all, picked without a copy of
+    the rest: thousands of photos are each held against the others."""
+    sizes = np.array([0 if number == place else len(one) for number, one in enumerate(described)])
+    ends = sizes.cumsum()
+    count = int(ends[-1])
+    picked = range(count) if count <= OTHERS else [number * count // OTHERS for number in range(OTHERS)]
+    rows = []
+    for number in picked:
+        photo = int(np.searchsorted(ends, number, side="right"))
+        rows.append(described[photo][number - ends[photo] + sizes[photo]])
+    return np.stack(rows) if rows else np.zeros((0, described[place].shape[1]))
