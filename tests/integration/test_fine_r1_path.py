@@ -23,7 +23,7 @@ SMALL = (  # what makes each line after the first end soon
     "--model.sampling.positives 2 --model.sampling.max_new_tokens 24 "
     # after three steps there is no well-formed thought yet, and no group in which some are right
     "--model.max_start_failures 1 --model.group_filter null",
-    f"{FEW} --data.train [{{path:data/aviary}}]",
+    f'{FEW} --data.train [{{"path":"data/aviary"}}]',
 )
 
 
@@ -46,7 +46,7 @@ def test_five_commands_lead_from_photos_to_an_audit(tmp_path: Path, monkeypatch:
         assert main([*shlex.split(line)[3:], *small.split()]) == 0, line
 
     told = json.loads(Path("data/aviary_cot/manifest.json").read_text())
-    assert told["photos"] == told["accepted"] == 40
+    assert told["photos"] == told["accepted"] == 3 * 40
     rows = [json.loads(row) for row in Path("runs/fine_r1_sft/answers.jsonl").read_text().splitlines()]
     figures = json.loads(Path("runs/fine_r1_sft/final_metrics.json").read_text())
     lengths = [row["length"] for row in rows if row["cohort"] == "seen"]
