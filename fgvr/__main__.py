@@ -39,6 +39,9 @@ TOOLS = {
     "cot": Tool("fgvr.tools.build_cot", "cot", "let a teacher write reasoning for labelled photos, checked"),
     "export": Tool("fgvr.tools.export", "export", "write a run's model as a folder that transformers opens"),
     "judgements": Tool("fgvr.tools.judgements", "judgements", "carry a judge's verdicts from one machine to another"),
+    "env": Tool(
+        "fgvr.tools.environment", "env", "tell what an account of a problem needs: versions, devices, variables"
+    ),
     "ladder": Tool("fgvr.tools.ladder", "ladder", "tell what two-step inference and its training add, rung by rung"),
 }
 

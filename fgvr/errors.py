@@ -68,7 +68,8 @@ def sentence_of_disk(error: OSError) -> str | None:
     """What a user is told of a file that could not be read or written; None where no file is known."""
     if error.errno in FULL:
         what = error.filename or "The output"
-        return f"{what} must find room, but the disk is full ({error.strerror}): make room, then start again."
+        gone = "the disk is full" if error.errno == errno.ENOSPC else "its user's share of the disk is used up"
+        return f"{what} must find room, but {gone} ({error.strerror}): make room, then start again."
     return None if error.filename is None else f"{error.filename}: {error.strerror}."
 
 

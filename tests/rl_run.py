@@ -18,6 +18,7 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from ports import free_port
+from warm_start import Started, Warm, can_be_warm, shared
 
 from fgvr.__main__ import main
 from fgvr.callbacks import CollapseWatch, OptionRefresh
@@ -280,14 +281,15 @@ def _written(config: dict[str, Any], file: Path) -> Path:
     return file
 
 
-def start(config: Path, run: Path, *options: str, verb: str = "fit", **settings: str) -> subprocess.Popen[str]:
+def start(config: Path, run: Path, *options: str, verb: str = "fit", **settings: str) -> Started:
     """A process group of its own; `settings` are environment variables."""
-    line = [sys.executable, "-m", "fgvr", verb, "--config", str(config), "--run.dir", str(run), *options]
-    found = filter(None, [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH")])
-    paths = {"PYTHONPATH": os.pathsep.join(found), "OMP_NUM_THREADS": "1"}
-    environment = {**os.environ, **paths, **settings}
+    line = [verb, "--config", str(config), "--run.dir", str(run), *options]
+    if can_be_warm(settings):
+        return Warm(line, {**os.environ, **settings})
+    environment = {**os.environ, **shared(), **settings}
+    line, out = [sys.executable, "-m", "fgvr", *line], subprocess.PIPE
     return subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+        line, stdout=out, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
     )
 
 
@@ -305,7 +307,7 @@ def two_ranks(config: Path, run: Path) -> None:
         ends(process)
 
 
-def ends(process: subprocess.Popen[str], code: int = 0) -> str:
+def ends(process: Started, code: int = 0) -> str:
     """What the process said until it ended, as it must, with `code`."""
     said, _ = process.communicate(timeout=240)
     assert process.returncode == code, said
@@ -325,7 +327,7 @@ def first_update(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return sorted(entry for entry in said if entry[:2] <= end)
 
 
-def kill_after(process: subprocess.Popen[str], run: Path, batches: int, delay: float) -> None:
+def kill_after(process: Started, run: Path, batches: int, delay: float) -> None:
     """Kills a run's process group `delay` seconds after it has logged the samples of `batches`, unless it is over."""
     deadline = time.monotonic() + 200
     while process.poll() is None and len(json_rows(run / "samples.jsonl")) < batches and time.monotonic() < deadline:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from ports import free_port
 from rl_run import ends, json_rows, start
 from torch import Tensor
+from warm_start import Started
 
 from fgvr.checkpoints.format import checkpoints_in, read_manifest
 from fgvr.models.sharding import whole
@@ -51,7 +51,7 @@ class NoteGradients(Callback):
             torch.save(noted, Path(trainer.default_root_dir) / NOTED)
 
 
-def start_ranks(config: Path, run: Path, world: int, *options: str) -> list[subprocess.Popen[str]]:
+def start_ranks(config: Path, run: Path, world: int, *options: str) -> list[Started]:
     """One run in `world` processes, each a group of its own."""
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     shared = address | {"WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "x"}
@@ -59,12 +59,12 @@ def start_ranks(config: Path, run: Path, world: int, *options: str) -> list[subp
     return [start(config, run, *line, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(world)]
 
 
-def end_all(processes: Sequence[subprocess.Popen[str]], code: int = 0) -> list[str]:
+def end_all(processes: Sequence[Started], code: int = 0) -> list[str]:
     """What each said until it ended, as all must."""
     return [ends(process, code) for process in processes]
 
 
-def kill_all_after(processes: Sequence[subprocess.Popen[str]], log: Path, batches: int, delay: float) -> None:
+def kill_all_after(processes: Sequence[Started], log: Path, batches: int, delay: float) -> None:
     """Kills every process of the run, and what these have started, `delay` seconds after `batches` were logged."""
     deadline = time.monotonic() + 200
     while processes[0].poll() is None and len(json_rows(log)) < batches and time.monotonic() < deadline:

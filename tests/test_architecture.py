@@ -90,7 +90,7 @@ def test_equations_know_nothing_but_torch():
 
 def test_nothing_is_read_from_the_environment():
     for path in FILES:
-        if "judges" in path.parts and path.name in SECRETS:
+        if ("judges" in path.parts and path.name in SECRETS) or path.name == "environment.py":  # which only shows it
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         # a default set for a library below is no reading

@@ -110,6 +110,7 @@ ELSEWHERE = {  # where the others are tested, with processes of their own
     "a second one of these three": "test_signals.py: test_a_second_one_ends_the_process_at_once",
     "a process hangs": "callbacks/test_beats.py: test_a_hang_of_one_process_ends_both_with_their_stacks",
     "SIGKILL": "integration/test_kill_and_resume.py: test_killed_at_random_the_run_ends_as_if_it_had_not_been",
+    "the user's quota": "integration/test_small_disks.py: test_what_was_saved_is_whole_and_the_run_goes_on_from_it",
     "another process of the": "callbacks/test_failures.py: test_an_error_of_one_process_ends_both_with_its_sentence",
 }
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from ports import free_port
+from warm_start import Warm
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """
@@ -24,23 +23,20 @@ def callback(path: str, options: str = "{}") -> str:
     return f'--trainer.callbacks=[{{"class_path": "{path}", "init_args": {options}}}]'
 
 
-def both(folder: Path, *options: str) -> list[subprocess.Popen[str]]:
+def both(folder: Path, *options: str) -> list[Warm]:
     (folder / "toy.yaml").write_text(CONFIG)
-    line = [sys.executable, "-m", "fgvr", "fit", "--config", str(folder / "toy.yaml"), f"--run.dir={folder / 'run'}"]
-    shared = {
+    line = ["fit", "--config", str(folder / "toy.yaml"), f"--run.dir={folder / 'run'}", *options]
+    together = {
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
         "TORCHELASTIC_RUN_ID": "toy",
     }
-    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[Warm] = []
     for rank in ("0", "1"):
         own = {"RANK": rank, "LOCAL_RANK": rank}
         with (folder / f"said{rank}").open("w") as file:
-            environment = {**os.environ, **paths, **shared, **own}
-            process = subprocess.Popen([*line, *options], text=True, env=environment, stdout=file, stderr=file)
-            processes.append(process)
+            processes.append(Warm(line, {**os.environ, **together, **own}, file))
     return processes
 
 

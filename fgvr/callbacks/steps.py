@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +13,14 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks.early_stopping import EarlyStopping, EarlyStoppingReason
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.tensorboard import SummaryWriter
 
 from fgvr.checkpoints.format import SUFFIX, read_manifest
+
+EVENTS = "events.out.tfevents"
+log = logging.getLogger(__name__)
 
 
 class StepLogger(TensorBoardLogger):
@@ -29,6 +36,13 @@ class StepLogger(TensorBoardLogger):
         self.done = done or 0
         self.trainer: Trainer | None = None
         self._drawn: dict[str, int] = {}
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> SummaryWriter:
+        if self._experiment is None:
+            put_before_now(Path(self.log_dir))
+        return super().experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -50,6 +64,23 @@ class StepLogger(TensorBoardLogger):
     def finalize(self, status: str) -> None:
         with _naming(self.log_dir):
             super().finalize(status)
+
+
+def put_before_now(folder: Path) -> None:
+    """Gives event files whose names are not of the past an earlier time, so that a new one is read after them all.
+
+    TensorBoard reads them in the order of their names, which hold the time of day at which they were begun; where a
+    clock was put back it would take the curve of the latest start for the first.
+    """
+    bound = int(time.time())
+    for path in sorted(folder.glob(f"{EVENTS}.*"), reverse=True):
+        begun, _, rest = path.name.removeprefix(f"{EVENTS}.").partition(".")
+        if not begun.isdecimal():
+            continue
+        bound = min(int(begun), bound - 1)
+        if bound != int(begun):
+            path.rename(path.with_name(f"{EVENTS}.{bound:010d}.{rest}"))
+            log.warning("%s was begun later than now, by its name; it is %s now", path, f"{EVENTS}.{bound:010d}.{rest}")
 
 
 @contextmanager

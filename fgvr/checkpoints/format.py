@@ -8,6 +8,7 @@ not confirm is not loaded.
 
 from __future__ import annotations
 
+import errno
 import logging
 import pickle
 import shutil
@@ -112,9 +113,11 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
 def no_room(what: str, folder: Path, error: OSError) -> UserError:
     """What is said when a disk refuses a checkpoint."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    free = shutil.disk_usage(there).free / 1e6
+    free = f"{shutil.disk_usage(there).free / 1e6:.0f} MB are free there"
+    if error.errno == errno.EDQUOT:
+        free += ", but not for this user: see what the quota says"
     return UserError(
-        f"{what} ({error.strerror or error}; {free:.0f} MB are free there). "
+        f"{what} ({error.strerror or error}; {free}). "
         "The checkpoints already saved are untouched: make room or point run.dir elsewhere, then start again."
     )
 

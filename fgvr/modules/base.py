@@ -20,6 +20,7 @@ from fgvr.models.attention_choice import choose_attention
 from fgvr.models.rows import load_rows
 from fgvr.models.saved import card_differences, policy_card
 from fgvr.models.sharding import Sharding, place_buffers, shard_policy, whole
+from fgvr.modules.spikes import SpikeRule
 from fgvr.types import PromptBatch
 from fgvr.watchdog.beats import UPDATING, beat
 
@@ -33,8 +34,9 @@ class Optimizer:
 
     `lr` is the rate at its highest, `schedule` says what becomes of it then. `betas`, `eps` and `weight_decay` are
     AdamW's own. `warmup` counts optimiser steps. What falls ends at `floor` x lr at the last step. `max_grad_norm`
-    clips the global norm. A step with a non-finite gradient is skipped and counted; after `max_skipped` in a row the
-    run stops. Raises UserError outside the ranges.
+    clips the global norm. A step with a gradient that is not finite, or a spike, is skipped and counted; after
+    `max_skipped` in a row the run stops. A spike is a norm above max_grad_norm and above `spike` times the median of
+    the last 32 (null: nothing is one). Raises UserError outside the ranges.
     """
 
     lr: float = 1e-5
@@ -46,6 +48,7 @@ class Optimizer:
     floor: float = 0.0
     max_grad_norm: float = 1.0
     max_skipped: int = 10
+    spike: float | None = 100.0
 
     def __post_init__(self) -> None:
         for name, value in (("lr", self.lr), ("max_grad_norm", self.max_grad_norm)):
@@ -55,6 +58,7 @@ class Optimizer:
             raise UserError(f"optimizer.betas must be at least 0 and below 1, got {self.betas}")
         refuse_below(0, "optimizer", weight_decay=self.weight_decay, eps=self.eps)
         refuse_below(0, "optimizer", warmup=self.warmup, max_skipped=self.max_skipped)
+        refuse_below(1, "optimizer", spike=self.spike)
         refuse_no_share("optimizer", floor=self.floor)
 
     def scale(self, step: int, total: int) -> float:
@@ -78,7 +82,7 @@ class PolicyModule(LightningModule):
 
     steps_per_batch = 1
     policy: Policy | None
-    skipped: Tensor  # steps skipped for a non-finite gradient: in all, and in a row up to now
+    skipped: Tensor  # steps skipped for their gradient: in all, and in a row up to now
 
     def __init__(self, policy: PolicyConfig, optimizer: Optimizer, max_new_tokens: int = 64) -> None:
         super().__init__()
@@ -87,6 +91,7 @@ class PolicyModule(LightningModule):
         self.policy_config, self.optimizer_config, self.max_new_tokens = policy, optimizer, max_new_tokens
         self.policy = None
         self.register_buffer("skipped", torch.zeros(2, dtype=torch.long))
+        self.spikes = SpikeRule(optimizer.spike, optimizer.max_grad_norm)
 
     @property
     def scores_start(self) -> bool:
@@ -210,29 +215,48 @@ class PolicyModule(LightningModule):
         return self.trainer.strategy.reduce(torch.tensor(counts, device=self.device), reduce_op=how).tolist()  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
 
     def take_step(self) -> None:
-        """Clips, steps and schedules; a non-finite gradient skips the update on every rank alike and is counted."""
+        """Clips, steps and schedules; a gradient that no step is taken with skips the update on every rank alike."""
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
         parameters = [parameter for _, parameter in self.trained_policy.trainable()]
         norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_config.max_grad_norm))
-        total, run = self.skipped.tolist()
-        (broken,) = self.over_ranks([int(not norm.isfinite())], "max")  # of copies one may be broken alone
-        finite = not broken
-        self.skipped.copy_(torch.tensor([total + (not finite), 0 if finite else run + 1]))
-        if not finite:
+        if self._skips(float(norm)):
             optimizer.zero_grad()
-            if run + 1 > self.optimizer_config.max_skipped:
-                raise UserError(
-                    f"gradients must be finite, but {run + 1} steps in a row, up to {self.global_step}, had others: "
-                    "lower the learning rate, or look in samples.jsonl at the data of these steps"
-                )
         rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
         if self.logs_now:
-            self.log_dict({"train/grad_norm": norm, "train/skipped_steps": self.skipped[0].float()})
+            skipped = {"train/skipped_steps": self.skipped[0].float(), "train/spikes": self.spikes.count.float()}
+            self.log_dict({"train/grad_norm": norm, **skipped})
             self.log("lr", rate, prog_bar=True)
+
+    def _skips(self, norm: float) -> bool:
+        """Whether all ranks leave out a step with a gradient of that norm: a collective call. Raises UserError where
+        they have done so too often in a row."""
+        broken, spike = not math.isfinite(norm), self.spikes.is_spike(norm)
+        # of copies one may be broken alone
+        broken, spike = map(bool, self.over_ranks([int(broken), int(spike)], "max"))
+        spike = spike and not broken
+        skips = broken or spike
+        if not broken:
+            usual = self.spikes.usual()
+            self.spikes.saw(norm, spike)
+            if spike:
+                log.warning(
+                    "step %d is skipped: its gradient's norm is %.3g, where the median of those before is %.3g "
+                    "(optimizer.spike is %g); samples.jsonl names its samples",
+                    self.global_step, norm, usual, self.spikes.times,
+                )  # fmt: skip
+        total, run = self.skipped.tolist()
+        self.skipped.copy_(torch.tensor([total + skips, run + 1 if skips else 0]))
+        if skips and run + 1 > self.optimizer_config.max_skipped:
+            raise UserError(
+                f"gradients must be {'finite' if broken else 'near those of the steps before'}, but {run + 1} steps in "
+                f"a row, up to {self.global_step}, had others: lower the learning rate, or look in samples.jsonl at "
+                "the data of these steps"
+            )
+        return skips
 
     def on_validation_start(self) -> None:
         self.trained_policy.weights_stay(True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import math
 import os
 import re
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ LOCK = ".lock"
 LOCKS = Path("/proc/locks")
 CANNOT_LOCK = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 HOLDER = re.compile(r"process (\d+) on (.*)")
+LEASE = 120.0  # seconds; an NFS server gives up a client after 90 by default
+PAUSE = 1.0
 
 
 class RunLock:
@@ -149,13 +153,19 @@ def claim(run: RunFolder) -> Claim:
 
 
 def _lock(path: Path) -> IO[str]:
+    patience: float | None = None
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _held(path, file) from None
+            patience = _waits(path, file) if patience is None else patience
+            if time.monotonic() > patience:
+                raise _held(path, file) from None
+            file.close()
+            time.sleep(PAUSE)
+            continue
         except OSError as error:
             if error.errno not in CANNOT_LOCK:
                 file.close()
@@ -172,11 +182,30 @@ def _lock(path: Path) -> IO[str]:
         file.close()  # its folder went away, or aside, before the lock was there
 
 
+def _waits(path: Path, file: IO[str]) -> float:
+    """Until when, of `time.monotonic`, a lock that is held may become free by itself.
+
+    The server of a shared file system keeps that of a machine which has failed for a while.
+    """
+    holder, named = _holder(file)
+    if named is None or named[2] == os.uname().nodename:
+        return -math.inf
+    log.warning(
+        "%s is locked by %s; if that machine has failed its lock goes with its lease: waiting %.0f s at the most.",
+        path.parent, holder, LEASE,
+    )  # fmt: skip
+    return time.monotonic() + LEASE
+
+
+def _holder(file: IO[str]) -> tuple[str, re.Match[str] | None]:
+    file.seek(0)
+    holder = file.read().strip() or "another process"
+    return holder, HOLDER.fullmatch(holder)
+
+
 def _held(path: Path, file: IO[str]) -> UserError:
     with file:
-        file.seek(0)
-        holder = file.read().strip() or "another process"
-    named = HOLDER.fullmatch(holder)
+        holder, named = _holder(file)
     if named and named[2] == os.uname().nodename and not _lives(int(named[1])):
         return UserError(
             f"{path.parent} must not be locked, but {holder}, which has ended, left a process behind that holds its "

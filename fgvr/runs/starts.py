@@ -23,9 +23,9 @@ def counted_start(run: RunFolder, start: Start) -> Iterator[None]:
     """Within it a start at a step counts, and is forgotten once the run is ended by its user, or by its own end.
 
     Raises UserError where `run.restarts` starts have followed a first one at that step, and forgets them: the next
-    start is a first one again. Does nothing without `run.restarts`, and where nothing is left to train.
+    start is a first one again. Does nothing without `run.restarts`.
     """
-    if run.restarts is None or start.complete:
+    if run.restarts is None:
         yield
         return
     _count(run, start.manifest.step if start.manifest else 0, run.restarts)

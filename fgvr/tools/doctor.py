@@ -68,13 +68,13 @@ def _start(found: Condition, run: RunFolder, now: Mapping[str, Any]) -> tuple[St
         start, obstacles = Start(), [str(error)]
     if found.holder and found.holder.writes:
         obstacles.append(f"{_name(found)} is writing to it: wait for that to end, or end it.")
-    if start.complete:
-        return start, obstacles
     if found.starts is not None and _starts_no_more(run, found.starts, start):
         obstacles.append(
             f"It was started {found.starts[0]} times in a row at step {found.starts[1]} (run.restarts), so the same "
             "command is refused once, and goes on when it is given again: see in the log what ended these."
         )
+    if start.complete:
+        return start, obstacles
     obstacles += [f"What the run began with is damaged. {text}" for one in found.base for text in one.damage]
     if not found.writable:
         obstacles.append(f"{run.dir} must be writable, but it is not: mount it so, or copy it, and give --run.dir.")

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from small_checkpoints import save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_run import ToyData, UnevenToy
 
-from fgvr.callbacks.steps import StepLogger, passes, steps_behind, with_step_loggers
+from fgvr.callbacks.steps import StepLogger, passes, put_before_now, steps_behind, with_step_loggers
 
 
 def train(logger: StepLogger, **settings: Any) -> UnevenToy:
@@ -71,3 +72,21 @@ def test_weights_that_are_evaluated_bring_their_steps(tmp_path: Path, kind: str,
 )
 def test_a_multiple_is_passed_once(before: int, now: int, expected: bool) -> None:
     assert passes(5, before, now) is expected
+
+
+def test_curves_begun_before_a_clock_was_put_back_are_read_first(tmp_path: Path) -> None:
+    now = int(time.time())
+    old = [
+        f"events.out.tfevents.{begun:010d}.node.{number}.0" for number, begun in enumerate((7, now + 50, now + 3600))
+    ]
+    for name in (*old, "events.out.tfevents.eel.node.9.0"):
+        (tmp_path / name).write_text(name)
+    put_before_now(tmp_path)
+    files = sorted(tmp_path.iterdir())
+    assert [path.read_text() for path in files] == [*old, "events.out.tfevents.eel.node.9.0"]
+    begun = [int(path.name.split(".")[3]) for path in files[:3]]
+    assert begun[0] == 7
+    assert begun[1] == begun[2] - 1
+    assert begun[2] < time.time()
+    put_before_now(tmp_path)
+    assert sorted(tmp_path.iterdir()) == files, "what is of the past stays"

@@ -110,7 +110,13 @@ for kind in ("new", "overwrite", "remove"):
 """
 
 
-def test_a_save_killed_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("temporary", ["", pytest.param("/dev/shm", marks=pytest.mark.slow)])
+def test_a_save_killed_at_any_file_operation_leaves_a_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temporary: str
+) -> None:
+    """Wherever temporary files are: a save puts none of its own there, or a last rename would be none."""
+    if temporary:
+        monkeypatch.setenv("TMPDIR", temporary)
     lines = run_script(KILLED_SAVES, str(tmp_path))
     for kind, least in (("new", 10), ("overwrite", 15), ("remove", 4)):
         own = [line for line in lines if line[0] == kind]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cluster.slurm_cluster import PACKAGES, SlurmCluster
+from packages import can_install
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def cluster(running: SlurmCluster) -> Iterator[SlurmCluster]:
 def running() -> Iterator[SlurmCluster]:
     if os.getuid() != 0:
         pytest.skip("SLURM's daemons are started as root")
-    if shutil.which("apt-get") is None and any(shutil.which(command) is None for command in PACKAGES):
+    if not can_install(PACKAGES):
         pytest.skip("SLURM is not installed, and there is no apt to install it with")
     with tempfile.TemporaryDirectory(prefix="fgvr-slurm-") as folder, SlurmCluster(Path(folder)) as cluster:
         yield cluster

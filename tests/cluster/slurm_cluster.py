@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -17,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shutil import copytree
+
+from packages import install
 
 SCRIPTS = Path(__file__).parents[2] / "slurm"
 PACKAGES = {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client"}
@@ -78,7 +79,7 @@ class SlurmCluster:
 
     def __enter__(self) -> SlurmCluster:
         try:
-            install()
+            install(PACKAGES)
             self._configure()
             self._start()
         except BaseException:
@@ -211,24 +212,6 @@ class SlurmCluster:
 
 def _unless_there(source: str, target: str) -> str:
     return target if Path(target).exists() else shutil.copy2(source, target)
-
-
-def install() -> None:
-    """Installs by apt what is missing of SLURM; another process of the tests may be about to do so too."""
-    with (Path(tempfile.gettempdir()) / "fgvr-slurm.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _install()
-
-
-def _install() -> None:
-    missing = [package for command, package in PACKAGES.items() if shutil.which(command) is None]
-    if not missing:
-        return
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for line in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
-        done = subprocess.run(["apt-get", "-q", *line], env=environment, text=True, capture_output=True, timeout=240)
-        if done.returncode:
-            raise RuntimeError(f"apt-get {' '.join(line)} failed: {done.stderr[-2000:]}")
 
 
 def free_ports(count: int) -> list[int]:

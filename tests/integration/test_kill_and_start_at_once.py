@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from rl_run import ends, grpo_config, sft_config, start
+from warm_start import Started
 
 MANY = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -18,7 +18,7 @@ def trains(samples: Path, since: int) -> bool:
     return samples.exists() and samples.stat().st_mtime_ns > since
 
 
-def started_and_killed(config: Path, run: Path, workers: int, delay: float) -> subprocess.Popen[str]:
+def started_and_killed(config: Path, run: Path, workers: int, delay: float) -> Started:
     """Kills the run alone, not its workers, some time after it has begun to train, as it must."""
     samples = run / "samples.jsonl"
     since = samples.stat().st_mtime_ns if samples.exists() else 0

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from ports import free_port
 from toy_run import same_weights
+from warm_start import Warm
 
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint, read_manifest, write_checkpoint
 
-ROOT = Path(__file__).parents[2]
 CONFIG = """
 model: {class_path: toy_run.ToyModel}
 data: {class_path: toy_run.ToyData}
@@ -24,16 +22,13 @@ run: {save_every: 2, allow_changed: [code]}
 """
 
 
-def start(folder: Path, run: str, *options: str, **settings: str) -> subprocess.Popen[str]:
+def start(folder: Path, run: str, *options: str, **settings: str) -> Warm:
     (folder / "toy.yaml").write_text(CONFIG)
-    line = [sys.executable, "-m", "fgvr", "fit", "--config", str(folder / "toy.yaml"), f"--run.dir={folder / run}"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1", **settings}
-    return subprocess.Popen(
-        [*line, *options], text=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+    line = ["fit", "--config", str(folder / "toy.yaml"), f"--run.dir={folder / run}", *options]
+    return Warm(line, {**os.environ, **settings})
 
 
-def start_both(folder: Path, runs: tuple[str, str], *options: str) -> list[subprocess.Popen[str]]:
+def start_both(folder: Path, runs: tuple[str, str], *options: str) -> list[Warm]:
     """As a launcher does that starts all processes at once."""
     shared = {
         "WORLD_SIZE": "2",
@@ -46,8 +41,8 @@ def start_both(folder: Path, runs: tuple[str, str], *options: str) -> list[subpr
     ]
 
 
-def finish(processes: list[subprocess.Popen[str]], code: int) -> list[str]:
-    said = [process.communicate(timeout=120)[1] for process in processes]
+def finish(processes: list[Warm], code: int) -> list[str]:
+    said = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [code] * len(processes), said
     return said
 

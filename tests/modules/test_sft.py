@@ -143,7 +143,8 @@ def test_only_the_adapters_move_under_lora():
     fit(fed)
     fresh = module(lora=LoRA(rank=2, alpha=4.0))
     fresh.configure_model()
-    moved = {n for n, p in fed.state_dict().items() if not torch.equal(p, fresh.state_dict()[n])}
+    begun = fresh.trained_policy.state_dict()
+    moved = {n for n, p in fed.trained_policy.state_dict().items() if not torch.equal(p, begun[n])}
     assert moved
     assert all("lora_" in name for name in moved)
 

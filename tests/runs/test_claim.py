@@ -3,13 +3,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
 from refusals import FLOCK, refusing, seccomp
 
 from fgvr.errors import UserError
-from fgvr.runs.claim import RunLock, claim
+from fgvr.runs.claim import LOCK, RunLock, claim
 from fgvr.runs.folder import RunFolder
 
 
@@ -108,6 +109,25 @@ def test_a_holder_that_has_ended_is_not_said_to_write(run: RunFolder) -> None:
             RunLock(run.dir)
     finally:
         os.kill(child, 9)
+
+
+@pytest.mark.parametrize("lets_go", [True, False])
+def test_the_lock_of_another_machine_which_may_have_failed_is_waited_for(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lets_go: bool
+) -> None:
+    monkeypatch.setattr("fgvr.runs.claim.LEASE", 0.3)
+    monkeypatch.setattr("fgvr.runs.claim.PAUSE", 0.05)
+    run.dir.mkdir()
+    held = RunLock(run.dir)
+    (run.dir / LOCK).write_text("process 7 on node-12")
+    if lets_go:
+        Timer(0.1, held.release).start()
+        RunLock(run.dir).release()
+    else:
+        with pytest.raises(UserError, match="is being written by process 7 on node-12: wait for it to end"):
+            RunLock(run.dir)
+        held.release()
+    assert caplog.text.count("is locked by process 7 on node-12; if that machine has failed") == 1
 
 
 def test_what_a_killed_process_left_is_cleared(run: RunFolder) -> None:

@@ -54,7 +54,15 @@ def test_a_later_step_a_fresh_run_and_one_without_a_limit_are_not_held_back(tmp_
         for _ in range(3):
             with pytest.raises(Unfinished):
                 begin(other, TERM)
-    begin(RunFolder(tmp_path, restarts=1), start=Start(complete=True))
+
+
+def test_a_complete_run_whose_evaluation_never_ends_in_time_is_not_started_for_ever(tmp_path: Path) -> None:
+    run, complete = RunFolder(tmp_path, restarts=1), Start(complete=True)
+    for _ in range(2):
+        with pytest.raises(Unfinished):
+            begin(run, TERM, complete)
+    with pytest.raises(UserError, match="give the job more time"):
+        begin(run, TERM, complete)
 
 
 def test_a_limit_below_one_is_refused(tmp_path: Path) -> None:

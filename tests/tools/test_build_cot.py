@@ -6,13 +6,12 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from teacher_server import TeacherServer
+from warm_start import Warm
 
 from fgvr.__main__ import main
 from fgvr.aviary import Aviary
@@ -22,7 +21,6 @@ from fgvr.shards.packing import pack
 from fgvr.shards.plan import PackOptions
 from fgvr.shards.reading import ShardSet
 
-ROOT = Path(__file__).parents[2]
 LEFT = ("cot.json", "manifest.json", "taxonomy.json", "shards/manifest.json")
 
 
@@ -90,12 +88,12 @@ def test_a_server_is_asked_once_and_a_killed_run_ends_with_the_same_bytes(birds:
         assert main(line(birds, tmp_path / "whole", *options, *where)) == 0
         assert server.asked == asked
         server.delay = 0.02
-        command = [sys.executable, "-m", "fgvr", *line(birds, tmp_path / "cut", *options, *where)]
-        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
+        process = Warm(line(birds, tmp_path / "cut", *options, *where), os.environ)
         while server.asked < asked + 60 and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
         server.delay = 0.0
         assert main(line(birds, tmp_path / "cut", *options, *where)) == 0
         assert server.asked < 2 * asked + 40  # what was under way alone is asked again

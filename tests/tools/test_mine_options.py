@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from rl_run import ROOT, ends, learn_sft, start
+from rl_run import ends, learn_sft, start
+from warm_start import Warm
 
 from fgvr.__main__ import main
 from fgvr.aviary import Aviary
@@ -41,19 +40,11 @@ def line(folder: Path, out: Path, *options: str) -> list[str]:
     return ["mine", f"--data={folder / 'birds'}", f"--out={out}", *model, *SMALL, *options]
 
 
-def begin(words: list[str]) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "fgvr", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
+def begin(words: list[str]) -> Warm:
+    return Warm(words, os.environ)
 
 
-def kill_at(process: subprocess.Popen[str], store: Path, photos: int) -> None:
+def kill_at(process: Warm, store: Path, photos: int) -> None:
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         if store.exists() and store.read_bytes().count(b"\n") > photos:

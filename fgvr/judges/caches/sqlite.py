@@ -284,7 +284,8 @@ def _as_user_error(error: Exception, path: Path) -> Exception:
     if code == sqlite3.SQLITE_FULL:
         return UserError(f"{path} must find room, but the disk is full: make room, then start again.")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
-        return UserError(_unusable(path, error))
+        quota = ", or its user's share of the disk is used up" if code == sqlite3.SQLITE_IOERR else ""
+        return UserError(_unusable(path, f"{error}{quota}"))
     return error
 
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -106,18 +107,20 @@ async def _read(reply: aiohttp.ClientResponse) -> HTTPReply:
         if len(content) > LONGEST_BODY:
             reply.close()
             return HTTPReply(reply.status, b"", f"longer than {LONGEST_BODY} bytes")
-    return HTTPReply(reply.status, bytes(content), "", _seconds(reply.headers.get("Retry-After")))
+    return HTTPReply(reply.status, bytes(content), "", _seconds(reply.headers))
 
 
-def _seconds(text: str | None) -> float:
-    """Retry-After, which is a number of seconds or a date; 0 where it is neither."""
+def _seconds(headers: Mapping[str, str]) -> float:
+    """Retry-After, which is a number of seconds, or a date by the server's own clock; 0 where it is neither."""
+    text = headers.get("Retry-After")
     if text is None:
         return 0.0
     try:
         seconds = float(text)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+            now = parsedate_to_datetime(headers["Date"]).timestamp() if "Date" in headers else time.time()
+            seconds = parsedate_to_datetime(text).timestamp() - now
         except (ValueError, OverflowError):
             return 0.0
     return seconds if 0 < seconds < math.inf else 0.0

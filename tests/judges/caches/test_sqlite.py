@@ -187,15 +187,16 @@ def test_a_file_that_another_process_holds(path: Path, monkeypatch: pytest.Monke
 
 
 @seccomp
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=["full", "broken"])
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EDQUOT], ids=["full", "broken", "quota"])
 def test_a_disk_that_takes_no_more(path: Path, error: int) -> None:
     with SQLiteCache(path) as cache:
         cache.put([entry("k")])
 
         def put() -> None:
-            with pytest.raises(
-                UserError, match="full: make room" if error == errno.ENOSPC else r"not \(disk I/O error"
-            ):
+            told = (
+                "full: make room" if error == errno.ENOSPC else r"not \(disk I/O error, or its user's share of the disk"
+            )
+            with pytest.raises(UserError, match=told):
                 cache.put([entry("other")])
 
         refusing({PWRITE64: error}, put)

@@ -14,6 +14,7 @@ from judge_server import JudgeServer, right
 
 from fgvr.errors import UserError
 from fgvr.judges.served.chat import Chat
+from fgvr.judges.served.line import _seconds
 from fgvr.judges.served.patience import Unanswered
 from fgvr.judges.served.replies import content
 from fgvr.judges.served.server import Server
@@ -159,6 +160,12 @@ def test_retry_after_is_heard(chat: Chat, server: JudgeServer):
     began = time.monotonic()
     ask(chat)
     assert time.monotonic() - began >= 1.5
+
+
+def test_a_date_to_ask_again_at_is_of_the_server_s_clock_which_ours_may_be_an_hour_from():
+    wish = {"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert _seconds(wish) == 30
+    assert _seconds({**wish, "Date": "today"}) == 0
 
 
 @pytest.mark.parametrize("wish", ["-5", "nan", "inf", "soon", "Wed, 21 Oct 2015 07:28:00 GMT", "9" * 400, ""])
