@@ -31,7 +31,10 @@ def view_of(module: LightningModule) -> View:
 
 def length_of(module: LightningModule) -> Callable[[str], int]:
     """Counts the tokens of a reply's text as the module's model has them; its words where there is no model."""
-    return module.processor.count_tokens if isinstance(module, PolicyModule) else words
+    if not isinstance(module, PolicyModule):
+        return words
+    tokenizer = module.processor.tokenizer
+    return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def show(trainer: Trainer, pictures: Mapping[str, Image.Image], tables: Mapping[str, Table]) -> None:

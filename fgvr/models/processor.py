@@ -275,10 +275,6 @@ class Processor:
         frame = table.gather(1, index).unflatten(1, (len(images.patches), -1)).transpose(0, 1)[:, :, None]
         return frame.expand(-1, -1, settings.temporal_patch_size, -1).flatten(1)
 
-    def count_tokens(self, text: str) -> int:
-        """The length of a reply's text."""
-        return len(self._text_ids(text))
-
     def encode_text(self, text: str) -> list[int]:
         """Ids of plain text. Raises SampleError when the text spells a control token."""
         if spelt := self.control_tokens_in(text):

@@ -84,7 +84,7 @@ def test_tensorboard_gets_figures_pictures_and_escaped_tables(tmp_path: Path) ->
         for name, value in figures.items():
             (point,) = events.Scalars(f"{cohort}/{name}")
             assert point.value == pytest.approx(value)
-    assert sorted(tags["images"]) == ["answers/seen", "answers/unseen", "confusions/seen", "verdicts"]
+    assert sorted(tags["images"]) == ["answers/seen", "answers/unseen", "confusions/seen", "lengths", "verdicts"]
     (confused,) = events.Images("confusions/seen")  # Ruby was taken for Ash
     assert Image.open(io.BytesIO(confused.encoded_image_string)).size == (500, 322)
     (shown,) = events.Images("answers/seen")
