@@ -41,6 +41,7 @@ class Run:
     configs: tuple[Path, ...]
     folder: Path
     start: Path | None = None  # the run that it goes on from, when that is one of the study's own
+    reorder: bool = False
 
     def finish(self) -> None:
         """Starts it, or lets it go on, until it has ended. Raises SystemExit with its log's place when it fails."""
@@ -55,6 +56,8 @@ class Run:
             *(part for file in self.configs for part in ("--config", str(file))),
         ]
         line += ["--seed_everything", str(self.seed), "--run.dir", str(self.folder)]
+        if self.reorder:
+            line += ["--data.seed", str(self.seed)]
         if self.start is not None:
             line += ["--model.policy.backbone.run", str(self.start)]
         said = self.folder.with_suffix(".log")
@@ -86,6 +89,7 @@ def study(
     together: int = 2,
     name: str = "table",
     after: dict[str, str] | None = None,
+    reorder: bool = False,
 ) -> None:
     """Finishes every run and prints the table, which is kept as OUT/NAME.md beside all figures in OUT/NAME.json.
 
@@ -101,11 +105,15 @@ def study(
         together: runs side by side, each with one thread
         name: what the table is called
         after: arms that start from another one's run with the same seed, which goes first
+        reorder: a seed decides the order of photos too: of supervised runs from one checkpoint it decides nothing else
     """
     if not 2 <= seeds <= len(QUANTILES) + 1:
         raise SystemExit(f"an interval needs 2 to {len(QUANTILES) + 1} seeds, got {seeds}")
     after = after or {}
-    runs = {arm: [_run(arm, seed, files, out, after.get(arm)) for seed in range(seeds)] for arm, files in arms.items()}
+    runs = {
+        arm: [_run(arm, seed, files, out, after.get(arm), reorder) for seed in range(seeds)]
+        for arm, files in arms.items()
+    }
     # whole seeds first, should it be cut off; of a seed, those that others start from
     waiting = [runs[arm][seed] for seed in range(seeds) for arm in sorted(arms, key=after.__contains__)]
     with Progress(console=Console(stderr=True)) as bar, ThreadPoolExecutor(together) as pool:
@@ -126,8 +134,9 @@ def study(
     print(text)
 
 
-def _run(arm: str, seed: int, files: list[Path], out: Path, after: str | None) -> Run:
-    return Run(arm, seed, tuple(files), out / arm / str(seed), None if after is None else out / after / str(seed))
+def _run(arm: str, seed: int, files: list[Path], out: Path, after: str | None, reorder: bool) -> Run:
+    start = None if after is None else out / after / str(seed)
+    return Run(arm, seed, tuple(files), out / arm / str(seed), start, reorder)
 
 
 def _finish(run: Run, start: Future[None] | None) -> None:
