@@ -121,11 +121,29 @@ def _with_auto(args: list[str]) -> list[str]:
     return args
 
 
+def _with_within(args: list[str]) -> list[str]:
+    """`--within NAME` in full, behind the config that says which data it is a setting of."""
+    kept, given = list[str](), list[str]()
+    words = iter(args)
+    for word in words:
+        if word == "--within":
+            name = next(words, None)
+            if name is None:
+                raise UserError("--within needs a name of the taxonomy, as in --within NAME")
+            given += ["--data.init_args.within", name]
+        elif word.startswith("--within="):
+            given.append(f"--data.init_args.{word[2:]}")
+        else:
+            kept.append(word)
+    return [*kept, *given]
+
+
 def _run_lightning(args: list[str]) -> int:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from fgvr.cli import run_cli
 
+    args = _with_within(args)
     try:
         if args[0] == "estimate":
             from fgvr.tools.estimate import estimate

@@ -325,7 +325,7 @@ class FGVRCLI(LightningCLI):
         if not self.figures.figures:
             raise UserError(f"There must be photos to {self.verb} on, but the data of this config have none.")
         if self.trainer.is_global_zero:
-            write_figures(self.run.dir / file, self.figures.figures)
+            write_figures(self.run.dir / file, self.figures.figures, **self.figures.facts)
             print_figures(self.figures.figures, f"{self.verb}: {Path(self._checkpoint or 'no checkpoint').stem}")
             log.info("The figures are in %s.", self.run.dir / file)
 

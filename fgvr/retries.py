@@ -51,6 +51,18 @@ class Retries:
         would add to. Raises its OSError when that is not transient, or was the last.
         """
 
+        try:
+            return work()  # as nearly always: what tries again takes longer to set up than a small photo to read
+        except OSError as error:
+            if not is_transient(error):
+                raise
+            failed = [error]
+
+        def again() -> T:
+            if failed:  # the first of its tries is this one
+                raise failed.pop()
+            return work()
+
         def say(state: RetryCallState) -> None:
             self.count += 1
             error = state.outcome.exception() if state.outcome else None
@@ -69,7 +81,7 @@ class Retries:
             wait=wait_exponential(multiplier=0.1, exp_base=4),
             before_sleep=say,
             reraise=True,
-        )(work)
+        )(again)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -84,7 +84,7 @@ def unsealed(data: bytes) -> tuple[dict[str, Any], bool]:
         if any(isinstance(value, str) and DIGEST_FORM.fullmatch(value) for value in content.values()):
             raise ValueError("its digest stands under another name")
         return content, False
-    if data not in (sealed(content), sealed(content, indent=1)):
+    if data != sealed(content) and data != sealed(content, indent=1):  # the second takes ten times as long
         raise ValueError("it does not have the digest that it states")
     return content, True
 

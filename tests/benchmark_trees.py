@@ -36,13 +36,15 @@ def structs(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
     return held
 
 
-def cub(root: Path, named: Sequence[str] = ("001.Black_footed_Albatross", "002.Brandt's_Cormorant")) -> Path:
-    """Four photos of each class, two to train on."""
-    files = [f"{name}/{name.partition('.')[2]}_{n:04d}.jpg" for name in named for n in range(4)]
+def cub(
+    root: Path, named: Sequence[str] = ("001.Black_footed_Albatross", "002.Brandt's_Cormorant"), each: int = 4
+) -> Path:
+    """So many photos of each class, two of four to train on."""
+    files = [f"{name}/{name.partition('.')[2]}_{n:04d}.jpg" for name in named for n in range(each)]
     photos(root, *(f"images/{file}" for file in files))
     lines(root / "classes.txt", *(f"{number} {name}" for number, name in enumerate(named, 1)))
     lines(root / "images.txt", *(f"{number} {file}" for number, file in enumerate(files, 1)))
-    lines(root / "image_class_labels.txt", *(f"{n + 1} {n // 4 + 1}" for n in range(len(files))))
+    lines(root / "image_class_labels.txt", *(f"{n + 1} {n // each + 1}" for n in range(len(files))))
     lines(root / "train_test_split.txt", *(f"{n + 1} {int(n % 4 < 2)}" for n in range(len(files))))
     lines(root / "bounding_boxes.txt", *(f"{n + 1} 60.0 27.0 325.0 304.0" for n in range(len(files))))
     lines(root / "parts/parts.txt", "1 back")

@@ -1,7 +1,8 @@
 """Hostile files of every kind, each opened as a user would, by a process that watches itself: `hostile_set.py FOLDER`.
 
-Prints, as JSON, of each case how it ended, what was said, its seconds and what of code, processes and network it
-touched, and the megabytes that the process came to hold at the most. A case's number is its kind's.
+Prints, as JSON, of each case how it ended, what was said, its seconds (of work, and with all waiting) and what of code,
+processes and network it touched, and the megabytes that the process came to hold at the most. A case's number is its
+kind's.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from hostile import REFUSED, write_folder
+from hostile_results import REFUSED as MORE
+from hostile_results import RESULTS
+from hostile_results import model as small_model
 from parquet_rows import row, written
 from small_checkpoints import save
 from toy_stream import write_set
@@ -249,8 +253,10 @@ CASES: dict[str, Case] = {
     ),
     "40 a header of 2^62": state(lambda file: file.write_bytes(HEADER)),
     "42 a link out of the run": linked_checkpoint,
+    **MORE,
+    **RESULTS,
 }
-PASSES = ("39 a class to be made",)  # words, which nothing is made of
+PASSES = ("39 a class to be made", *RESULTS)  # the first is words, which nothing is made of
 NAMED = {"29 a module that speaks": ["import 'this'"]}  # a config names classes, of one's own too: these are imported
 
 
@@ -268,9 +274,10 @@ def ended(case: Case, folder: Path) -> tuple[str, str]:
 def found(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, (name, case) in enumerate(CASES.items()):
         touched.clear()
-        began = time.monotonic()
+        began, busy = time.monotonic(), time.process_time()
         how, said = ended(case, folder / f"{number:02}")
-        yield name, {"how": how, "said": said, "seconds": time.monotonic() - began, "touched": list(touched)}
+        seconds = {"seconds": time.process_time() - busy, "waited": time.monotonic() - began}
+        yield name, {"how": how, "said": said, **seconds, "touched": list(touched)}
 
 
 if __name__ == "__main__":
@@ -279,6 +286,7 @@ if __name__ == "__main__":
     (place / "warm").mkdir()
     with contextlib.suppress(UserError):
         model("fgvr.modules.SFT")(place / "warm")  # loads what every command loads
+    small_model()
     sys.addaudithook(watch)
     cases = dict(found(place))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -35,6 +35,14 @@ def test_an_unknown_command_and_a_misplaced_one(capsys: Any) -> None:
     assert "python -m fgvr fit --config a.yaml" in capsys.readouterr().err
 
 
+def test_within_is_a_setting_of_the_data_wherever_it_stands(capsys: Any) -> None:
+    line = ["validate", "--config", "a.yaml", "--data.init_args.within", "Cat family"]
+    assert program._with_within(["validate", "--within", "Cat family", "--config", "a.yaml"]) == line
+    assert program._with_within(["predict", "--within=owl"]) == ["predict", "--data.init_args.within=owl"]
+    assert main(["predict", "--within"]) == 2
+    assert capsys.readouterr().err == "fgvr: --within needs a name of the taxonomy, as in --within NAME\n"
+
+
 def test_a_run_without_a_config(capsys: Any) -> None:
     assert main(["fit"]) == 2
     assert capsys.readouterr().err == "fgvr: run.dir, data and model are required: give --config FILE.\n"

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from benchmark_trees import cub
 from conftest import photo
 from PIL import Image
 
+from fgvr.__main__ import main
 from fgvr.aviary.source import Aviary
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +88,29 @@ def test_a_folder_of_photos_packs_trains_and_exports_with_the_three_commands(tmp
         run(line, tmp_path)
         rows = (tmp_path / "runs" / "photos" / "predictions.csv").read_text().splitlines()
         assert rows[1].startswith('"one.jpg"')
+
+
+@pytest.mark.slow
+def test_an_unpacked_benchmark_becomes_a_model_in_three_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fgvr"])
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    birds = ("001.Black_footed_Albatross", "023.Brandt's_Cormorant", "051.Horned_Grebe", "200.Common_Yellowthroat")
+    cub(tmp_path / "CUB_200_2011", birds, each=12)
+    page = (ROOT / "docs/datasets.md").read_text(encoding="utf-8")
+    packed, fitted, exported = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)[0].strip().splitlines()
+    assert all(line.startswith("python -m fgvr ") for line in (packed, fitted, exported))
+    assert main(packed.split()[3:]) == 0
+    assert "CUB_200_2011 is read as CUB: it has images.txt" in capsys.readouterr().out
+    counts = json.loads((tmp_path / "data/photos/manifest.json").read_text())["counts"]
+    assert {split: sum(of.values()) for split, of in counts.items()} == {"train": 20, "val": 4, "test": 24}
+    assert main([*fitted.split()[3:], "--trainer.max_steps", "4", "--trainer.val_check_interval", "4"]) == 0
+    figures = json.loads((tmp_path / "runs/photos/final_metrics.json").read_text())
+    assert (figures["step"], figures["seen/n"]) == (4, 4)
+    assert main(exported.split()[3:]) == 0
+    assert (tmp_path / "exports/photos/model.safetensors").is_file()
 
 
 @pytest.mark.slow

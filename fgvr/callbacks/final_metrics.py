@@ -40,11 +40,15 @@ log = logging.getLogger(__name__)
 
 
 class LastFigures(Callback):
-    """Remembers what the latest validation or test logged, and at which optimiser step; None before the first."""
+    """Remembers what the latest validation or test logged, and at which optimiser step; None before the first.
+
+    `facts` say within which branch of the taxonomy it was, where it was not the whole.
+    """
 
     def __init__(self) -> None:
         self.figures: dict[str, float] = {}
         self.step: int | None = None
+        self.facts: dict[str, str] = {}
         self._before: dict[str, Any] = {}
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -57,6 +61,8 @@ class LastFigures(Callback):
         now = trainer.callback_metrics
         self.figures = {name: float(value) for name, value in now.items() if self._before.get(name) is not value}
         self.step = trainer.global_step
+        branch = getattr(getattr(trainer, "datamodule", None), "branch", None)
+        self.facts = {} if branch is None else {"within": branch.node}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.on_validation_start(trainer, pl_module)

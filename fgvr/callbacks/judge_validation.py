@@ -29,6 +29,8 @@ from fgvr.pictures.tables import class_table, confusion_table
 from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.rollouts import InProcess, RolloutEngine
 from fgvr.shards.order import key_of
+from fgvr.taxonomy.branch import Branch
+from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.reserved import FIGURES
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import PromptBatch
@@ -202,6 +204,7 @@ class JudgeValidation(Callback):
         # The figures are already those of all processes: their maximum is the value itself, where a mean would round.
         pl_module.log_dict(named | self._tally(), sync_dist=True, reduce_fx="max")
         if trainer.is_global_zero:
+            _say_outside(trainer, findings)
             _write_files(Path(trainer.default_root_dir), findings)
             _show(trainer, findings, shown, view_of(pl_module))
 
@@ -252,6 +255,16 @@ def _show(trainer: Trainer, findings: Findings, shown: dict[str, list[Judged]], 
         of_cohort = [row for row in findings.answers if row["cohort"] == cohort]
         tables[f"confusions/{cohort}"] = confusion_table(of_cohort)
     show(trainer, pages, tables)
+
+
+def _say_outside(trainer: Trainer, findings: Findings) -> None:
+    data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+    branch: Branch | None = getattr(data, "branch", None)
+    if branch is not None:
+        names = Names(branch.taxonomy)
+        said = [row["answer"] for row in findings.answers if row["answer"]]
+        outside = sum(branch.narrowed(names.find(answer)) is None for answer in said)
+        log.info("Within %s: %d of %d answers name nothing of it.", branch.node, outside, len(said))
 
 
 def _write_files(folder: Path, findings: Findings) -> None:

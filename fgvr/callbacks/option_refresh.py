@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,7 @@ class _Refresh:
         numbers, folder = self._asked(first, number), self._folder(number)
         made, sampled = self._sampled(first, number, numbers, folder / "replies.jsonl")
         rules = self.by.rules or Rules(**read_options(Path(file))[0]["rules"])
+        rules = rules if self.data.within is None else replace(rules, within=self.data.within)
         derived = derive(made, sampled, rules, classes_of(made))
         if self.trainer.is_global_zero:
             write_options(folder / "options.jsonl", made, rules, derived)

@@ -17,6 +17,7 @@ from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import UserError
 from fgvr.ranks import of_all_ranks
+from fgvr.taxonomy.branch import Branch
 from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import PromptBatch
@@ -46,8 +47,9 @@ class Predictions(Callback):
 
     Its columns are those of `as_csv`, its rows the data module's `photos`, in their order, from all ranks. Where photos
     are named in two steps the answer is what these decided, "" where they abstained, and the completion still the one
-    without sampling. Photos that could not be used are named in the log too. Raises UserError without a
-    `ShardDataModule`.
+    without sampling. Within a branch (the data's `within`) an answer that names something else is left out and counted,
+    and one that names what stands above the branch becomes its name. Photos that could not be used are named in the log
+    too. Raises UserError without a `ShardDataModule`.
     """
 
     def __init__(self) -> None:
@@ -77,10 +79,14 @@ class Predictions(Callback):
         if not trainer.is_global_zero:
             return
         rows = [found.get(n) or Prediction(name, error=NOT_ASKED) for n, name in enumerate(data.photos.names)]
+        kept = rows if data.branch is None else within(rows, data.branch)
         file = Path(trainer.default_root_dir) / FILE
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, as_csv(rows, data.taxonomy))
-        _tell(rows, data.taxonomy, file)
+        write_whole(file, as_csv(kept, data.taxonomy))
+        outside = sum(bool(row.answer) for row in rows) - sum(bool(row.answer) for row in kept)
+        if data.branch is not None:
+            log.info("Within %s: %d answers name nothing of it, and are left out.", data.branch.node, outside)
+        _tell(kept, data.taxonomy, file, outside)
 
 
 def predictions(task: Task, batch: PromptBatch, completions: Sequence[str]) -> dict[int, Prediction]:
@@ -95,6 +101,17 @@ def predictions(task: Task, batch: PromptBatch, completions: Sequence[str]) -> d
         answer = task.parse(text, example)
         rows[example.uid] = Prediction(example.uid, answer.text if answer else "", text)
     return {place: rows[uid] for place, uid in zip(batch.record.positions, batch.record.uids, strict=True)}
+
+
+def within(rows: Sequence[Prediction], branch: Branch) -> list[Prediction]:
+    """The rows with the answers that name something of the branch; what stands above it means the whole of it."""
+    names = Names(branch.taxonomy)
+    kept: list[Prediction] = []
+    for row in rows:
+        node = names.find(row.answer)
+        narrowed = branch.narrowed(node)
+        kept.append(row if node is not None and narrowed == node else replace(row, answer=narrowed or ""))
+    return kept
 
 
 def _decided(row: Prediction, trainer: Trainer) -> Prediction:
@@ -127,7 +144,7 @@ def _harmless(cell: str) -> str:
     return f"'{cell}" if cell.startswith(FORMULA) or cell.lstrip().startswith(FORMULA) else cell
 
 
-def _tell(rows: Sequence[Prediction], taxonomy: Taxonomy, file: Path) -> None:
+def _tell(rows: Sequence[Prediction], taxonomy: Taxonomy, file: Path, outside: int) -> None:
     unusable = [row for row in rows if row.error]
     for row in unusable[:NAMED]:
         log.warning("not used: %s (%s)", row.file, row.error)
@@ -142,11 +159,11 @@ def _tell(rows: Sequence[Prediction], taxonomy: Taxonomy, file: Path) -> None:
         len(rows),
         known,
         answered - known,
-        len(rows) - answered - len(unusable),
+        len(rows) - answered - len(unusable) - outside,
         len(unusable),
         file,
     )
-    if not answered and len(unusable) < len(rows):
+    if not answered and len(unusable) + outside < len(rows):
         log.warning(
             "No reply could be read, so no photo was named: ask what the model was taught (data.init_args.task as the "
             "run had it whose checkpoint this is), or give it room to finish (model.init_args.max_new_tokens). What it "

@@ -104,7 +104,8 @@ def classes_of(data: Any, split: str) -> dict[str, frozenset[str]]:
     names: dict[str, set[str]] = defaultdict(set)
     for one in _evaluated(data, split):
         names[one.dataset] |= set(load_manifest(one.folder).cohorts)
-    return {dataset: frozenset(found) for dataset, found in names.items()}
+    branch = getattr(data, "branch", None)
+    return {dataset: frozenset(found if branch is None else found & branch.classes) for dataset, found in names.items()}
 
 
 def compared(data: Any, split: str, policy: Policy) -> dict[str, Classes]:

@@ -24,6 +24,7 @@ from fgvr.pictures.trace import trace_page
 from fgvr.ranks import of_all_ranks
 from fgvr.rollouts.two_step import TwoStep, two_step
 from fgvr.shards.order import key_of
+from fgvr.taxonomy.branch import Branch
 from fgvr.types import PromptBatch
 from fgvr.whole_files import write_whole
 
@@ -38,9 +39,9 @@ class TwoStepInference(Callback):
     The data's task asks for the names. Without a `choice` it is what training asks, the data's train_task, else letters
     and that task's question; how many options it shows is the plan's, whatever the choice's own number. `scope` says
     which may be options: "classes", those of the taxonomy, of all cohorts together; "cohort", those of the photo's own
-    cohort, as papers do that evaluate base and novel classes apart; or "open", whatever was said. Labels are never
-    looked at. Only every `every`-th validation of a training is
-    done so, its first and those of the start always; tests and predictions are.
+    cohort, as papers do that evaluate base and novel classes apart; or "open", whatever was said. Of these only names
+    of the branch may be that data.within names. Labels are never looked at. Only every `every`-th validation of a
+    training is done so, its first and those of the start always; tests and predictions are.
 
     Logs `{cohort}/two_step/{figure}`: the accuracies greedy, vote, accuracy and options (recall), right_of_reached, the
     shares asked and nothing_read, tokens a photo, and what a margin would save that costs no cohort anything, in
@@ -148,7 +149,7 @@ class TwoStepInference(Callback):
         practised = getattr(data, "train_task", None)
         choice = self.choice or (practised if isinstance(practised, ClosedWorld) else self._usual(data.task))
         self.plan.fits(choice)
-        return choice.bind(data.taxonomy).opened(module.processor.opening)
+        return choice.within(_branch(data)).bind(data.taxonomy).opened(module.processor.opening)
 
     def _usual(self, task: Task) -> ClosedWorld:
         return ClosedWorld(self.plan.options, letters=True, question=task.question, think=task.think)
@@ -176,6 +177,9 @@ class TwoStepInference(Callback):
     def _scope(self, data: Any, cohort: str) -> Collection[str] | None:
         if self.scope == "cohort":
             return data.classes_of(cohort)
+        branch = _branch(data)
+        if branch is not None:
+            return branch.classes if self.scope == "classes" else branch.nodes
         return data.taxonomy.paths.keys() if self.scope == "classes" else None
 
     def _show(self, row: Row, data: bytes, module: LightningModule) -> None:
@@ -193,6 +197,10 @@ class TwoStepInference(Callback):
         write_whole(folder / f"{name}.jsonl", as_lines(rows))
         page = trace_page(first_of_each_cohort(shown, self.pictures), f"Two steps, {name}")
         write_whole(folder / f"{name}.html", page.encode("utf-8", "backslashreplace"))
+
+
+def _branch(data: Any) -> Branch | None:
+    return getattr(data, "branch", None)
 
 
 def first_of_each_cohort(shown: Sequence[Shown], most: int) -> list[Shown]:

@@ -33,7 +33,8 @@ class ClosedWorld(Task):
     `prepare` drew, anew in each epoch and with the label as often in each place; on an example that was not prepared it
     is a function of `seed` and the uid alone. In split "train" no class is shown that `holding_out` was told of,
     wherever the options come from; "all" are then all others, and `extra["held_out"]` says how many of those given were
-    left out.
+    left out. `within` a branch of the taxonomy no class outside it is shown; where none is left of
+    those given, relatives are.
 
     With `told` false the prompt is that of `OpenWorld`: for a model that can answer no other. The options bound the
     answer all the same, for only one of them is a choice.
@@ -75,7 +76,7 @@ class ClosedWorld(Task):
         self.held_out: frozenset[str] = frozenset()
 
     def bind(self, taxonomy: Taxonomy) -> ClosedWorld:
-        classes = len(taxonomy.paths)
+        classes = len(self.branch.classes if self.branch else taxonomy.paths)
         if self.options == "all" and self.letters and classes > len(LETTERS):
             raise UserError(
                 f"letters go as far as {len(LETTERS)} options, but there are {classes} classes: leave them out"
@@ -94,7 +95,7 @@ class ClosedWorld(Task):
 
     def prepare(self, example: Example, rng: random.Random) -> Example:
         drawn: dict[str, Any] = {"shown": list(self._draw(example, rng))}
-        if hidden := self._not_beside(example):
+        if hidden := self._held_out_beside(example):
             given = () if self.options == "all" else example.extra.get("options", ())
             drawn["held_out"] = sum(self._class_of(option) in hidden for option in given)
         return replace(example, extra=example.extra | drawn)
@@ -152,7 +153,9 @@ class ClosedWorld(Task):
         missing = bool(self.none_of_these) and example.split == "train" and rng.random() < self.none_of_these
         right = [] if missing else [example.label]
         most = int(self.options) - len(right)
-        distractors = self.given(example) if "options" in example.extra else self.relatives(example, rng, most)
+        distractors = self.given(example) if "options" in example.extra else []
+        if not distractors and ("options" not in example.extra or self.branch):
+            distractors = self.relatives(example, rng, most)
         if not distractors:
             raise SampleError(f"{example.uid}: a choice needs a second class beside {example.label!r}, there is none")
         drawn = [*right, *distractors[:most]]
@@ -169,7 +172,7 @@ class ClosedWorld(Task):
         for option in options:
             named = spelling(option) and spelling(option) != spelling(NONE)
             apart = self._among(option, example.path) is None and not self._finer(option, example.label)
-            if named and apart and self._class_of(option) not in hidden:
+            if named and apart and self._class_of(option) not in hidden and self._stands_within(option):
                 distinct.setdefault(self._class_of(option), option)
         return list(distinct.values())
 
@@ -177,7 +180,14 @@ class ClosedWorld(Task):
         node = self.names.find(option) if self.names else None
         return self.names is not None and node is not None and self.names.taxonomy.is_ancestor(label, node)
 
+    def _stands_within(self, option: str) -> bool:
+        return self.branch is None or self._class_of(option) in self.branch.nodes
+
     def _not_beside(self, example: Example) -> frozenset[str]:
+        """The classes that must not be shown: those outside the branch, and held-out ones in training."""
+        return self._held_out_beside(example) | (self.branch.outside if self.branch else frozenset())
+
+    def _held_out_beside(self, example: Example) -> frozenset[str]:
         """The held-out classes, which training must not show; an example's own label always may be shown."""
         return self.held_out - {example.label} if example.split == "train" else frozenset()
 

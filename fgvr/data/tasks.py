@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from fgvr.data.control_tokens import refuse_control_tokens
 from fgvr.errors import SampleError, UserError
+from fgvr.taxonomy.branch import Branch
 from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.spelling import spelling
 from fgvr.taxonomy.tree import Taxonomy
@@ -68,6 +69,7 @@ class Task(ABC):
     think: bool
     question: str
     names: Names | None = None
+    branch: Branch | None = None
     always_thinks = False  # True where the chat template begins every reply with <think>
     needs_label = False  # True when the question itself is made from the label
 
@@ -108,6 +110,14 @@ class Task(ABC):
             )
         copied = copy.copy(self)
         copied.always_thinks = bool(opening.strip())
+        return copied
+
+    def within(self: T, branch: Branch | None) -> T:
+        """A copy, not bound yet, that shows no class outside the branch; a task that shows no names is the same."""
+        if branch is None:
+            return self
+        copied = copy.copy(self)
+        copied.branch = branch
         return copied
 
     def holding_out(self: T, names: Collection[str]) -> T:

@@ -15,16 +15,18 @@ from fgvr.data.tasks import Task
 from fgvr.datamodules.optioned import with_options
 from fgvr.datamodules.photos import photos_for
 from fgvr.datamodules.shard_source import ShardSource, refuse_leaks
+from fgvr.datamodules.within import branch_for, evaluated, order_within, trained_part
 from fgvr.errors import UserError, refuse_below, refuse_no_share
 from fgvr.shards.loading import Collate, Encode, LoaderLinks, SampleSet, StepLoader
 from fgvr.shards.manifest import load_manifest
-from fgvr.shards.order import WINDOW, FixedOrder, ShuffledOrder, each_once, key_of, spread_over_classes
+from fgvr.shards.order import WINDOW, FixedOrder, ShuffledOrder, each_once
 from fgvr.shards.packed import pack_or_compare
-from fgvr.shards.part import PartOfSet, part_of
+from fgvr.shards.part import PartOfSet
 from fgvr.shards.reading import ShardSet
 from fgvr.shards.workers import say_if_too_many
-from fgvr.sources.base import COHORTS, TRAINED_COHORTS
+from fgvr.sources.base import COHORTS
 from fgvr.sources.photos import Photos
+from fgvr.taxonomy.branch import Branch
 from fgvr.taxonomy.reserved import refuse_figure_as_dataset
 from fgvr.taxonomy.tree import Taxonomy
 
@@ -40,8 +42,9 @@ class ShardDataModule(LightningDataModule, ABC):
     or one photo. More than the share `max_bad_share` of samples that cannot be used ends the run. Samples are shuffled
     among `window` neighbours. `allow_leaks` lets a set be validated or tested on pictures that another set trains on;
     the log then names them. `task` may be left out of a config whose run starts from another's checkpoint: it then asks
-    the same. Raises UserError without a task, for a number out of its range, for pictures that leak, when the sets'
-    taxonomies disagree, or when there is nothing to predict.
+    the same. `within` names a node of the taxonomy: only photos, options and answers of that branch count, in training
+    too. Raises UserError without a task, for a number out of its range, for pictures that leak, when the sets'
+    taxonomies disagree, for a branch of fewer than two classes, or when there is nothing to predict.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class ShardDataModule(LightningDataModule, ABC):
         window: int = WINDOW,
         predict: Path | None = None,
         allow_leaks: bool = False,
+        within: str | None = None,
     ) -> None:
         super().__init__()
         # a shard set lies where every node sees it, so one process of the whole job packs it
@@ -78,7 +82,7 @@ class ShardDataModule(LightningDataModule, ABC):
         self.batch_size, self.eval_batch_size, self.eval_examples = batch_size, eval_batch_size, eval_examples
         self.workers, self.seed, self.epoch_length = workers, seed, epoch_length
         self.max_bad_share, self.window, self.predict = max_bad_share, window, predict
-        self.allow_leaks = allow_leaks
+        self.allow_leaks, self.within = allow_leaks, within
         self.cohorts: list[str] = []
         self.stream: StepLoader[Any] | None = None
         self._eval_loaders: dict[str, list[StepLoader[Any]]] = {}
@@ -108,9 +112,9 @@ class ShardDataModule(LightningDataModule, ABC):
         """The model's processor: one set by hand, else that of the module being trained."""
         if self._processor is not None:
             return self._processor
-        if self.trainer is None:
-            raise UserError("without a Trainer a data module needs its processor set: datamodule.processor = ...")
-        return self.trainer.lightning_module.processor
+        if self.trainer is not None:
+            return self.trainer.lightning_module.processor
+        raise UserError("without a Trainer a data module needs its processor set: datamodule.processor = ...")
 
     @processor.setter
     def processor(self, processor: Any) -> None:
@@ -123,7 +127,7 @@ class ShardDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         if stage == "predict":
-            _ = self.photos, self.taxonomy  # neither needs a split of the shard sets
+            _ = self.photos, self.branch  # neither needs a split of the shard sets
             return
         for folder in self._all_folders():
             refuse_figure_as_dataset(load_manifest(folder).dataset)
@@ -134,10 +138,8 @@ class ShardDataModule(LightningDataModule, ABC):
             self.train_sets  # noqa: B018  (damaged sets are refused before the model is built)
             promised = self.epoch_length is None and all(entry.weight == 1 for entry in self.train)
             if promised and not each_once(self.order):
-                raise RuntimeError(
-                    f"each of {sum(self.order.sizes)} samples must come once an epoch: fgvr.shards.order is broken"
-                )
-        _ = self.taxonomy
+                raise RuntimeError(f"each of {sum(self.order.sizes)} samples must come once: fgvr.shards.order errs")
+        _ = self.branch
 
     def teardown(self, stage: str) -> None:
         self._end_workers()
@@ -155,6 +157,11 @@ class ShardDataModule(LightningDataModule, ABC):
         return first.merged(others)
 
     @cached_property
+    def branch(self) -> Branch | None:
+        """The branch of the taxonomy that `within` names, None for all of it."""
+        return branch_for(self.taxonomy, self.within)
+
+    @cached_property
     def train_sets(self) -> list[ShardSet | PartOfSet]:
         parts = [self.train_part(entry) for entry in self.train]
         return [
@@ -164,8 +171,7 @@ class ShardDataModule(LightningDataModule, ABC):
 
     def train_part(self, entry: ShardSource) -> ShardSet | PartOfSet:
         """What is trained on of a packed set, before options leave any of it out."""
-        whole = ShardSet(Path(entry.path), "train", TRAINED_COHORTS, self.max_bad_share)
-        return whole if entry.examples is None else part_of(whole, entry.examples, self.seed)
+        return trained_part(entry, self.branch, self.max_bad_share, self.seed)
 
     @cached_property
     def order(self) -> ShuffledOrder:
@@ -260,16 +266,17 @@ class ShardDataModule(LightningDataModule, ABC):
         return list(dict.fromkeys(Path(folder) for folder in folders))
 
     def classes_of(self, cohort: str) -> frozenset[str]:
-        """The names of a cohort's classes in the sets that are evaluated."""
+        """The names of a cohort's classes in the sets that are evaluated, those of the branch alone."""
         known = [load_manifest(folder).cohorts for folder in self._tested_folders()]
-        return frozenset(name for cohorts in known for name, of in cohorts.items() if of == cohort)
+        names = frozenset(name for cohorts in known for name, of in cohorts.items() if of == cohort)
+        return names if self.branch is None else names & self.branch.classes
 
     def eval_sets(self, split: str, cohort: str) -> list[ShardSet]:
         """The sets that a cohort is validated or tested on, in full."""
         return [ShardSet(folder, split, (cohort,), self.max_bad_share) for folder in self._eval_folders(split, cohort)]
 
     def _eval_folders(self, split: str, cohort: str) -> list[Path]:
-        return [folder for folder in self._tested_folders() if load_manifest(folder).samples(split, (cohort,))]
+        return [folder for folder in self._tested_folders() if evaluated(folder, split, cohort, self.branch)]
 
     def _tested_folders(self) -> list[Path]:
         return [Path(folder) for folder in ([entry.path for entry in self.train] if self.val is None else self.val)]
@@ -281,10 +288,8 @@ class ShardDataModule(LightningDataModule, ABC):
 
     def _cohort_loader(self, split: str, cohort: str) -> StepLoader[Any]:
         sets = self.eval_sets(split, cohort)
-        places = [(n, sample) for n, shard_set in enumerate(sets) for sample in range(len(shard_set))]
-        labels = [label for shard_set in sets for label in shard_set.labels()]
-        chosen = spread_over_classes(labels, self.eval_examples, key_of(self.seed, split, cohort))
-        return self._eval_loader(sets, FixedOrder(tuple(places[index] for index in chosen)), self.max_bad_share)
+        order = order_within(sets, self.branch, self.eval_examples, split, cohort, self.seed)
+        return self._eval_loader(sets, order, self.max_bad_share)
 
     def _eval_loader(self, sets: Sequence[SampleSet], order: FixedOrder, max_bad_share: float) -> StepLoader[Any]:
         batch = self.eval_batch_size * (self.trainer.world_size if self.trainer is not None else 1)

@@ -61,7 +61,7 @@ class AskingData(ShardDataModule):
     def _ready(self, task: Task) -> Task:
         """The task, knowing the taxonomy and the chat template."""
         refuse_control_tokens("the task's question", [task.question], self.processor.control_tokens_in)
-        bound = task.bind(self.taxonomy).opened(self.processor.opening)
+        bound = task.within(self.branch).bind(self.taxonomy).opened(self.processor.opening)
         return bound.holding_out(held_out_classes(self.train, self._all_folders()))
 
     def eval_encode(self) -> PromptEncode:

@@ -177,8 +177,8 @@ class TripletData(PromptData):
                 if strange := left_out & {partner.uid for partner in entry.partners}:
                     raise UserError(
                         f"partners must be of the examples that are learned from, but {entry.key} has {min(strange)} "
-                        "beside it, which data.train.examples leaves out: pack the set with k_shot instead, or set "
-                        "data.init_args.similarity to draw partners"
+                        "beside it, which data.train.examples or data.within leaves out: pack the set with k_shot or "
+                        "within instead, or set data.init_args.similarity to draw partners"
                     )
         advice = (
             "give the source more of them (`python -m fgvr shards --triplets` freezes them where it "

@@ -24,6 +24,7 @@ from fgvr.models.processor import PixelBudget, Processor
 from fgvr.models.rows import WeightFiles, WeightSource
 
 SAFETENSORS = "model.safetensors"
+ADAPTER = "adapter_config.json"
 PIXELS = "fgvr_pixels"  # in an exported model's config.json: the budget it was trained with
 
 log = logging.getLogger(__name__)
@@ -133,6 +134,11 @@ class Pretrained(Backbone):
             )
 
     def config(self) -> PretrainedConfig:
+        if (Path(self.path) / ADAPTER).is_file():  # which transformers would lay over whatever weights lie beside it
+            raise UserError(
+                f"the model must be whole, but {self.path!r} holds an adapter ({ADAPTER}): merge it into its base "
+                "first (`python -m fgvr export --adapter merge`), or take the adapter's files out of the folder"
+            )
         with self._readable("config.json"):
             config = AutoConfig.from_pretrained(self._place.source, revision=self._place.revision)
         if config.model_type not in FAMILIES:
@@ -150,10 +156,11 @@ class Pretrained(Backbone):
                 revision=self._place.revision,
                 dtype=torch.float32,
                 attn_implementation=attention,
+                ignore_mismatched_sizes=True,  # they are refused by name below
                 output_loading_info=True,
             )
             model, found = loaded
-        lacking = sorted({*found["missing_keys"], *map(str, found["mismatched_keys"])})
+        lacking = sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
         if lacking:
             raise UserError(
                 f"the checkpoint {self.path!r} must hold every weight of the model, but {len(lacking)} are missing or "

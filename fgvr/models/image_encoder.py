@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from fgvr.errors import UserError
 from fgvr.models.image_tower import FAMILIES, ImageTower
+
+UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError, TypeError)  # the last where settings clash
 
 
 class PooledEncoder:
@@ -25,8 +28,10 @@ class PooledEncoder:
     def __init__(self, folder: Path) -> None:
         try:
             self.processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
-            model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+            model = AutoModel.from_pretrained(
+                folder, config=_config(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32
+            )
+        except UNREADABLE as error:
             raise _unreadable(folder, error) from error
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.eval().to(self.device)
@@ -46,9 +51,17 @@ def image_encoder(folder: Path) -> Callable[[Sequence[Image.Image]], Float[Tenso
         raise UserError(f"an encoder's folder must hold an encoder of images, but there is no folder {folder}")
     try:
         kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except UNREADABLE as error:
         raise _unreadable(folder, error) from error
     return ImageTower(Path(folder)) if kind in FAMILIES else PooledEncoder(Path(folder))
+
+
+def _config(folder: Path) -> Any:
+    """The model's own, of features alone: newer folders of timm's state classes too, which AutoModel leaves out."""
+    config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if stated := getattr(config, "model_args", None):
+        config.model_args = {name: value for name, value in stated.items() if name != "num_classes"}
+    return config
 
 
 def _unreadable(folder: Path, error: Exception) -> UserError:

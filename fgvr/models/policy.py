@@ -88,6 +88,11 @@ class Policy(nn.Module):
         attention: Attention = "flash_attention_2" if config.attention == "flash_attention_2" else "sdpa"
         backbone = config.backbone
         model: Any = empty_model(backbone.config(), attention) if empty else backbone.build(attention)
+        if (tokens := len(processor.tokenizer)) > (known := len(model.lm_head.weight)):
+            raise UserError(
+                f"the model must know every token of its tokenizer, but it has {known:,} of {tokens:,}: some were "
+                "added (added_tokens), or the tokenizer is another model's; put the model's own files back"
+            )
         model.generation_config = processor.generation_config()  # the folder's own has no say in what is said
         plan_attention(model.model.language_model)
         self.prefix_backend: Backend = config.prefix_attention or usual_groups(config.attention)

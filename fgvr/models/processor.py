@@ -24,11 +24,11 @@ from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
-from transformers.image_utils import SizeDict
 from transformers.utils.hub import cached_file
 
 from fgvr.errors import SampleError, UserError
 from fgvr.kernels.positions import mrope_positions
+from fgvr.models.patches import patches_of, resized
 from fgvr.types import EncodedPrompt, ImageInputs
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
@@ -92,7 +92,9 @@ class Processor:
         self.vision_token_ids = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
         added = tokenizer.added_tokens_decoder.items()
         self.special_ids = frozenset(number for number, token in added if token.special and token.content not in TAGS)
-        self.control_ids = self.special_ids | {number for number, token in added if token.content.startswith("<|")}
+        # by their ids too: a tokenizer may be made to give another name to the one that ends a turn
+        own = {*self.vision_token_ids, self.end_of_turn, self.end_of_text} - {None}
+        self.control_ids = self.special_ids | own | {n for n, token in added if token.content.startswith("<|")}
         self._remember()
         self.opening = self._opened()
 
@@ -238,22 +240,13 @@ class Processor:
         return ImageInputs(torch.from_numpy(np.concatenate(patches)), torch.tensor(grids)), grids
 
     def _patches(self, image: Image.Image) -> tuple[np.ndarray, int, int]:
-        """The library's own resizing and cutting, called directly: checking a call's options costs as much again."""
-        settings = self.image_processor
-        # a still image repeats its frame, which the model's device can do
-        patches, height, width = settings.patchify(
-            self._resized(image), settings.patch_size, settings.merge_size, temporal_patch_size=1
-        )
-        return patches.astype(np.uint8), height, width
+        side = self.image_processor.patch_size
+        photo = self._resized(image)
+        return patches_of(photo, side, self.merge), photo.shape[0] // side, photo.shape[1] // side
 
     def _resized(self, image: Image.Image) -> np.ndarray:
-        settings = self.image_processor
-        factor = settings.patch_size * settings.merge_size
-        size = SizeDict(shortest_edge=self.pixels.min, longest_edge=self.pixels.max)
         try:
-            return settings.resize(
-                np.asarray(image).transpose(2, 0, 1), size=size, resample=settings.resample, factor=factor
-            )
+            return resized(image, self.image_processor, self.pixels.min, self.pixels.max)
         except ValueError as error:  # an aspect ratio beyond 200 : 1
             raise SampleError(
                 f"an image must have a shape that can be resized, got (width, height) {image.size}: {error}"
@@ -261,7 +254,7 @@ class Processor:
 
     def view(self, image: Image.Image) -> Image.Image:
         """An RGB image as the model sees it, pixel for pixel: what `encode_images` cuts into patches."""
-        return Image.fromarray(self._resized(image).astype(np.uint8).transpose(1, 2, 0))
+        return Image.fromarray(self._resized(image))
 
     def pixel_values(self, images: ImageInputs) -> Float[Tensor, "S L"]:
         """What the vision tower reads, on the patches' device: rescaled, normalised, the still frame repeated."""

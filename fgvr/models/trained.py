@@ -154,6 +154,13 @@ def rebuild(card: Mapping[str, Any], state: Mapping[str, Tensor], attention: Att
     lora = None if card["lora"] is None else LoRA(**card["lora"])
     backbone = Rebuilt(card)
     policy = Policy(PolicyConfig(backbone, pixels, lora=lora, attention=attention), backbone.processor(pixels))
+    own = policy.state_dict()
+    if wrong := sorted(name for name, value in state.items() if name in own and own[name].shape != value.shape):
+        shapes = f"{tuple(state[wrong[0]].shape)}, not {tuple(own[wrong[0]].shape)}"
+        raise UserError(
+            f"a checkpoint must fit the model it describes, but {len(wrong)} of its weights have another shape, such "
+            f"as {wrong[0]} with {shapes}: it is damaged, or another model's"
+        )
     loaded = policy.load_state_dict(dict(state), strict=False)
     needed = set(card["trained"]) if backbone.reloadable else set(policy.state_dict())
     lacking = sorted(needed & set(loaded.missing_keys))

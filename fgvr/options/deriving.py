@@ -13,6 +13,7 @@ from fgvr.options.sources import Asked, Mined, OptionSource, RandomNames
 from fgvr.options.store import Made, Sampled, Scope, confusions
 from fgvr.options.votes import MOST, Ranked, Tally, cut, tally
 from fgvr.similarity import Classes
+from fgvr.taxonomy.branch import branch_of
 from fgvr.whole_files import sealed_line, unsealed_line, write_whole
 
 FORMAT = 1
@@ -36,22 +37,26 @@ class Rules:
     """How options are made of votes: at most `m` of them, of names within `scope`.
 
     Within are the names of classes to train on ("base"), of all classes ("all"), or any name ("open"); None is "base"
-    for photos to train on and "all" for others. A held-out class is no option in training, whatever the scope. A photo
-    is easy when all its replies name its label; such are left out of training unless `keep_easy`. Raises UserError for
-    an m without as many letters.
+    for photos to train on and "all" for others. A held-out class is no option in training, whatever the scope. `within`
+    names a branch of the taxonomy that all options stand in. A photo is easy when all its replies name its label; such
+    are left out of training unless `keep_easy`. Raises UserError for an m without as many letters.
     """
 
     m: int = 5
     scope: Scope | None = None
     keep_easy: bool = False
+    within: str | None = None
 
     def __post_init__(self) -> None:
         if not 2 <= self.m <= MOST:
             raise UserError(f"m must be from 2 to {MOST}, as many options as there are letters, got {self.m}")
 
     def names(self, made: Made) -> frozenset[str] | None:
-        """The names within scope, None for any."""
+        """The names within scope, None for any. Raises UserError for a branch that the taxonomy lacks."""
         names = made.scope(self.scope or ("base" if made.trains else "all"))
+        if self.within is not None:
+            branch = branch_of(made.names.taxonomy, self.within)
+            names = branch.nodes if names is None else names & branch.classes
         return names - made.held_out if names is not None and made.trains else names
 
 

@@ -53,7 +53,7 @@ def write_sheet(file: Path, title: str, sections: Sequence[Section], back: str =
 def write_index(file: Path, title: str, said: Sequence[str], tables: Mapping[str, Sequence[Sequence[str]]]) -> None:
     """The page that leads to the sheets: sentences, then tables by their headings, the first row of each its head.
 
-    A cell that ends in ".html" is a link to that page, named by the cell before it.
+    A row's last cell is a link to that page where it ends in ".html"; a class may be called anything.
     """
     page = PAGES.get_template("index.html").render(title=title, said=said, tables=tables)
     write_whole(file, page.encode())

@@ -27,12 +27,13 @@ MANIFEST = "manifest.json"
 SHARD_STEM = r"(?:train|val|test)-(?:seen|unseen|base|novel)-\d{6}"
 SHARD_NAME = re.compile(SHARD_STEM + r"\.tar")
 SHOWN = 5  # refusals named in a message; the manifest names them all
+WITH_PARTNER = {"pos": "with a positive", "neg": "with a negative"}  # in notes, how many samples have a frozen one
 MAPPINGS = ("source", "options", "taxonomy", "cohorts", "counts", "notes", "image_pixels")
 AGAIN = "copy it again, or run the same `python -m fgvr shards` line, which packs what is damaged"
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MemberEntry:
     """One file inside a tar. `offset` is where its data begins, in bytes from the start of the tar."""
 
@@ -42,7 +43,7 @@ class MemberEntry:
     crc32: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PartnerEntry:
     """A frozen positive ("pos") or negative ("neg"): whose photo it is, and the sha256 of its source's bytes.
 
@@ -55,7 +56,7 @@ class PartnerEntry:
     picture: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SampleEntry:
     """The members of one sample. `picture` is the sha256 of the source's bytes; width and height are in pixels."""
 
@@ -145,6 +146,11 @@ class Manifest:
         return hashlib.sha256(canonical_json([self.format, self.taxonomy, shards])).hexdigest()
 
 
+def has_partners(manifest: Manifest) -> bool:
+    """Whether any sample has a frozen partner."""
+    return any(manifest.notes.get(note) for note in WITH_PARTNER.values())
+
+
 def load_manifest(folder: Path) -> Manifest:
     """The manifest of a whole and accepted shard set; raises UserError for a folder that is not one."""
     manifest = read_manifest(folder)
@@ -206,25 +212,30 @@ def load_index(folder: Path, shard: ShardInfo) -> tuple[SampleEntry, ...]:
         raise UserError(f"{file} must be readable, but it is not ({error.strerror}): pack the set again") from error
     if hashlib.sha256(data).hexdigest() != shard.index_sha256:
         raise UserError(f"{file} does not have the hash that {MANIFEST} gives: copy it again, or pack the set again")
-    return parse_index(file, data).samples
+    try:
+        return tuple(map(sample_entry, json.loads(data)["samples"]))  # the hash says more than its own digest would
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(f"{file} must be the index of a shard, but it is none: pack the set again ({error})") from error
+
+
+def sample_entry(sample: Mapping[str, Any]) -> SampleEntry:
+    """One sample of an index. Raises KeyError or TypeError for what is none."""
+    return SampleEntry(
+        sample["key"],
+        sample["label"],
+        tuple(MemberEntry(*member) for member in sample["members"]),
+        sample["picture"],
+        sample["width"],
+        sample["height"],
+        tuple(PartnerEntry(*partner) for partner in sample.get("partners", ())),
+    )
 
 
 def parse_index(file: Path, data: bytes) -> ShardIndex:
     """Raises UserError when `data` is not an index; `file` is only named."""
     try:
         raw, vouched = unsealed(data)
-        samples = tuple(
-            SampleEntry(
-                sample["key"],
-                sample["label"],
-                tuple(MemberEntry(*member) for member in sample["members"]),
-                sample["picture"],
-                sample["width"],
-                sample["height"],
-                tuple(PartnerEntry(*partner) for partner in sample.get("partners", ())),
-            )
-            for sample in raw["samples"]
-        )
+        samples = tuple(map(sample_entry, raw["samples"]))
         whole = ShardIndex(
             raw["plan"], raw["file"], raw["size"], raw["sha256"], samples, _refusals(raw), raw["notes"], vouched
         )
@@ -238,13 +249,19 @@ def dump_index(index: ShardIndex) -> bytes:
 
     So are partners, which stand only where there are any.
     """
-    raw = asdict(index)
-    del raw["vouched"]
-    for sample in raw["samples"]:
-        sample["members"] = [list(member.values()) for member in sample["members"]]
-        partners = [list(partner.values()) for partner in sample.pop("partners")]
-        sample |= {"partners": partners} if partners else {}
-    return sealed(raw)
+    own = {name: getattr(index, name) for name in ("plan", "file", "size", "sha256")}
+    refused = [asdict(refusal) for refusal in index.refused]
+    return sealed({**own, "samples": [*map(_told, index.samples)], "refused": refused, "notes": dict(index.notes)})
+
+
+def _told(sample: SampleEntry) -> dict[str, Any]:
+    members = [[member.name, member.offset, member.size, member.crc32] for member in sample.members]
+    partners = [[partner.view, partner.uid, partner.label, partner.picture] for partner in sample.partners]
+    return {
+        **{"key": sample.key, "label": sample.label, "members": members, "picture": sample.picture},
+        **{"width": sample.width, "height": sample.height},
+        **({"partners": partners} if partners else {}),
+    }
 
 
 def index_name(shard: str) -> str:

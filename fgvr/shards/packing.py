@@ -18,6 +18,8 @@ from typing import Any
 from fgvr.data.images import inspect_image, stored_form
 from fgvr.errors import SampleError, UserError
 from fgvr.shards.accounts import Accounts, timm_info
+from fgvr.shards.columns import HEAD as COLUMNS
+from fgvr.shards.columns import ROWS, columns_fit, write_columns
 from fgvr.shards.manifest import (
     MANIFEST,
     SHARD_NAME,
@@ -48,7 +50,8 @@ from fgvr.whole_files import write_whole
 
 INFO = "_info.json"
 SAMPLES = 4  # classes that are named before a packing
-PART = re.compile(rf"\.?(?:manifest\.json|_info\.json|{SHARD_STEM}(?:\.tar|\.index\.json))(?:\.\d+)?\.part")
+BESIDE = (INFO, MANIFEST, ROWS, COLUMNS)  # what stands beside the shards and their indexes
+PART = re.compile(rf"\.?(?:{'|'.join(map(re.escape, BESIDE))}|{SHARD_STEM}(?:\.tar|\.index\.json))(?:\.\d+)?\.part")
 Progress = Callable[[int, int], None]
 logger = logging.getLogger(__name__)
 
@@ -88,6 +91,8 @@ def pack(
         damaged = _damaged(out, before) if before is not None else []
         if before is not None and not damaged and _acceptable(before, max_bad_share):
             _mend_info(out, before, say)
+            if not columns_fit(out, before) and write_columns(out, before):
+                say(f"damaged or missing, so written again: {COLUMNS}")
             say(f"{out} holds this shard set already, whole: nothing to do")
             return before
         if before is None:
@@ -102,6 +107,7 @@ def pack(
         _write_shards(out, plan, source.dataset, accounts, progress, say)
         manifest = accounts.manifest(source, options, plan, max_bad_share)
         write_whole(out / INFO, canonical_json(timm_info(manifest)))
+        write_columns(out, manifest)
         save_manifest(manifest, out)
     for sentence in told_of_repeats(manifest, accounts.contradictions(), plan):
         say(sentence)
@@ -277,7 +283,7 @@ def _clear(out: Path, plan: Plan, overwrite: bool, damaged: Sequence[ShardInfo])
 
 def _contents(out: Path, plan: Plan) -> tuple[list[Path], list[Path], list[Path]]:
     """The files in `out`: those of this plan, those that no packing wrote, and those of another plan."""
-    planned = {name for shard in plan.shards for name in (shard.file, index_name(shard.file))} | {INFO, MANIFEST}
+    planned = {name for shard in plan.shards for name in (shard.file, index_name(shard.file))} | {*BESIDE}
     own: list[Path] = []
     strange: list[Path] = []
     others: list[Path] = []

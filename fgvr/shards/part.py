@@ -47,6 +47,11 @@ class PartOfSet:
         chosen = set(self.numbers)
         return compress(self.whole.entries(), (number in chosen for number in range(len(self.whole))))
 
+    def labels(self) -> list[str]:
+        """As `ShardSet.labels`."""
+        labels = self.whole.labels()
+        return [labels[number] for number in self.numbers]
+
     def uid(self, number: int) -> str:
         return self.whole.uid(self.numbers[number])
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fgvr.data.images import inspect_image, open_image, stored_form
 from fgvr.errors import SampleError, UserError
-from fgvr.shards.manifest import PartnerEntry, canonical_json
+from fgvr.shards.manifest import WITH_PARTNER, PartnerEntry, canonical_json
 from fgvr.shards.plan import Item, Plan, sample_key
 from fgvr.shards.reading import VIEWS
 from fgvr.similarity import Classes, Ranking, Similarity
@@ -56,7 +56,7 @@ def stored_partners(record: Record, picture: bytes) -> StoredPartners:
         stored.told[role] = {"uid": uid, "label": partner.label}
         entry = PartnerEntry(view, uid, partner.label, hashlib.sha256(images[0]).hexdigest())
         stored.entries = (*stored.entries, entry)
-        stored.notes.append(f"with a {role}")
+        stored.notes.append(WITH_PARTNER[view])
     return stored
 
 

@@ -58,7 +58,7 @@ class PackOptions:
             raise UserError(f"samples_per_shard must be between 1 and 100,000, got {self.samples_per_shard}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """A record with its place: everything about a sample except its picture."""
 

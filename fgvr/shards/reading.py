@@ -9,14 +9,16 @@ import os
 import zlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgvr.errors import SampleError, UserError
-from fgvr.retries import patiently
+from fgvr.shards.columns import open_columns
+from fgvr.shards.files import OpenFiles
 from fgvr.shards.manifest import MemberEntry, SampleEntry, ShardInfo, load_index, load_manifest
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Example, Partner
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 TAR_BLOCK = 512
 MAX_NAME = 100  # a longer one would put a block of its own before the data
 MAX_JSON = 1 << 20  # bytes; a label and a response are far below
-OPEN_SHARDS = 64
 INDEXED_SAMPLES = 1 << 17  # samples whose index entries a process keeps, about 100 MB
 OWN = ""  # the view that a sample is itself
 VIEWS = {"pos": "positive", "neg": "negative"}  # its partners, in member names and in the json member
@@ -96,7 +97,10 @@ class ShardSet:
         self.fingerprint: str = manifest.fingerprint()
         self.dataset, self._taxonomy = manifest.dataset, manifest.taxonomy
         self._starts = [0, *itertools.accumulate(shard.samples for shard in self.shards)]
-        self._close_caches()
+        self._files = OpenFiles(self.folder)
+        self._columns = open_columns(self._files, manifest)
+        self._indexes: OrderedDict[str, tuple[SampleEntry, ...]] = OrderedDict()
+        self._last: tuple[int, SampleEntry] | None = None
         if not len(self):
             raise UserError(
                 f"{self.folder} has no {split} samples of {' or '.join(self.cohorts)}: choose another shard set, "
@@ -130,7 +134,11 @@ class ShardSet:
 
     def labels(self) -> list[str]:
         """The label of every sample, by number. Raises UserError for an index that cannot be read."""
-        return [entry.label for entry in self.entries()]
+        return list(chain.from_iterable(map(self._labels, self.shards)))
+
+    def _labels(self, shard: ShardInfo) -> list[str]:
+        known = self._columns.labels(shard) if self._columns is not None else None
+        return known if known is not None else [entry.label for entry in load_index(self.folder, shard)]
 
     def read(self, number: int) -> Example:
         """Raises SampleError, naming shard and member, unless every byte of the sample is as it was packed."""
@@ -162,22 +170,16 @@ class ShardSet:
         )
 
     def close(self) -> None:
-        """Close the shards' files; reading opens them again."""
-        for descriptor in self._files.values():
-            with suppress(OSError):
-                os.close(descriptor)
-        self._close_caches()
+        """Close the set's files; reading opens them again."""
+        self._files.close()
+        self._indexes.clear()
 
     def __del__(self) -> None:
         if hasattr(self, "_files"):
-            self.close()
+            self._files.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": OrderedDict(), "_indexes": OrderedDict()}
-
-    def _close_caches(self) -> None:
-        self._files: OrderedDict[str, int] = OrderedDict()
-        self._indexes: OrderedDict[str, tuple[SampleEntry, ...]] = OrderedDict()
+        return {**self.__dict__, "_indexes": OrderedDict()}
 
     def _place(self, number: int) -> tuple[ShardInfo, int]:
         if not 0 <= number < len(self):
@@ -186,7 +188,15 @@ class ShardSet:
         return self.shards[shard], number - self._starts[shard]
 
     def _entry(self, number: int) -> tuple[ShardInfo, SampleEntry]:
+        """By the columns; where they say nothing, by the whole index."""
         shard, within = self._place(number)
+        if self._last is None or self._last[0] != number:
+            known = self._columns.entry(shard, within) if self._columns is not None else None
+            self._last = number, known if known is not None else self._index(shard, within)[within]
+        return shard, self._last[1]
+
+    def _index(self, shard: ShardInfo, within: int) -> tuple[SampleEntry, ...]:
+        """The slow twin: all entries of the shard, of which the last ones asked for are kept."""
         index = self._indexes.get(shard.file)
         if index is None:
             try:
@@ -199,7 +209,7 @@ class ShardSet:
             while len(self._indexes) > 1 and sum(map(len, self._indexes.values())) > INDEXED_SAMPLES:
                 self._indexes.popitem(last=False)
         self._indexes.move_to_end(shard.file)
-        return shard, index[within]
+        return index
 
     def _members(self, shard: ShardInfo, entry: SampleEntry) -> list[memoryview]:
         """The members' bytes, by one read where they stand side by side, as they do in a tar."""
@@ -218,44 +228,15 @@ class ShardSet:
         return parts
 
     def _pread(self, shard: ShardInfo, offset: int, size: int) -> bytes:
-        """With a fresh handle after every failure, as a network disk needs it after its server came back."""
-
-        def read() -> bytes:
-            if shard.file in self._files:
-                with suppress(OSError):
-                    return self._read_open(shard, offset, size)
-            return self._read_open(shard, offset, size)
-
         try:
-            return patiently(read, self._file(shard))
+            return self._files.read(shard.file, offset, size)
         except OSError as error:
             raise SampleError(f"{shard.file}: the shard cannot be read ({error.strerror})") from error
-
-    def _read_open(self, shard: ShardInfo, offset: int, size: int) -> bytes:
-        """Closes the handle of a shard that cannot be read."""
-        try:
-            descriptor = self._files.get(shard.file)
-            if descriptor is None:
-                descriptor = self._files[shard.file] = os.open(self._file(shard), os.O_RDONLY | os.O_CLOEXEC)
-                while len(self._files) > OPEN_SHARDS:
-                    os.close(self._files.popitem(last=False)[1])
-            self._files.move_to_end(shard.file)
-            return _read_fully(descriptor, offset, size)
-        except OSError:
-            if (stale := self._files.pop(shard.file, None)) is not None:
-                with suppress(OSError):
-                    os.close(stale)
-            raise
-
-    def _file(self, shard: ShardInfo) -> Path:
-        if Path(shard.file).name != shard.file:
-            raise UserError(f"a shard lies in its set's folder, but the manifest of {self.folder} names {shard.file!r}")
-        return self.folder / shard.file
 
     def _refuse_if_damaged(self, max_bad_share: float) -> None:
         bad, files = 0, []
         for shard in self.shards:
-            file = self._file(shard)
+            file = self._files.path(shard.file)
             size = file.stat().st_size if file.is_file() else 0
             if size != shard.size:
                 bad += self._beyond(shard, size)
@@ -272,13 +253,6 @@ class ShardSet:
         except UserError:
             return shard.samples
         return sum(any(member.offset + member.size > size for member in entry.members) for entry in index)
-
-
-def _read_fully(descriptor: int, offset: int, size: int) -> bytes:
-    data = os.pread(descriptor, size, offset)
-    while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
-        data += more
-    return data
 
 
 def _view_of(suffix: str) -> tuple[str, str]:
@@ -322,11 +296,14 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+_JSON = json.JSONDecoder(parse_constant=_no_constant)  # json.loads would make one for every sample
+
+
 def _parse(data: memoryview, name: str) -> dict[str, Any]:
     if len(data) > MAX_JSON:
         raise SampleError(f"{name}: a json member may have {MAX_JSON} bytes, this one has {len(data)}")
     try:
-        record = json.loads(bytes(data), parse_constant=_no_constant)
+        record = _JSON.decode(bytes(data).decode(json.detect_encoding(bytes(data)), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise SampleError(f"{name}: not readable as JSON ({error})") from error
     for field, holds in _FIELDS.items():

@@ -2,6 +2,7 @@
 
 from fgvr.sources.aircraft import Aircraft
 from fgvr.sources.auto import Auto
+from fgvr.sources.backbone import Backbone
 from fgvr.sources.base import PartnerRecord, Record, Refusal, Source, SourceGone
 from fgvr.sources.benchmark import Benchmark, Listing
 from fgvr.sources.choice_json import ChoiceJSON
@@ -20,12 +21,14 @@ from fgvr.sources.speciarl_parquet import SpeciaRLParquet
 from fgvr.sources.stanford_cars import StanfordCars
 from fgvr.sources.stanford_dogs import StanfordDogs
 from fgvr.sources.triplet_parquet import TripletParquet
+from fgvr.sources.within import Within
 
 __all__ = [
     "CSV",
     "CUB",
     "Aircraft",
     "Auto",
+    "Backbone",
     "Benchmark",
     "ChoiceJSON",
     "ClosedWorldJSON",
@@ -47,4 +50,5 @@ __all__ = [
     "StanfordCars",
     "StanfordDogs",
     "TripletParquet",
+    "Within",
 ]

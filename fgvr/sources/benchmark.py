@@ -6,12 +6,12 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError, refuse_below
-from fgvr.sources.base import Record, Refusal, Source, SourceGone, clean, printable, read_picture, stamp_of
+from fgvr.sources.base import PictureAt, Record, Refusal, Source, SourceGone, clean, printable, stamp_of
 from fgvr.sources.protocols import Classes, Photo, Train, base_novel, coop_splits, few_shots, fine_r1, speciarl
 from fgvr.sources.walking import inside, without_links
 from fgvr.taxonomy.tree import Taxonomy
@@ -97,7 +97,7 @@ class Benchmark(Source):
                 yield Refusal(name, name, climbs or "")
                 continue
             extra, cohort = self._listing.extra.get(photo.key, {}), self._cohorts.get(photo.key)
-            load = partial(read_picture, file, name)
+            load = PictureAt(str(file), name)
             yield Record(name, path[-1], path, photo.split, cohort, load, dict(extra), stamp_of(file))
 
     def remarks(self) -> list[str]:

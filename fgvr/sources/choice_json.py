@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError
 from fgvr.sources.base import (
     SPLITS,
+    PictureAt,
     Record,
     Refusal,
     Source,
     clean,
     known_label,
     printable,
-    read_picture,
     stamp_of,
     unfit,
 )
@@ -102,7 +102,7 @@ class ChoiceJSON(Source):
             return Refusal(where, printable(path) or where, f"{where}: {said}")
         name = printable(path)
         extra = {"options": options} if options else {}
-        taxonomy, load = self._taxonomy, partial(read_picture, file, name)
+        taxonomy, load = self._taxonomy, PictureAt(str(file), name)
         return Record(name, known, taxonomy.paths[known], self.split, None, load, extra, stamp_of(file))
 
     def _option_complaint(self, options: list[str], label: str | None) -> str | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from fgvr.errors import UserError
 from fgvr.sources.base import (
     SPLITS,
+    PictureAt,
     Record,
     Refusal,
     Source,
@@ -18,10 +19,11 @@ from fgvr.sources.base import (
     clean,
     known_label,
     printable,
-    read_picture,
     stamp_of,
     unfit,
 )
+from fgvr.sources.json_items import keys_of
+from fgvr.sources.token_ids import refuse_token_ids
 from fgvr.sources.walking import inside, without_links
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.spelling import normalise
@@ -84,6 +86,7 @@ class ClosedWorldJSON(Source):
             raise UserError(f"{self.file} must hold JSON a line, but it cannot be read: {error}") from error
         if not items:
             raise UserError(f"{self.file} must hold lines with {', '.join(FIELDS)}, but it is empty")
+        refuse_token_ids(self.file, keys_of(item for _, item in items))
         return items
 
     @cached_property
@@ -108,7 +111,7 @@ class ClosedWorldJSON(Source):
             return Refusal(where, printable(path) or where, f"{where}: {said}")
         name = printable(path)
         extra = {"question": item["question"], "options": [option for option in options if option not in own]}
-        load, paths = partial(read_picture, file, name), self._taxonomy.paths
+        load, paths = PictureAt(str(file), name), self._taxonomy.paths
         return Record(name, known, paths[known], self.split, self.cohort, load, extra, stamp_of(file))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fgvr.errors import UserError
 from fgvr.sources.base import (
     COHORTS,
     SPLITS,
+    PictureAt,
     Record,
     Refusal,
     Source,
@@ -20,11 +21,11 @@ from fgvr.sources.base import (
     clean,
     known_label,
     printable,
-    read_picture,
     stamp_of,
     unfit,
 )
 from fgvr.sources.rank_columns import rank_columns
+from fgvr.sources.token_ids import refuse_token_ids
 from fgvr.sources.walking import inside, without_links
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
@@ -102,6 +103,7 @@ class CSV(Source):
                 f"{self.file} line 1 must name the columns file and label, each once and parted by commas, with rows "
                 f"below it; got {header} and {max(0, len(rows) - 1)} rows"
             )
+        refuse_token_ids(self.file, header)
         return {column: place for place, column in enumerate(header)}, rows[1:]
 
     @property
@@ -178,7 +180,7 @@ class CSV(Source):
         if not extra.get("response", True):
             del extra["response"]  # an empty cell is no response
         split = SPLITS[split.casefold()] if split is not None else None
-        load, path = partial(read_picture, file, name), self._taxonomy.paths[known]
+        load, path = PictureAt(str(file), name), self._taxonomy.paths[known]
         return Record(name, known, path, split, cohort, load, extra, stamp_of(file))
 
     def _label_complaint(self, row: list[str], known: str | None) -> str | None:

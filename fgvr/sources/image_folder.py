@@ -5,13 +5,14 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError
 from fgvr.sources.base import (
     SPLITS,
+    PictureAt,
     Record,
     Refusal,
     Source,
@@ -19,7 +20,6 @@ from fgvr.sources.base import (
     clean,
     known_label,
     printable,
-    read_picture,
     stamp_of,
     unfit,
 )
@@ -100,29 +100,29 @@ class ImageFolder(Source):
         return said
 
     @cached_property
-    def _walked(self) -> list[tuple[Path, str | None]]:
+    def _walked(self) -> list[tuple[str, str | None]]:
         """What lies in the root but for `leave_out`, folders without pictures included."""
         if not self.root.is_dir():
             raise SourceGone(f"root must be a folder of pictures, but {self.root} is not a folder: give its path")
         missing = [name for name in self.leave_out if not (self.root / name).exists()]
         if missing:
             raise UserError(f"leave_out must name folders of {self.root}, but there is no {missing[0]!r}: mend it")
-        kept: list[tuple[Path, str | None]] = []
+        kept: list[tuple[str, str | None]] = []
         for path, reason in walk(self.root, without_links(self.root)):
             if not {*path.relative_to(self.root).parts[:1]}.isdisjoint(self.leave_out):
                 continue
             if reason is not None and reason.startswith(UNREADABLE):  # nobody knows how many pictures lie in it
                 complaint = f"{path}: {reason}: change its permissions or move it out of {self.root}"
                 raise SourceGone(complaint) if path == self.root else UserError(complaint)
-            kept.append((path, reason))
+            kept.append((str(path), reason))
         return kept
 
     @cached_property
-    def _files(self) -> list[tuple[str, Path | Refusal]]:
+    def _files(self) -> list[tuple[str, str | Refusal]]:
         """Every file that counts, by its name relative to the root, sorted; NFC, so that all systems agree."""
-        found: list[tuple[str, Path | Refusal]] = []
+        found: list[tuple[str, str | Refusal]] = []
         for path, reason in self._walked:
-            name = printable(path.relative_to(self.root).as_posix())
+            name = printable(Path(path).relative_to(self.root).as_posix())
             if reason != EMPTY:
                 found.append((name, path if reason is None else Refusal(name, name, reason)))
         if not found:
@@ -131,15 +131,21 @@ class ImageFolder(Source):
 
     @cached_property
     def _empty(self) -> list[str]:
-        return [printable(path.relative_to(self.root).as_posix()) for path, why in self._walked if why == EMPTY]
+        return [printable(Path(path).relative_to(self.root).as_posix()) for path, why in self._walked if why == EMPTY]
 
     @cached_property
     def _places(self) -> dict[str, tuple[str, ...]]:
         """The folders above each picture, by its name."""
-        return {name: self._place(found) for name, found in self._files if isinstance(found, Path)}
+        return {name: self._place(found) for name, found in self._files if isinstance(found, str)}
 
-    def _place(self, path: Path) -> tuple[str, ...]:
-        return tuple(unicodedata.normalize("NFC", part) for part in path.relative_to(self.root).parts[:-1])
+    def _place(self, path: str) -> tuple[str, ...]:
+        place = tuple(unicodedata.normalize("NFC", part) for part in Path(path).relative_to(self.root).parts[:-1])
+        return self._same.setdefault(place, place)
+
+    @cached_property
+    def _same(self) -> dict[tuple[str, ...], tuple[str, ...]]:
+        """Each place once, for all pictures in it."""
+        return {}
 
     @cached_property
     def _has_splits(self) -> bool:
@@ -229,7 +235,7 @@ class ImageFolder(Source):
     def _misplaced(self, folders: tuple[str, ...]) -> bool:
         return self.taxonomy_file is None and not self._ragged and len(folders) != self._depth
 
-    def _record(self, name: str, path: Path) -> Record | Refusal:
+    def _record(self, name: str, path: str) -> Record | Refusal:
         place = self._place(path)
         split = None
         if self._has_splits:
@@ -251,8 +257,8 @@ class ImageFolder(Source):
         known = known_label(self._taxonomy, names[-1])
         if known is None:
             return Refusal(name, name, f"its folder {names[-1]!r} is not a class of the taxonomy")
-        load = partial(read_picture, path, name)
-        return Record(name, known, self._taxonomy.paths[known], split, None, load, {}, stamp_of(path))
+        load = PictureAt(path, name)
+        return Record(name, known, self._taxonomy.paths[known], split, None, load, {}, stamp_of(Path(path)))
 
 
 def _listed(names: list[str]) -> str:

@@ -63,7 +63,7 @@ def told_apart(lineages: Mapping[str, Path_], root: str) -> dict[str, Path_]:
     alike = {place for many in places.values() if len(many) > 1 for place in many if place}
 
     def name(place: Path_) -> str:
-        return f"{place[-1]} ({place[-2] if len(place) > 1 else 'top'})" if place in alike else place[-1]
+        return f"{place[-1]} ({name(place[:-1]) if len(place) > 1 else 'top'})" if place in alike else place[-1]
 
     return {
         key: tuple(name(lineage[:depth]) for depth in range(1, len(lineage) + 1)) for key, lineage in lineages.items()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError
 from fgvr.sources.base import SourceGone
+from fgvr.sources.token_ids import refuse_token_ids
 
 
 def json_items(file: Path, holding: str) -> list[Any]:
@@ -25,4 +27,15 @@ def json_items(file: Path, holding: str) -> list[Any]:
     if not isinstance(items, list) or not items:
         held = "an empty list" if items == [] else type(items).__name__
         raise UserError(f"{file} must be a list of items with {holding}, got {held}")
+    refuse_token_ids(file, keys_of(items))
     return items
+
+
+def keys_of(items: Iterable[Any]) -> set[str]:
+    """All keys of the items that are objects, and of the messages in them."""
+    found: set[str] = set()
+    for item in items:
+        if isinstance(item, Mapping):
+            messages = item.get("messages")
+            found |= {*map(str, item), *(keys_of(messages) if isinstance(messages, list) else ())}
+    return found

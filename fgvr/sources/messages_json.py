@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError
 from fgvr.sources.base import (
     SPLITS,
+    PictureAt,
     Record,
     Refusal,
     Source,
     clean,
     known_label,
     printable,
-    read_picture,
     stamp_of,
     unfit,
 )
@@ -87,7 +87,7 @@ class MessagesJSON(Source):
             said = complaint or f"its label {label!r} is not a class of the taxonomy"
             return Refusal(where, where, f"{where}: {said}")
         name = f"{where} {printable(path)}"
-        paths, load = self._taxonomy.paths, partial(read_picture, file, name)
+        paths, load = self._taxonomy.paths, PictureAt(str(file), name)
         return Record(name, known, paths[known], self.split, None, load, texts, stamp_of(file))
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fgvr.errors import UserError
 from fgvr.sources.base import (
     SPLITS,
+    PictureAt,
     Record,
     Refusal,
     Source,
@@ -19,10 +20,10 @@ from fgvr.sources.base import (
     clean,
     known_label,
     printable,
-    read_picture,
     stamp_of,
     unfit,
 )
+from fgvr.sources.token_ids import refuse_token_ids
 from fgvr.sources.walking import inside, without_links
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
@@ -82,6 +83,7 @@ class MetadataFolder(Source):
     @cached_property
     def _label_column(self) -> str | None:
         columns = list(dict.fromkeys(name for _, _, row in self._rows for name in row))
+        refuse_token_ids(f"the metadata of {self.root}", columns)
         if "file_name" not in columns:
             raise UserError(f"the metadata of {self.root} must have the column file_name, got {columns}: rename one")
         if self.label is not None and self.label not in columns:
@@ -132,7 +134,7 @@ class MetadataFolder(Source):
         own = ("file_name", self._label_column)
         extra = {name: value for name, value in row.items() if name not in own and not (name in TEXTS and not value)}
         name = printable(path)
-        load = partial(read_picture, file, name)
+        load = PictureAt(str(file), name)
         return Record(name, known, taxonomy.paths[known], split, None, load, extra, stamp_of(file))
 
 

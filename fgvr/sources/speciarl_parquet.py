@@ -9,6 +9,7 @@ from typing import Any
 
 from fgvr.errors import SampleError, UserError
 from fgvr.sources.base import SPLITS, Record, Refusal, Source, SourceGone, clean, known_label, printable, unfit
+from fgvr.sources.token_ids import refuse_token_ids
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import PLACE
@@ -97,6 +98,7 @@ class SpeciaRLParquet(Source):
                 f"{self.file} must have the columns {', '.join(COLUMNS)}, but it lacks {' and '.join(missing)}; it has "
                 f"{', '.join(columns)}"
             )
+        refuse_token_ids(self.file, columns)
         texts = [name for name in ("prompt", "reward_model", "split", "sample_id") if name in columns]
         return self._opened.read(columns=texts).to_pylist()
 

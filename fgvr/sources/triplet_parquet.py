@@ -11,6 +11,7 @@ from typing import Any
 
 from fgvr.errors import SampleError, UserError
 from fgvr.sources.base import PartnerRecord, Record, Refusal, Source, SourceGone, clean, known_label, unfit
+from fgvr.sources.token_ids import refuse_token_ids
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import PLACE
@@ -140,6 +141,7 @@ class TripletParquet(Source):
                 f"{self.file} must have the columns {PHOTO}, {QUESTION}, {LABEL}, {POSITIVE} and {NEGATIVE}, but it "
                 f"lacks {' and '.join(missing)}; it has {', '.join(self._columns)}"
             )
+        refuse_token_ids(self.file, self._columns)
         self._refuse_other_types()
         return self._read([QUESTION, LABEL]).to_pydict()
 

@@ -80,7 +80,7 @@ def checked(text: str, photo: Photo, names: Names, limits: Limits) -> Sections:
         (whole.prediction != photo.label, "wrong prediction"),
         (photo.label not in candidates, "label not among the candidates"),
         (_strays(candidates, photo, names), "candidate of another parent"),
-        (_names_label(parts.analysis, photo.label), "label in the analysis"),
+        (_names_label(parts.analysis, photo.label, names), "label in the analysis"),
         (foreign_share(thought) > limits.foreign, "mixed language"),
         (len(thought) < limits.shortest, "too short"),
         (len(thought) > limits.longest, "too long"),
@@ -110,6 +110,8 @@ def _strays(candidates: tuple[str, ...], photo: Photo, names: Names) -> bool:
     return bool(photo.siblings) and any(name in names.taxonomy.paths and name not in own for name in candidates)
 
 
-def _names_label(analysis: str, label: str) -> bool:
-    said, name = cut(analysis), cut(label)
-    return any(said[start : start + len(name)] == name for start in range(len(said) - len(name) + 1))
+def _names_label(analysis: str, label: str, names: Names) -> bool:
+    """Whether the label or a synonym of it stands somewhere in the text."""
+    said = cut(analysis)
+    others = (cut(name) for name in (label, *names.taxonomy.synonyms.get(label, ())))
+    return any(said[n : n + len(name)] == name for name in others if name for n in range(len(said) - len(name) + 1))

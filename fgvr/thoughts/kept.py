@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from fgvr.errors import UserError
 
 
 class KeptReplies:
-    """Texts by key; safe for many threads. A killed process loses what it was writing and nothing before.
+    """Texts by key. A killed process loses what it was writing and nothing before.
 
     Raises UserError for a file that is no such database.
     """
 
     def __init__(self, file: Path) -> None:
-        self.file, self._lock = file, threading.Lock()
+        self.file = file
         try:
-            self._base = sqlite3.connect(file, check_same_thread=False, timeout=60)
+            self._base = sqlite3.connect(file, timeout=60)
             self._base.execute("PRAGMA journal_mode=WAL")
             self._base.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, text TEXT NOT NULL)")
             self._base.commit()
@@ -29,15 +29,13 @@ class KeptReplies:
             ) from error
 
     def get(self, key: str) -> str | None:
-        with self._lock:
-            found = self._base.execute("SELECT text FROM replies WHERE key = ?", (key,)).fetchone()
+        found = self._base.execute("SELECT text FROM replies WHERE key = ?", (key,)).fetchone()
         return None if found is None else str(found[0])
 
-    def put(self, key: str, text: str) -> None:
-        """The first text under a key stays."""
-        with self._lock, self._base:
-            self._base.execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, text))
+    def put(self, replies: Iterable[tuple[str, str]]) -> None:
+        """All of them or none; the first text under a key stays."""
+        with self._base:
+            self._base.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?)", replies)
 
     def close(self) -> None:
-        with self._lock:
-            self._base.close()
+        self._base.close()

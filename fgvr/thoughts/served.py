@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
-from collections import Counter
+from typing import Any
+
+from PIL import Image
 
 from fgvr.errors import UserError
 from fgvr.judges.served.chat import Chat
@@ -41,12 +44,22 @@ class ServedTeacher(Teacher):
                 f"{max_tokens} and {temperature}"
             )
         self.model, self.revision, self.max_tokens, self.temperature = model, revision, max_tokens, temperature
-        self.concurrency, self.counts = server.concurrency, Counter[str]()
-        self._chat = Chat(server, model, lambda name: self.counts.update([name]))
+        self.concurrency = server.concurrency
+        self._chat = Chat(server, model, lambda name: None, "teacher")
 
     @property
     def identity(self) -> str:
         return json.dumps([self.model, self.revision, self.max_tokens, self.temperature])
+
+    @property
+    def told(self) -> dict[str, Any]:
+        return {
+            "kind": type(self).__name__,
+            "model": self.model,
+            "revision": self.revision,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+        }
 
     def reply(self, asked: Asked) -> str:
         try:
@@ -61,9 +74,7 @@ class ServedTeacher(Teacher):
     def _body(self, asked: Asked) -> bytes:
         said: list[dict[str, object]] = [{"type": "text", "text": asked.text}]
         if asked.kind != "concepts":
-            kind = "png" if asked.photo.image.startswith(b"\x89PNG") else "jpeg"
-            data = base64.b64encode(asked.photo.image).decode()
-            said.insert(0, {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{data}"}})
+            said.insert(0, {"type": "image_url", "image_url": {"url": _in_line(asked.photo.image)}})
         return json.dumps(
             {
                 "model": self.model,
@@ -73,3 +84,10 @@ class ServedTeacher(Teacher):
                 "seed": asked.number,
             }
         ).encode()
+
+
+def _in_line(image: bytes) -> str:
+    """An encoded image as a url of its own bytes."""
+    with Image.open(io.BytesIO(image)) as opened:
+        kind = Image.MIME[opened.format or ""]
+    return f"data:{kind};base64,{base64.b64encode(image).decode()}"

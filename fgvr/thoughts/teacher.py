@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from fgvr.thoughts.concepts import Encoder
 
 Kind = Literal["description", "concepts", "thought"]
 
@@ -46,7 +50,7 @@ class NoReply(Exception):
 
 
 class Teacher(ABC):
-    """Writes what is asked for, in any number of threads at once."""
+    """Writes what is asked for. A subclass says how one question is answered, or several together."""
 
     concurrency = 1  # threads that may ask at once
 
@@ -55,9 +59,36 @@ class Teacher(ABC):
     def identity(self) -> str:
         """What the replies depend on besides the question: a reply that is kept serves the same teacher alone."""
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        return {"kind": type(self).__name__, "identity": self.identity}
+
     @abstractmethod
     def reply(self, asked: Asked) -> str:
         """Raises NoReply where there is none, and UserError where there will be none of anything."""
 
+    def replies(self, asked: Sequence[Asked]) -> Iterator[list[tuple[int, str | NoReply]]]:
+        """The replies to all of these by place, in parts, each as soon as it is there; UserError as `reply`."""
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            places = {pool.submit(self._said, one): place for place, one in enumerate(asked)}
+            try:
+                for done in as_completed(places):
+                    yield [(places[done], done.result())]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self.close()  # so that nobody waits for what is under way
+                raise
+
+    def encoder(self) -> Encoder | None:
+        """What compares texts where no other encoder is given; None where the teacher has none of its own."""
+        return None
+
     def close(self) -> None:  # noqa: B027 - most hold nothing
-        """Lets go of what it holds."""
+        """Ends what is under way and lets go of what it holds; it may be asked again."""
+
+    def _said(self, asked: Asked) -> str | NoReply:
+        try:
+            return self.reply(asked)
+        except NoReply as failure:
+            return failure

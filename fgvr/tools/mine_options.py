@@ -32,6 +32,7 @@ from fgvr.shards.reading import ShardSet
 from fgvr.similarity import Classes, FolderCentroids, FolderNames, Siblings, TowerCentroids  # noqa: F401
 from fgvr.similarity.base import some_photos
 from fgvr.sources.base import TRAINED_COHORTS
+from fgvr.taxonomy.branch import branch_of, inside
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.mining_report import report
 
@@ -56,12 +57,13 @@ def mine(
     rules: Rules = Rules(),  # noqa: B008 - settings only
     source: OptionSource = Mined(),  # noqa: B008 - settings only
     padding: OptionSource = RandomNames(),  # noqa: B008 - settings only
+    within: str | None = None,
 ) -> None:
     """Sample replies to each photo of a shard set, keep them all, and make options of choice of them.
 
     `out` gets the replies as they were said (replies.jsonl), the options (options.jsonl), figures (report.json) and
-    recall for every K and m (sweep.csv, sweep.png). Run the same line again after an interruption and it goes on where
-    it stopped; once all replies are there, options are made anew without a model, by other rules if you like.
+    recall for every K and m (sweep.csv, sweep.png). The same line goes on where it was interrupted; once all replies
+    are there, options are made anew without a model, by other rules if you like.
 
     Args:
         data: the shard set whose photos are asked about
@@ -80,10 +82,13 @@ def mine(
         rules: how many options a photo gets, of which names, and whether easy photos stay
         source: where options come from: Mined, RandomNames, Alike, Confused, Mixture or a class of your own
         padding: where a second option comes from when there is but one
+        within: a node of the taxonomy: photos and options are of its branch alone
     """
     refuse_below(1, "mine", examples=examples, rows=rows)
     refuse_positives(sampling)
-    console, photos = Console(), _photos(Path(data), split, cohorts, examples, seed)
+    rules = rules if within is None else replace(rules, within=within)
+    console, photos = Console(), _photos(Path(data), split, cohorts, examples, seed, rules.within)
+    _say_within(rules.within, photos, console)
     if model is not None:
         config = PolicyConfig(model, pixels)
         _sample(_Asking(config, _asked(model, task), sampling, seed, engine, rows, device), photos, out, console)
@@ -171,22 +176,33 @@ class _Photos:
         return some_photos(label, len(own), count, self.seed, photo)
 
 
-def _photos(data: Path, split: str, cohorts: list[str] | None, examples: int | None, seed: int) -> _Photos:
+def _photos(
+    data: Path, split: str, cohorts: list[str] | None, examples: int | None, seed: int, within: str | None
+) -> _Photos:
     there = set(load_manifest(data).cohorts.values())
     chosen = tuple(cohorts or sorted(there & {*TRAINED_COHORTS} if split == "train" else there))
     if unknown := sorted(set(chosen) - there):
         raise UserError(f"cohorts must be some of those of {data}, {', '.join(sorted(there))}, got {unknown}")
     whole = ShardSet(data, split, chosen)
-    if examples is None:
-        return _Photos(whole, tuple(range(len(whole))), seed)
-    of = load_manifest(data).cohorts
+    branch = None if within is None else branch_of(Taxonomy.from_dict(load_manifest(data).taxonomy), within)
     labels = whole.labels()
+    inner = inside(labels, branch)
+    if not inner and branch is not None:
+        raise UserError(f"{data} must have {split} photos within {branch.node!r}, it has none: take a name above it")
+    if examples is None:
+        return _Photos(whole, tuple(inner), seed)
+    of = load_manifest(data).cohorts
     numbers: list[int] = []
     for cohort in chosen:
-        own = [number for number, label in enumerate(labels) if of[label] == cohort]
+        own = [number for number in inner if of[labels[number]] == cohort]
         picked = spread_over_classes([labels[number] for number in own], examples, key_of(seed, split, cohort))
         numbers += [own[place] for place in picked]
     return _Photos(whole, tuple(sorted(numbers)), seed)
+
+
+def _say_within(within: str | None, photos: _Photos, console: Console) -> None:
+    if within is not None:
+        console.print(f"within {within}: {len(photos.numbers):,} of {len(photos.whole):,} photos", markup=False)
 
 
 def _asked(model: Backbone, task: Task | None) -> Task:
@@ -223,8 +239,8 @@ def _refuse_other_photos(made: Made, photos: _Photos, out: Path) -> None:
     if (made.data, made.split) != (digest_of([photos.whole.fingerprint, photos.numbers]), photos.whole.split):
         raise UserError(
             f"{out / STORE} must hold replies about the photos that are asked for, but it holds those about "
-            f"{made.photos:,} {made.split} photos of {made.dataset}: give the same data, split, cohorts and examples, "
-            f"and the seed {made.seed}, which decides which examples"
+            f"{made.photos:,} {made.split} photos of {made.dataset}: give the same data, split, cohorts, examples "
+            f"and within, and the seed {made.seed}, which decides which examples"
         )
 
 

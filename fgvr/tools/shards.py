@@ -23,6 +23,7 @@ from fgvr.sources import (  # noqa: F401
     CUB,
     Aircraft,
     Auto,
+    Backbone,
     ChoiceJSON,
     ClosedWorldJSON,
     Flowers102,
@@ -36,6 +37,7 @@ from fgvr.sources import (  # noqa: F401
     StanfordCars,
     StanfordDogs,
     TripletParquet,
+    Within,
 )
 from fgvr.sources.base import Source
 from fgvr.tools.progress_bar import progress_bar
@@ -56,6 +58,8 @@ def shards(
     samples_per_shard: int = 1000,
     max_bad_share: float = 0.001,
     overwrite: bool = False,
+    within: str | None = None,
+    backbone: Path | None = None,
 ) -> None:
     """Pack labelled pictures into WebDataset shards with a manifest; the same input gives the same bytes.
 
@@ -76,8 +80,13 @@ def shards(
         samples_per_shard: pictures in one tar
         max_bad_share: share of the pictures that may be refused before the set is not accepted
         overwrite: pack everything again, in place of this or another shard set in the same folder
+        within: a node of the taxonomy: only pictures of its branch are packed
+        backbone: a Darwin Core table of taxa, such as GBIF's Taxon.tsv, that gives ranks to classes it has by exactly
+            their scientific or common names
     """
     console = Console()
+    source = source if backbone is None else Backbone(source, backbone)
+    source = source if within is None else Within(source, within)
     with progress_bar(console) as progress:
         manifest = pack(
             source,

@@ -13,7 +13,7 @@ from leaving import leave_group_at_exit
 from lightning.pytorch import Callback, LightningModule, Trainer
 from toy_stream import TAXONOMY, ToyStream, write_set
 
-from fgvr.callbacks.predictions import NAMED, Prediction, Predictions, as_csv, predictions
+from fgvr.callbacks.predictions import NAMED, Prediction, Predictions, as_csv, predictions, within
 from fgvr.callbacks.two_step import TwoStepInference
 from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.collate import places_of
@@ -21,6 +21,7 @@ from fgvr.data.images import open_image
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.base import ShardSource
 from fgvr.errors import UserError
+from fgvr.taxonomy.branch import branch_of
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Example, ImageInputs, PromptBatch, ReadRecord
 
@@ -84,9 +85,10 @@ def predict(
     root: Path,
     module: LightningModule | None = None,
     steps: Callback | None = None,
+    within: str | None = None,
     **options: Any,
 ) -> None:
-    stream = PhotoStream([ShardSource(data)], OpenWorld(), eval_batch_size=2, workers=0, predict=photos)
+    stream = PhotoStream([ShardSource(data)], OpenWorld(), eval_batch_size=2, workers=0, predict=photos, within=within)
     callbacks = [Predictions(), *([] if steps is None else [steps])]
     settings = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False} | options
     trainer = Trainer(default_root_dir=root, callbacks=callbacks, enable_checkpointing=False, **settings)
@@ -120,6 +122,27 @@ def test_every_photo_has_its_row_whatever_happened_to_it(data, photos, tmp_path,
     assert said[2].startswith(
         "Of 6 photos, 2 got a name of the taxonomy, 1 another answer, 1 none that can be read, and 2"
     )
+
+
+def test_within_a_branch_only_its_names_are_answers(data, photos, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    predict(data, photos, tmp_path / "run", within="Finch")
+    rows = {row[0]: row for row in read(tmp_path / "run")[1:]}
+    assert rows["sub/azure.jpg"][1:4] == ["azure finch", "finch", "Azure Finch"]
+    assert rows["owl.PNG"][1:5] == ["", "", "", SAID["owl"]]
+    assert rows["odd.png"][1] == ""
+    said = [record.getMessage() for record in caplog.records if record.name == "fgvr.callbacks.predictions"]
+    assert "Within finch: 2 answers name nothing of it, and are left out." in said
+    assert said[-1].startswith("Of 6 photos, 1 got a name of the taxonomy, 0 another answer, 1 none that can be read,")
+    with pytest.raises(UserError, match=r"'Robins' is none: there are 'bird', 'finch', 'owl'"):
+        predict(data, photos, tmp_path / "other", within="Robins")
+
+
+def test_what_stands_above_a_branch_means_the_whole_of_it():
+    rows = [Prediction("a", "a bird"), Prediction("b", "an owl"), Prediction("c", error="torn")]
+    kept = within(rows, branch_of(TAXONOMY, "owl"))
+    assert [row.answer for row in kept] == ["owl", "an owl", ""]
+    assert kept[2].error == "torn"
 
 
 class Decides(TwoStepInference):

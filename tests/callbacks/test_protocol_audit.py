@@ -8,50 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from conftest import NAMES, photo, tiny_policy
-from trained_runs import noisy, save
+from audited import config, random_photos
 
 from fgvr.__main__ import main
 from fgvr.callbacks import EncoderBaseline, ProtocolAudit
 from fgvr.data import ClosedWorld, OpenWorld
 from fgvr.errors import UserError
-from fgvr.shards.packing import pack
-from fgvr.sources.image_folder import ImageFolder
-
-CONFIG = Path(__file__).parents[2] / "configs" / "eval" / "aviary.yaml"
-
-
-def config(folder: Path, name: str, batch: int, **audit: Any) -> Path:
-    """configs/eval/aviary.yaml, of another run, on other photos."""
-    values = yaml.safe_load(CONFIG.read_text())
-    values["run"]["dir"] = str(folder / name)
-    policy = values["model"]["init_args"]["policy"]
-    policy["backbone"]["init_args"]["run"] = str(folder / "trained")
-    values["model"]["init_args"]["max_new_tokens"] = 6
-    data = values["data"]["init_args"]
-    data["train"] = [{"path": str(folder / "shards")}]
-    data |= {"eval_batch_size": batch, "workers": 0}
-    for one in values["trainer"]["callbacks"]:
-        if one["class_path"].endswith("ProtocolAudit"):
-            one["init_args"] |= audit
-    values["trainer"] |= {"enable_progress_bar": False}
-    file = folder / f"{name}.yaml"
-    file.write_text(yaml.safe_dump(values))
-    return file
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tiny policy's run, and photos of four classes, six each."""
     monkeypatch.setattr(sys, "argv", ["fgvr"])
-    for number, name in enumerate(NAMES):
-        for index in range(6):
-            file = tmp_path / "labelled" / ("val" if index < 2 else "train") / name / f"{index}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            photo(56, 56, seed=10 * number + index).save(file)
-    pack(ImageFolder(tmp_path / "labelled"), tmp_path / "shards")
-    save(noisy(tiny_policy()), tmp_path / "trained")
+    random_photos(tmp_path)
     return tmp_path
 
 

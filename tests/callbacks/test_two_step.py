@@ -19,6 +19,7 @@ from fgvr.models import PixelBudget, PolicyConfig
 from fgvr.modules import GRPO
 from fgvr.rewards import Exact
 from fgvr.rollouts.two_step import TwoStep
+from fgvr.taxonomy.branch import branch_of
 from fgvr.types import PromptBatch
 
 TORN = ["Azure Finch"] * 3 + ["Amber Finch"] * 3 + [None] * 2
@@ -60,13 +61,21 @@ class Named(GRPO):
 
 
 def run(
-    folder: Path, verb: str = "validate", task: Any = None, practised: Any = None, **options: Any
+    folder: Path,
+    verb: str = "validate",
+    task: Any = None,
+    practised: Any = None,
+    replies: Any = REPLIES,
+    within: str | None = None,
+    **options: Any,
 ) -> dict[str, float]:
-    policy = says(REPLIES, letter_of("Amber Finch"))
+    policy = says(replies, letter_of("Amber Finch"))
     module = Named(PolicyConfig(tiny_backbone(), PixelBudget(28 * 28, 84 * 84)), Exact())
     module.policy = policy
     data = Asked(policy)
     data.task = task or data.task
+    if within is not None:
+        data.branch = branch_of(BIRDS, within)  # pyright: ignore[reportAttributeAccessIssue]
     if practised is not None:
         data.train_task = practised  # pyright: ignore[reportAttributeAccessIssue]
     callback = TwoStepInference(**({"choice": CHOOSE, "plan": TwoStep(8)} | options))
@@ -202,3 +211,12 @@ def test_without_a_choice_it_asks_what_training_asks(tmp_path: Path):
     ]
     assert asked[0] == asked[1], "which options, and in which order, is the plan's"
     assert sum(map(len, asked)) == 2 * 4
+
+
+@pytest.mark.parametrize("scope", ["classes", "open"])
+def test_within_a_branch_no_other_name_is_an_option_whatever_was_said(tmp_path: Path, scope: str):
+    replies = ["Azure Finch"] * 3 + ["Jade Owl"] * 3 + ["gull"] * 2
+    run(tmp_path, replies=[replies] * 3, within="finches", scope=scope)
+    rows = rows_of(tmp_path / "two_step/step-00000000.jsonl")
+    assert {name for row in rows for name in row["options"]} == {"Azure Finch"}
+    assert [row["gate"] for row in rows] == ["one name"] * 4

@@ -11,6 +11,7 @@ from toy_birds import BIRDS, PATHS, example
 from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.tasks import OpenWorld
 from fgvr.errors import SampleError, UserError
+from fgvr.taxonomy.branch import branch_of
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import Answer, Example
 
@@ -207,3 +208,30 @@ def test_no_held_out_class_is_shown_in_training_wherever_the_options_come_from()
     with pytest.raises(SampleError, match="a choice needs a second class"):
         task.prepare(replace(example(options=["Plain Wren"]), split="train"), random.Random(0))
     assert OpenWorld().holding_out(hidden).__dict__ == OpenWorld().__dict__
+
+
+def test_within_a_branch_no_other_class_is_shown_wherever_the_options_come_from():
+    finches, rng = branch_of(BIRDS, "Finches"), random.Random(0)
+    for options in (2, 6, "all"):
+        task = ClosedWorld(options).within(finches).bind(BIRDS)
+        for asked in (example(), example(options=["Plain Wren", "Wrens", "Made-up Bird", "the tall finch"])):
+            shown = task.shown(task.prepare(asked, rng))
+            assert "Red Finch" in shown
+            assert {task.same(one, "Tall Finch") or one in finches.classes for one in shown} == {True}
+    assert len(task.shown(example())) == 4  # of six
+    strangers = example(options=["Plain Wren", "Made-up Bird"])
+    kin = ClosedWorld(3).within(finches).bind(BIRDS).shown(strangers)
+    assert {*kin} < finches.classes  # none is left of those given, so relatives stand in
+    assert "held_out" not in task.prepare(strangers, rng).extra
+    alone = ClosedWorld().within(finches).bind(BIRDS).holding_out(["Blue Finch", "Ash Finch", "Tall Finch"])
+    with pytest.raises(SampleError, match="a choice needs a second class"):
+        alone.shown(replace(example(), split="train"))
+    assert ClosedWorld().within(None).__dict__ == ClosedWorld().__dict__
+    assert OpenWorld().within(finches).bind(BIRDS).target(example(), rng) == "<answer>Red Finch</answer>"
+
+
+def test_letters_have_to_do_for_the_classes_of_the_branch_alone():
+    many = Taxonomy({f"{side} {n}": (side, f"{side} {n}") for side in ("east", "west") for n in range(20)}, ("a", "b"))
+    with pytest.raises(UserError, match="26 options, but there are 40 classes"):
+        ClosedWorld("all", letters=True).bind(many)
+    assert len(ClosedWorld("all", letters=True).within(branch_of(many, "east")).bind(many).members["east"]) == 20

@@ -31,6 +31,7 @@ def test_it_is_refused_in_time_and_nothing_runs(found: dict, name: str) -> None:
     assert case["how"] in (("passed",) if name in PASSES else ("SampleError", "UserError", "DamagedCheckpoint")), case
     assert case["touched"] == NAMED.get(name, [])
     assert case["seconds"] < 2
+    assert case["waited"] < 20  # others may be at work on this machine
     assert "Traceback" not in case["said"]
     assert "swordfish" not in case["said"]
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, ViTConf
 
 from fgvr.errors import UserError
 from fgvr.models.image_encoder import image_encoder
-from fgvr.models.text_encoder import own_text_encoder, text_encoder
+from fgvr.models.text_encoder import own_embeddings, own_text_encoder, pooled, text_encoder
 
 SMALL: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 WORDS = ("[PAD]", "[UNK]", "red", "finch", "wren")
@@ -27,18 +29,78 @@ def test_any_encoder_of_images_serves(tmp_path: Path):
     torch.testing.assert_close(encode([photo(60, 40)]), both[:1])
 
 
-def test_any_encoder_of_texts_serves_and_padding_is_not_read(tmp_path: Path):
+def write_bert(folder: Path) -> None:
     torch.manual_seed(0)
-    BertModel(BertConfig(**SMALL, vocab_size=len(WORDS), max_position_embeddings=8)).save_pretrained(tmp_path)
+    BertModel(BertConfig(**SMALL, vocab_size=len(WORDS), max_position_embeddings=8)).save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
-    fast.save_pretrained(tmp_path)
+    fast.save_pretrained(folder)
+
+
+def as_sentence_transformers(folder: Path, pooling: dict[str, Any], *others: str) -> None:
+    """The files beside a model that tell how sentence-transformers has saved it."""
+    kinds = ["Transformer", "Pooling", *others]
+    paths = ["", "1_Pooling", *(f"{n}_{kind}" for n, kind in enumerate(others, 2))]
+    modules = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for n, (kind, path) in enumerate(zip(kinds, paths, strict=True))
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling/config.json").write_text(json.dumps({"word_embedding_dimension": 16, **pooling}))
+
+
+def test_any_encoder_of_texts_serves_and_padding_is_not_read(tmp_path: Path):
+    write_bert(tmp_path)
     encode = text_encoder(tmp_path)
     both = encode(["wren", "red red finch"])
     torch.testing.assert_close(encode(["wren"]), both[:1])
     assert encode(["red " * 20]).isfinite().all()  # what is too long is cut
     assert encode([""]).isfinite().all()  # an answer of nothing
+
+
+def test_tokens_are_pooled_by_hand():
+    hidden = torch.tensor([[[1.0, 5.0], [3.0, 1.0], [9.0, 9.0]], [[9.0, 9.0], [2.0, 4.0], [4.0, 0.0]]])
+    mask = torch.tensor([[1, 1, 0], [0, 1, 1]])  # padded on the right, and on the left
+    assert pooled(hidden, mask, "mean").tolist() == [[2, 3], [3, 2]]  # (1 + 3)/2, (5 + 1)/2; (2 + 4)/2, (4 + 0)/2
+    assert pooled(hidden, mask, "cls").tolist() == [[1, 5], [2, 4]]
+    assert pooled(hidden, mask, "lasttoken").tolist() == [[3, 1], [4, 0]]
+    assert pooled(hidden, mask, "max").tolist() == [[3, 5], [4, 4]]
+
+
+def test_a_folder_of_sentence_transformers_is_pooled_as_it_says(tmp_path: Path):
+    write_bert(tmp_path)
+    plain = text_encoder(tmp_path)(["red finch"])
+    as_sentence_transformers(tmp_path, {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "Normalize")
+    torch.testing.assert_close(text_encoder(tmp_path)(["red finch"]), plain)
+    as_sentence_transformers(tmp_path, {"pooling_mode": "cls"})
+    assert not torch.allclose(text_encoder(tmp_path)(["red finch"]), plain)
+    for pooling, others, words in (
+        ({"pooling_mode": "mean"}, ("Dense",), "has Transformer, Pooling, Dense"),
+        (
+            {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
+            (),
+            "does by pooling_mode_mean_tokens and",
+        ),
+        ({}, (), "does by nothing"),
+    ):
+        as_sentence_transformers(tmp_path, pooling, *others)
+        with pytest.raises(UserError, match=words):
+            text_encoder(tmp_path)
+    (tmp_path / "modules.json").write_text("[{}]")
+    with pytest.raises(UserError, match=r"^encoder: a folder with an encoder of texts is needed"):
+        text_encoder(tmp_path, "encoder")
+
+
+def test_a_policy_in_a_folder_compares_texts_by_its_embeddings(tmp_path: Path):
+    policy = tiny_policy()
+    policy.base.save_pretrained(tmp_path)
+    policy.processor.save(tmp_path)
+    texts = ["Jade Owl", "Azure Finch"]
+    expected = own_text_encoder(policy)(texts)
+    torch.testing.assert_close(text_encoder(tmp_path)(texts), expected)
+    torch.testing.assert_close(own_embeddings(policy.config.backbone)(texts), expected)  # no file to read rows of
 
 
 def test_the_policy_s_own_embeddings_are_a_mean_over_tokens():
@@ -56,3 +118,25 @@ def test_a_folder_that_is_none_is_said(tmp_path: Path, opened):
         opened(tmp_path / "nowhere")
     with pytest.raises(UserError, match="encoder"):
         opened(tmp_path)
+
+
+def test_a_folder_of_timm_s_says_what_it_needs(tmp_path: Path):
+    """As `timm.models.save_for_hf` writes it."""
+    if importlib.util.find_spec("timm") is not None:
+        pytest.skip("timm is here")
+    (tmp_path / "config.json").write_text(
+        json.dumps({"architecture": "resnet10t", "num_classes": 0, "pretrained_cfg": {}})
+    )
+    with pytest.raises(UserError, match="pip install timm"):
+        image_encoder(tmp_path)
+
+
+def test_a_folder_of_timm_s_serves(tmp_path: Path):
+    timm = pytest.importorskip("timm", reason="an optional encoder's library, which needs a torchvision")
+    torch.manual_seed(0)
+    model = timm.create_model("test_vit", pretrained=False)
+    timm.models.save_for_hf(model, str(tmp_path), safe_serialization=True)
+    encode = image_encoder(tmp_path)
+    both = encode([photo(60, 40), photo(30, 50, seed=1)])
+    assert both.shape == (2, model.num_features)
+    torch.testing.assert_close(encode([photo(60, 40)]), both[:1])

@@ -283,3 +283,31 @@ def test_sources_that_cannot_be_read_are_refused_with_a_sentence(tmp_path):
         TinyQwen(str(tmp_path / "none.json")).processor(PixelBudget())
     with pytest.raises(UserError, match="multiple of"):
         TinyQwen(["a"], hidden=100)
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_control_tokens_are_refused_by_their_ids_whatever_a_folder_calls_them(tmp_path, special):
+    """added_tokens of a folder may give a word the id of the token that ends a turn, or make one special."""
+    tiny_backbone().processor(PixelBudget(28 * 28, 84 * 84)).save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    settings = json.loads(file.read_text())
+    end = next(token for token in settings["added_tokens"] if token["content"] == "<|im_end|>")
+    settings["added_tokens"].append({**end, "content": "Wren", "special": special})
+    file.write_text(json.dumps(settings))
+    processor = Processor.from_folder(tmp_path, None)
+    assert {
+        end["id"],
+        processor.image_token,
+        processor.end_of_text,
+        *processor.vision_token_ids,
+    } < processor.control_ids
+    content = [{"type": "image"}, {"type": "text", "text": "Is it a Wren?"}]
+    ids = processor.tokenizer("Wren", add_special_tokens=False)["input_ids"]
+    if special or end["id"] in ids:
+        with pytest.raises(SampleError, match="must not spell a control token"):
+            processor.encode_target("<answer>Wren</answer>")
+        with pytest.raises(SampleError, match="must not spell a control token"):
+            processor.encode_prompt([{"role": "user", "content": content}], [photo(60, 60)])
+    else:  # the tokenizers library has numbered it anew
+        assert not processor.control_ids & {*ids}
+        assert processor.encode_target("<answer>Wren</answer>").count(end["id"]) == 1

@@ -65,6 +65,18 @@ def test_a_held_out_name_is_no_option_to_train_on_in_any_scope():
     assert only(photo, split="val", scope="base").options[0] == "Plain Wren"
 
 
+@pytest.mark.parametrize("scope", ["base", "all", "open"])
+def test_within_a_branch_all_options_stand_in_it(scope: str):
+    photo = sampled("u", "Red Finch", "Plain Wren", "Plain Wren", "gull", "Ash Finch")
+    assert only(photo, m=4, scope=scope, within="finches").options == ("Ash Finch", "Red Finch")
+    assert "Plain Wren" in only(photo, m=4, scope=scope).options
+    alone = only(sampled("u", "Red Finch", "Red Finch"), keep_easy=True, scope=scope, within="finches")
+    assert alone.origins == ("offered", "padded")
+    assert alone.options[1] in ("Blue Finch", "Ash Finch")
+    with pytest.raises(UserError, match="'gulls' is none"):
+        only(photo, within="gulls")
+
+
 def test_what_holds_of_the_label_too_is_no_option_beside_it():
     choice = only(sampled("u", "Red Finch", "Roundbill", "Finches", "gull", "Blue Finch"), scope="open")
     assert choice.options == ("gull", "Blue Finch", "Red Finch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import re
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
 from fgvr.errors import UserError
-from fgvr.shards.alike import BITS, apart, fingerprint, nearest
+from fgvr.shards.alike import BITS, apart, fingerprint, nearest, nearest_reference
 
 FINGERPRINTS = st.lists(st.integers(0, 2**BITS - 1), max_size=6)
 
@@ -37,14 +38,16 @@ def test_nearest_is_what_looking_at_every_pair_finds(known: list[int], flips: li
         for flip in flips:
             value ^= 1 << flip
         asked.append(value)
-    found = nearest(asked, known, distance)
-    for place, value in enumerate(asked):
-        bits = [apart(value, other) for other in known]
-        if bits and min(bits) <= distance:
-            assert found[place][1] == min(bits)
-            assert bits[found[place][0]] == min(bits)
-        else:
-            assert place not in found
+    assert nearest(asked, known, distance) == nearest_reference(asked, known, distance)
+
+
+def test_nearest_is_what_looking_at_every_pair_finds_of_many() -> None:
+    """So many that pieces are few and may differ, and that pairs are compared in several parts."""
+    draw = random.Random(0)
+    known = [draw.getrandbits(64) & draw.getrandbits(64) for _ in range(3000)]
+    asked = [value ^ 1 << draw.randrange(64) ^ 1 << draw.randrange(64) for value in known[:20]] + known[:2]
+    for distance in (1, 9, 20):
+        assert nearest(asked, known, distance) == nearest_reference(asked, known, distance)
 
 
 def test_a_picture_encoded_anew_scaled_or_lightened_is_alike_and_another_is_not() -> None:

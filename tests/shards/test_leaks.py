@@ -61,6 +61,36 @@ def test_an_index_that_cannot_be_read_is_named(tmp_path, caplog):
     assert record.getMessage().startswith("the pictures of train-seen-000000.tar are not compared with those of other")
 
 
+def test_where_columns_show_that_nothing_is_shared_no_index_is_read(tmp_path, caplog):
+    first = packed(tmp_path / "a", {"train": [0, 1, 2, 3]})
+    second = packed(tmp_path / "b", {"train": [30, 31], "test": [4, 5]})
+    compared = [Part(first, *TRAIN)], [Part(first, *EVALUATED), Part(second, *EVALUATED)]
+    assert shared_pictures(*compared) == []
+    for folder in (first, second):
+        for index in folder.glob("*.index.json"):
+            index.unlink()
+    assert shared_pictures([Part(first, *TRAIN)], [Part(first, *EVALUATED), Part(second, *EVALUATED)]) == []
+    assert not caplog.records
+    (second / "columns.json").unlink()
+    assert shared_pictures([Part(first, *TRAIN)], [Part(second, *EVALUATED)]) == []
+    assert "are not compared" in caplog.text
+
+
+def test_with_and_without_columns_the_same_is_shared(tmp_path):
+    first = packed(tmp_path / "a", {"train": [0, 1, 2, 3, 4, 5], "test": [6, 7]})
+    second = packed(tmp_path / "b", {"train": [10, 11], "test": [3, 12, 4], "val": [5, 13]})
+
+    def shared():
+        return shared_pictures([Part(first, *TRAIN)], [Part(second, *EVALUATED)])
+
+    before = shared()
+    assert len(before) == 3
+    (first / "columns.json").unlink()
+    assert shared() == before
+    (second / "columns.json").unlink()
+    assert shared() == before
+
+
 def test_a_few_are_named_and_all_counted(tmp_path):
     first = packed(tmp_path / "a", {"train": list(range(8))})
     second = packed(tmp_path / "b", {"train": [30, 31], "test": list(range(8))})

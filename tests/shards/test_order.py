@@ -4,7 +4,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgvr.errors import UserError
-from fgvr.shards.order import FixedOrder, ShuffledOrder, each_once, hashed, permutation, shuffled, spread_over_classes
+from fgvr.shards.order import (
+    FixedOrder,
+    ShuffledOrder,
+    each_once,
+    hashed,
+    permutation,
+    shuffled,
+    shuffled_reference,
+    spread_over_classes,
+    spread_over_classes_reference,
+)
 
 shard_sizes = st.lists(st.integers(1, 9), min_size=1, max_size=6).map(tuple)
 
@@ -12,6 +22,30 @@ shard_sizes = st.lists(st.integers(1, 9), min_size=1, max_size=6).map(tuple)
 @given(st.integers(0, 2**64 - 1), shard_sizes, st.integers(1, 40))
 def test_shuffled_is_a_permutation(key, shards, window):
     assert sorted(shuffled(key, shards, window)) == list(range(sum(shards)))
+
+
+@given(st.integers(0, 2**64 - 1), shard_sizes, st.integers(1, 40))
+def test_windows_sorted_one_by_one_are_those_of_one_sort(key, shards, window):
+    assert shuffled(key, shards, window).tolist() == shuffled_reference(key, shards, window).tolist()
+
+
+def test_equal_keys_stay_as_they_came(monkeypatch):
+    """No two keys of 64 bits are equal in practice; of equal ones a fast sort would make another order."""
+    monkeypatch.setattr("fgvr.shards.order.hashed", lambda key, count: hashed(key, count) % np.uint64(3))
+    assert permutation(1, 200).tolist() == np.argsort(hashed(1, 200) % np.uint64(3), kind="stable").tolist()
+    assert shuffled(1, (60, 70), 50).tolist() == shuffled_reference(1, (60, 70), 50).tolist()
+
+
+def test_the_order_of_an_epoch_is_that_of_every_version():
+    # made by one sort over everything, before windows were sorted one by one
+    assert shuffled(5, (3, 4, 2), 4).tolist() == [6, 5, 3, 4, 0, 1, 7, 2, 8]
+    order = ShuffledOrder(7, ((3, 4), (5,)), (1.0, 1.0), window=4)
+    assert order.epoch(1)[1].tolist() == [0, 6, 4, 5, 3, 1, 1, 0, 2, 3, 4, 2]
+
+
+@given(st.lists(st.sampled_from("abcde"), max_size=40), st.integers(0, 99), st.none() | st.integers(0, 9))
+def test_spreading_is_that_of_sample_by_sample(labels, seed, count):
+    assert spread_over_classes(labels, count, seed) == spread_over_classes_reference(labels, count, seed)
 
 
 def test_permutation_is_the_same_in_every_version():

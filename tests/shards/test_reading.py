@@ -132,7 +132,7 @@ def test_missing_shard_and_damaged_index(folder):
 def test_shard_that_vanishes_and_returns(folder):
     shard_set = ShardSet(folder, "train", ("seen",))
     shard_set.read(0)
-    for descriptor in shard_set._files.values():
+    for descriptor in shard_set._files._open.values():
         os.close(descriptor)  # as a stale handle of a network disk
     assert shard_set.read(0).uid == "s00000"
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from hostile import write_folder
 
+from fgvr.shards.columns import HEAD, ROWS
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import PackOptions
 from fgvr.sources.image_folder import ImageFolder
@@ -53,3 +54,21 @@ def test_photos_that_were_mended_are_packed_again_with_overwrite(tmp_path):
     before, after = (any("under more than one label" in sentence for sentence in said) for said in told)
     assert before
     assert not after
+
+
+@pytest.mark.parametrize("name", [ROWS, HEAD])
+@pytest.mark.parametrize("how", ["missing", "damaged"])
+def test_columns_are_written_again_and_nothing_else_is(tmp_path, name, how):
+    """A set that an older version packed has none."""
+    source, out = ImageFolder(write_folder(tmp_path / "birds", 2, 6)), tmp_path / "out"
+    pack(source, out)
+    before = contents(out)
+    times = {file.name: file.stat().st_mtime_ns for file in out.iterdir() if file.name not in (ROWS, HEAD)}
+    (out / name).unlink()
+    if how == "damaged":
+        (out / name).write_bytes(before[name][:20] + b"!" + before[name][21:])
+    said: list[str] = []
+    pack(source, out, say=said.append)
+    assert contents(out) == before
+    assert all((out / file).stat().st_mtime_ns == time for file, time in times.items())
+    assert said[0] == "damaged or missing, so written again: columns.json"

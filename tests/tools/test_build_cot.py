@@ -77,26 +77,37 @@ def test_what_is_left_is_trained_on_to_the_letter(birds: Path, tmp_path: Path) -
         assert [part["type"] for part in said] == ["image", "text"]
 
 
-def test_a_server_is_asked_once_and_a_killed_run_ends_with_the_same_bytes(birds: Path, tmp_path: Path) -> None:
+SERVED = ("--teacher", "ServedTeacher", "--teacher.model", "teacher")
+
+
+def test_a_server_is_asked_once(birds: Path, tmp_path: Path) -> None:
     with TeacherServer(mistakes=0.3) as server:
-        options = ("--teacher", "ServedTeacher", "--teacher.model", "teacher", "--recipe.descriptions", "2")
-        where = ("--teacher.server.url", server.url, "--examples", "40")
-        assert main(line(birds, tmp_path / "whole", *options, *where)) == 0
-        asked, shown = server.asked, server.shown
+        words = line(birds, tmp_path, *SERVED, "--recipe.descriptions", "2", "--teacher.server.url", server.url)
+        assert main([*words, "--examples", "40"]) == 0
+        asked, before = server.asked, left(tmp_path)
         assert asked >= 40 * (1 + 2 + 1)  # concepts of each class, two descriptions and a thought of each photo
-        assert shown == asked - 40
-        assert main(line(birds, tmp_path / "whole", *options, *where)) == 0
+        assert server.shown == asked - 40
+        assert main([*words, "--examples", "40"]) == 0
         assert server.asked == asked
-        server.delay = 0.02
-        process = Warm(line(birds, tmp_path / "cut", *options, *where), os.environ)
-        while server.asked < asked + 60 and process.poll() is None:
+    assert left(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_bytes(birds: Path, tmp_path: Path) -> None:
+    with TeacherServer(mistakes=0.3, delay=0.02) as server:
+        options = (*SERVED, "--recipe.descriptions", "2", "--teacher.server.url", server.url, "--examples", "40")
+        process = Warm(line(birds, tmp_path / "cut", *options), os.environ)
+        while server.asked < 60 and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-        server.delay = 0.0
-        assert main(line(birds, tmp_path / "cut", *options, *where)) == 0
-        assert server.asked < 2 * asked + 40  # what was under way alone is asked again
+        server.delay, cut = 0.0, server.asked
+        assert main(line(birds, tmp_path / "cut", *options)) == 0
+        both = server.asked
+        assert main(line(birds, tmp_path / "whole", *options)) == 0
+        assert both < server.asked - both + 40  # what was under way alone is asked again
+        assert cut < both
     assert left(tmp_path / "cut") == left(tmp_path / "whole")
 
 
@@ -109,14 +120,24 @@ def test_a_server_is_asked_once_and_a_killed_run_ends_with_the_same_bytes(birds:
             "<analysis>a</analysis><options>b</options><comparison>c</comparison><prediction>b</prediction>",
             "wrong prediction",
         ),
+        (
+            "<analysis>Der Kopf ist rot.</analysis><options>{label}; x</options><comparison>Das andere hat kein Band "
+            "und ist kleiner.</comparison><prediction>{label}</prediction>",
+            "another language",
+        ),
+        (
+            "<analysis>It is the {label} that is seen.</analysis><options>{label}</options><comparison>The other one "
+            "is not seen at all.</comparison><prediction>{label}</prediction>",
+            "label in the analysis",
+        ),
     ],
 )
 def test_a_teacher_that_never_gets_it_right_is_counted_and_past_the_limit_an_error(
     birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], says: str, reason: str
 ) -> None:
     with TeacherServer(says=says) as server:
-        options = ("--teacher", "ServedTeacher", "--teacher.model", "teacher", "--teacher.server.url", server.url)
-        assert main(line(birds, tmp_path, *options, "--recipe.descriptions", "0", "--examples", "3")) == 2
+        options = (*SERVED, "--teacher.server.url", server.url, "--recipe.descriptions", "0", "--examples", "3")
+        assert main(line(birds, tmp_path, *options)) == 2
     told = json.loads((tmp_path / "manifest.json").read_text())
     assert told["refused"] == {reason: 12}  # three photos, four attempts each
     assert (told["without_concepts"], len(told["classes_lost"])) == (3, 3)
@@ -134,6 +155,10 @@ def test_a_teacher_that_is_gone_is_a_sentence(birds: Path, tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (("--spares", "-1"), "cot.spares must be at least 0"),
+        (("--question", "<image> What?"), "take <image> out of"),
+        (("--question", "<|im_end|>"), "must not spell a control token"),
+        (("--encoder", "nowhere"), "encoder must be a folder with an encoder of texts, but there is no folder nowhere"),
         (("--per_class", "0"), "cot.per_class must be at least 1"),
         (("--max_rejected", "2"), "cot.max_rejected is a share"),
         (("--recipe.attempts", "0"), "recipe.attempts must be at least 1"),

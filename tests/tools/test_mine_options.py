@@ -17,8 +17,11 @@ from fgvr.__main__ import main
 from fgvr.aviary import Aviary
 from fgvr.options.deriving import read_options
 from fgvr.options.store import read_store
+from fgvr.shards.manifest import load_manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import PackOptions
+from fgvr.taxonomy.branch import branch_of
+from fgvr.taxonomy.tree import Taxonomy
 from fgvr.whole_files import unsealed
 
 FILES = ("replies.jsonl", "options.jsonl", "report.json", "sweep.csv", "sweep.png")
@@ -133,6 +136,22 @@ def test_options_are_not_mined_by_a_question_that_shows_them(
     assert not (tmp_path / "out").exists()
 
 
+def test_within_a_branch_only_its_photos_are_asked_about(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    taxonomy = Taxonomy.from_dict(load_manifest(folder / "birds").taxonomy)
+    family = next(iter(taxonomy.paths.values()))[0]
+    inner = branch_of(taxonomy, family).classes
+    assert main(line(folder, tmp_path, "--examples=8", f"--within={family}")) == 0
+    assert f"within {family}: 8 of 200 photos" in capsys.readouterr().out
+    made, photos = read_store(tmp_path / "replies.jsonl")
+    assert made.photos == 8
+    assert {photo.label for photo in photos} <= inner
+    head, choices = read_options(tmp_path / "options.jsonl")
+    assert head["rules"]["within"] == family
+    assert all({*choice.options} <= inner for choice in choices.values())
+
+
 def test_every_cohort_of_a_test_has_its_row(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(line(folder, tmp_path, "--split=val", "--examples=3")) == 0
     report, _ = unsealed((tmp_path / "report.json").read_bytes())
@@ -172,6 +191,7 @@ def test_what_cannot_be_mined_is_a_sentence(folder: Path, tmp_path: Path, capsys
         (tiny, "holds nothing that was learned"),
         (["--cohorts=[base]"], "cohorts must be some of those of"),
         (["--rules.m=1"], "m must be from 2 to 26"),
+        (["--within=Cat"], "within must name a node of the taxonomy, whole, but 'Cat' is none"),
         (["--rows=0"], "rows must be at least 1"),
         (["--sampling.positives=2"], "sampling.positives must be left out, got 2"),
         (

@@ -57,11 +57,11 @@ class Chat:
 
     Connection errors, time-outs, 408, 429, 5xx, replies that are no completion and such without sense are tried again,
     see `Patience` and `Breaker`. Redirects, compressed replies and replies of more than 1 MiB are refused. `count` is
-    told of "judge/requests" and "judge/retries".
+    told of "judge/requests" and "judge/retries"; `whose` server it is says who reads an error.
     """
 
-    def __init__(self, server: Server, model: str, count: Callable[[str], None]) -> None:
-        self.server, self.model, self.count = server, model, count
+    def __init__(self, server: Server, model: str, count: Callable[[str], None], whose: str = "judge") -> None:
+        self.server, self.model, self.count, self.whose = server, model, count, whose
         self.patience = Patience(server.attempts, server.patience)
         self.sound_with(partial(request, model, [("user", "Say yes.")], {"max_tokens": 8}), choice)
         self._requests, self._tokens = Pace(server.requests_per_minute), Pace(server.tokens_per_minute)
@@ -187,13 +187,13 @@ class Chat:
             raise Passing(said)  # a page for people, where there was a server
         if status in (401, 403):
             where = self.server.key_file or f"the environment variable {self.server.key_env}"
-            sentence = f"the judge's server {line.url} must take the key of {where}, but it answers {said}"
+            sentence = f"the {self.whose}'s server {line.url} must take the key of {where}, but it answers {said}"
             raise _WrongSetUp(sentence, status, said)
         named = re.search(rf"(?<![\w.-]){re.escape(self.model)}(?![\w.-])", reply.body.decode("utf-8", "replace"))
         if not probing and (status == 404 or (status == 400 and named)):
             sentence = (
-                f"the judge's server must serve {self.model!r} at {line.url}/chat/completions, but it answers {said}: "
-                "set model to a name that it serves, and the url to its base, which mostly ends in /v1"
+                f"the {self.whose}'s server must serve {self.model!r} at {line.url}/chat/completions, but it answers "
+                f"{said}: set model to a name that it serves, and the url to its base, which mostly ends in /v1"
             )
             raise _WrongSetUp(sentence, status, said)
         raise Unanswered(f"refused: {said}")
@@ -204,15 +204,15 @@ class Chat:
                 self._open is None or not self._open.line.thread.is_alive()
             ):  # threads do not live on in a forked process
                 server = self.server
-                line = Line(server.base(), server.key(), server.concurrency, server.timeout)
-                name = f"the judge's server {line.url}"
+                line = Line(server.base(self.whose), server.key(self.whose), server.concurrency, server.timeout)
+                name = f"the {self.whose}'s server {line.url}"
                 self._open = _Open(line, Breaker(name, server.concurrency, server.patience))
                 self._hang_up = weakref.finalize(self, line.hang_up)
             return self._open
 
     def _on_this_loop(self) -> _Open:
         if self._open is None or self._open.line.loop is not asyncio.get_running_loop():
-            raise Unanswered("the judge was closed")
+            raise Unanswered(f"the {self.whose} was closed")
         return self._open
 
 

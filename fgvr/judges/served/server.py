@@ -1,4 +1,4 @@
-"""Where a judge's server is, and how much is asked of it. Addresses and keys are read when they are needed."""
+"""Where a judge's server is, or a teacher's, and how much is asked of it. Addresses and keys are read when needed."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ class Server:
         if self.url:
             _base(self.url, "server.url")
 
-    def base(self) -> str:
+    def base(self, whose: str = "judge") -> str:
         """The url without a closing slash. Raises UserError where there is none."""
         url = self.url or os.environ.get(self.url_env, "")
         if not url:
             raise UserError(
-                f"the judge's server must have an address, but server.url is empty and the environment variable "
+                f"the {whose}'s server must have an address, but server.url is empty and the environment variable "
                 f"{self.url_env} too: set one of them, such as http://node:8001/v1"
             )
         return _base(url, "server.url" if self.url else self.url_env)
 
-    def key(self) -> str:
+    def key(self, whose: str = "judge") -> str:
         """The key, empty where there is none. Raises UserError for a file that cannot be read and for an odd key."""
         where = self.key_env if self.key_file is None else str(self.key_file)
         try:
@@ -69,7 +69,7 @@ class Server:
             text = text.strip()
             if text.isascii() and text.isprintable() and " " not in text:
                 return text
-            raise UserError(f"the judge's key must be one word of ASCII characters, but what {where} holds is not")
+            raise UserError(f"the {whose}'s key must be one word of ASCII characters, but what {where} holds is not")
         raise UserError(f"server.key_file must be a text file that can be read, but {where} is not ({problem})")
 
 
