@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -16,33 +17,45 @@ from fgvr.watchdog.beats import watched
 
 
 class Tool(NamedTuple):
-    """A plain function that becomes a command; its parameters become options."""
+    """A plain function that becomes a command; its parameters become options.
+
+    `words` are those that the command's first words stand for, without their names; "runs..." takes all as a list.
+    """
 
     module: str
     function: str
     help: str
+    words: tuple[str, ...] = ()
 
 
 RUNS = {
     "fit": "train, or go on training, and evaluate the final weights",
     "validate": "evaluate a checkpoint of a run on the validation data",
     "test": "evaluate a checkpoint of a run on the test data",
-    "predict": "let a checkpoint of a run name photos without labels",
+    "predict": "name photos without labels: predict MODEL PHOTOS, a table and a page with pictures",
     "estimate": "tell what a training would hold in memory, from its config alone",
     "doctor": "tell whether a run can go on, from where, what is damaged, and what to type",
 }
 WATCHED = ("fit", "validate", "test", "predict")
+PREDICT = Tool("fgvr.tools.predict", "predict", RUNS["predict"], ("model", "photos"))
+OF_A_CONFIG = ("--config", "-c", "--run", "--trainer", "--data.", "--model.", "--ckpt_path", "--seed_everything")
 TOOLS = {
     "shards": Tool("fgvr.tools.shards", "shards", "pack labelled photos into shards"),
     "audit": Tool("fgvr.tools.audit", "audit", "look for what should not be in shard sets: copies, look-alikes, leaks"),
     "mine": Tool("fgvr.tools.mine_options", "mine", "sample a model's answers and make options of choice of them"),
     "cot": Tool("fgvr.tools.build_cot", "cot", "let a teacher write reasoning for labelled photos, checked"),
     "export": Tool("fgvr.tools.export", "export", "write a run's model as a folder that transformers opens"),
+    "calibrate": Tool(
+        "fgvr.tools.calibrate", "calibrate", "find from which confidence on a model's names can be trusted", ("model",)
+    ),
     "judgements": Tool("fgvr.tools.judgements", "judgements", "carry a judge's verdicts from one machine to another"),
     "env": Tool(
         "fgvr.tools.environment", "env", "tell what an account of a problem needs: versions, devices, variables"
     ),
     "ladder": Tool("fgvr.tools.ladder", "ladder", "tell what two-step inference and its training add, rung by rung"),
+    "report": Tool(
+        "fgvr.tools.report", "report", "show runs as a page of HTML: report RUN [RUN ...] --out DIR", ("runs...",)
+    ),
 }
 
 
@@ -52,7 +65,7 @@ def main(args: list[str] | None = None) -> int:
     """
     if args is None:
         args = sys.argv[1:]
-        if args and args[0] in WATCHED:  # this process is the run's own
+        if args and args[0] in WATCHED and not _names_photos(args):  # this process is the run's own
             with watched():
                 return main(args)
     # Before torch is loaded: on a shared CPU its threads, which wait by spinning, make a step ten times slower.
@@ -95,12 +108,15 @@ def _run(args: list[str]) -> int:
         from fgvr.tools.doctor import doctor
 
         return doctor(args[1:])
+    if _names_photos(args):
+        _run_tool(command, args[1:], PREDICT)
+        return 0
     if command in RUNS:
         return _run_lightning(args)
     if command == "shards" and any(arg.split("=")[0] == "--audit" for arg in args):
         return _run(["audit", *(arg.replace("--audit", "--sets", 1) for arg in args[1:])])
     if command in TOOLS:
-        _run_tool(command, _with_auto(args[1:]) if command == "shards" else args[1:])
+        _run_tool(command, _with_auto(args[1:]) if command == "shards" else args[1:], TOOLS[command])
     else:
         import difflib
 
@@ -108,6 +124,26 @@ def _run(args: list[str]) -> int:
         hint = f"the nearest is {near[0]}" if near else f"there are {', '.join([*RUNS, *TOOLS])}"
         raise UserError(f"There is no command {command}; {hint}.")
     return 0
+
+
+def _names_photos(args: list[str]) -> bool:
+    """Whether `predict` is given a model to name photos, and not a run's config to do it with the Trainer."""
+    if args[:1] != ["predict"]:
+        return False
+    by_word = len(args) > 1 and not args[1].startswith("-")
+    return by_word or not any(arg.startswith(OF_A_CONFIG) for arg in args[1:])
+
+
+def _worded(words: tuple[str, ...], args: list[str]) -> list[str]:
+    """The words that a command begins with, as the options that they are."""
+    count = next((place for place, arg in enumerate(args) if arg.startswith("-")), len(args))
+    options = list[str]()
+    for place, name in enumerate(words[:count]):
+        whole = name.removesuffix("...")
+        if whole != name:
+            return [*options, f"--{whole}={json.dumps(args[place:count])}", *args[count:]]
+        options += [f"--{name}", args[place]]
+    return [*options, *args[min(count, len(words)) :]]
 
 
 def _with_auto(args: list[str]) -> list[str]:
@@ -156,19 +192,18 @@ def _run_lightning(args: list[str]) -> int:
     return 0
 
 
-def _run_tool(command: str, args: list[str]) -> None:
+def _run_tool(command: str, args: list[str], tool: Tool) -> None:
     from jsonargparse import ActionConfigFile, ArgumentError  # pyright: ignore[reportPrivateImportUsage]
 
     from fgvr.cli_help import explain
     from fgvr.settings.said import SayingParser, complete_help
 
-    tool = TOOLS[command]
     function: Callable[..., Any] = getattr(importlib.import_module(tool.module), tool.function)
     prog = f"python -m fgvr {command}"
     parser = SayingParser(prog=prog, description=tool.help, parser_mode="omegaconf", exit_on_error=False)
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a yaml file with the options below")
     parser.add_function_arguments(function)
-    args = complete_help(parser, args)
+    args = complete_help(parser, _worded(tool.words, args))
     try:
         options = parser.instantiate(parser.parse_args(args))
     except (ArgumentError, ValueError, TypeError) as error:

@@ -18,7 +18,6 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from omegaconf import OmegaConf
 
 from fgvr.callbacks.checkpoints import RunCheckpoints
 from fgvr.callbacks.failures import failing_together
@@ -52,6 +51,7 @@ from fgvr.runs.folder import (
     saying_how_to_go_on,
     set_later_aside,
 )
+from fgvr.runs.noted import note_start
 from fgvr.runs.overlaid import say_replaced_lists
 from fgvr.runs.starts import counted_start
 from fgvr.runs.traces import Traces
@@ -64,7 +64,6 @@ from fgvr.signals import Stop, hold
 from fgvr.strategies.checkpoint_io import WholeCheckpointIO
 from fgvr.strategies.named_weights import with_named_weights
 from fgvr.watchdog.beats import allow
-from fgvr.whole_files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +221,7 @@ class FGVRCLI(LightningCLI):
             self._finish(final_figures(self.run) or {})
             return
         if self.trainer.is_global_zero:
-            write_whole(self.run.dir / "config.yaml", OmegaConf.to_yaml(self._config_to_repeat()).encode())
+            note_start(self.run.dir, self._config_to_repeat(), self.start, self.trainer.world_size)
         began = self._score_start(model, datamodule)
         with training():
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=self._checkpoint)
@@ -319,7 +318,8 @@ class FGVRCLI(LightningCLI):
         began = {key: value for key, value in facts.items() if key.startswith(START)}
         if figures := began | self.figures.figures:
             print_figures(figures, f"{self.run.dir.name}, step {kept['step']}")
-        log.info("The figures are in %s.", self.run.metrics_file)
+        file, run = self.run.metrics_file, self.run.dir
+        log.info("The figures are in %s. See the run: python -m fgvr report %s --out %s/report", file, run, run)
 
     def _report(self, file: str) -> None:
         if not self.figures.figures:

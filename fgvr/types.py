@@ -120,8 +120,7 @@ class TensorBatch:
 class ImageInputs(TensorBatch):
     """Resized images cut into patches, all images one after the other; `grid_thw` says which belong to which.
 
-    `patches` are grey values 0 to 255 of a still frame, an eighth of what the model reads: that is worked out on its
-    device.
+    `patches` are grey values 0 to 255 of a still frame; the device makes of them the eightfold that the model reads.
     """
 
     patches: UInt8[Tensor, "S K"]
@@ -267,8 +266,8 @@ class RolloutGroup:
 class ScoredGroup:
     """A group with what its completions said and were worth. NaN stands for a reward that could not be had.
 
-    `answers` are None where the reply broke the grammar. `advantages` are those of the rewards within the group, 0
-    where the reward is missing, and what rewards add to them without comparing.
+    `answers` are None where the reply broke the grammar, as are a judge's `verdicts`. `advantages` are those of the
+    rewards within the group, 0 where the reward is missing, and what rewards add to them without comparing.
     """
 
     rollout: RolloutGroup
@@ -276,6 +275,7 @@ class ScoredGroup:
     components: dict[str, Float[Tensor, " G"]]
     rewards: Float[Tensor, " G"]
     advantages: Float[Tensor, " G"]
+    verdicts: tuple[Verdict | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def test_within_is_a_setting_of_the_data_wherever_it_stands(capsys: Any) -> None
     line = ["validate", "--config", "a.yaml", "--data.init_args.within", "Cat family"]
     assert program._with_within(["validate", "--within", "Cat family", "--config", "a.yaml"]) == line
     assert program._with_within(["predict", "--within=owl"]) == ["predict", "--data.init_args.within=owl"]
-    assert main(["predict", "--within"]) == 2
+    assert main(["validate", "--within"]) == 2
     assert capsys.readouterr().err == "fgvr: --within needs a name of the taxonomy, as in --within NAME\n"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +14,7 @@ from fgvr.callbacks.two_step import TwoStepInference
 from fgvr.data.tasks import Task
 from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import UserError
+from fgvr.pictures.spreadsheet import heads, spreadsheet
 from fgvr.ranks import of_all_ranks
 from fgvr.taxonomy.branch import Branch
 from fgvr.taxonomy.names import Names
@@ -25,8 +24,6 @@ from fgvr.whole_files import write_whole
 
 FILE = "predictions.csv"
 FIRST, LAST = ("file", "answer"), ("completion", "error")
-# a spreadsheet takes a cell that begins so for a formula; the second four are full-width
-FORMULA = tuple("=+-@＝＋－＠\t\r\n'")
 NAMED = 20  # unusable photos that the log names
 NOT_ASKED = "it was not asked about: leave limit_predict_batches and fast_dev_run out of the trainer"
 log = logging.getLogger(__name__)
@@ -124,24 +121,15 @@ def as_csv(rows: Sequence[Prediction], taxonomy: Taxonomy) -> bytes:
     """UTF-8 with the columns file, answer, one per rank, completion and error; every cell in quotation marks.
 
     Under a rank stands the name of the taxonomy's node that the answer means, or of its ancestor at that rank; nothing
-    where the answer means no node, or one above that rank. A cell that a spreadsheet would run as a formula, or that
-    begins with an apostrophe, gets an apostrophe before it: a first apostrophe is never part of the text.
+    where the answer means no node, or one above that rank. Cells are those of `spreadsheet`.
     """
-    names, stream = Names(taxonomy), io.StringIO()
-    table = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    ranks = [f"{rank} (rank)" if rank in (*FIRST, *LAST) else rank for rank in taxonomy.ranks]
-    table.writerow([*FIRST, *ranks, *LAST])
+    names, table = Names(taxonomy), [heads(FIRST, taxonomy.ranks, LAST)]
     for row in rows:
         cells = asdict(row)
         node = names.find(row.answer)
         path = [(taxonomy.at_rank(node, rank) if node is not None else None) or "" for rank in taxonomy.ranks]
-        table.writerow(map(_harmless, [*(cells[key] for key in FIRST), *path, *(cells[key] for key in LAST)]))
-    # A lone surrogate cannot be written as UTF-8.
-    return stream.getvalue().encode("utf-8", "backslashreplace")
-
-
-def _harmless(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(FORMULA) or cell.lstrip().startswith(FORMULA) else cell
+        table.append([*(cells[key] for key in FIRST), *path, *(cells[key] for key in LAST)])
+    return spreadsheet(table)
 
 
 def _tell(rows: Sequence[Prediction], taxonomy: Taxonomy, file: Path, outside: int) -> None:

@@ -16,7 +16,7 @@ from fgvr.data.images import View
 from fgvr.errors import UserError
 from fgvr.pictures.cards import group_card
 from fgvr.pictures.tables import rollout_table
-from fgvr.types import RolloutBatch, ScoredGroup
+from fgvr.types import RolloutBatch, ScoredGroup, Verdict
 
 KEYS = frozenset({"epoch", "step", "global_step", "place", "uid", "completion", "reward", "advantage"})
 
@@ -76,13 +76,15 @@ def completion_rows(group: ScoredGroup) -> Iterator[dict[str, Any]]:
     """One row per completion, fit for JSON; a reward that could not be had, and the answer of none, are null.
 
     `place` is the example's position in the epoch's order, `length` in tokens. Where an example has partners, these are
-    named by uid (`positive`, `negative`), and `photo` says whose photo the completion is about. The callback adds the
+    named by uid (`positive`, `negative`), and `photo` says whose photo the completion is about; `verdict` is that of a
+    reward that judges, and `shown` are the options of a choice, in the order of the question. The callback adds the
     batch (`epoch`, `step`), the optimiser steps done after it, and whether it learned from the completion; where it did
     not, because others are to be sampled besides, what it kept is written once more with the batch that does.
     """
     rollout = group.rollout
     components = {name: values.tolist() for name, values in group.components.items()}
     partners = {role: partner.uid for role, partner in partners_of(rollout.example).items()}
+    shown = {"shown": list(options)} if (options := rollout.example.extra.get("shown")) else {}
     scores = zip(group.rewards.tolist(), group.advantages.tolist(), strict=True)
     for n, (completion, answer, (reward, advantage)) in enumerate(
         zip(rollout.completions, group.answers, scores, strict=True)
@@ -99,6 +101,8 @@ def completion_rows(group: ScoredGroup) -> Iterator[dict[str, Any]]:
             "length": len(completion.ids),
             "truncated": completion.truncated,
             **({"photo": rollout.role_of(n), **partners} if partners else {}),
+            **({"verdict": _verdict(group.verdicts[n])} if group.verdicts else {}),
+            **shown,
         }
 
 
@@ -107,6 +111,10 @@ def show_groups(trainer: Trainer, groups: Sequence[ScoredGroup], view: View) -> 
     named = {f"rollouts/{place}": group for place, group in enumerate(groups)}
     cards = {name: group_card(group, view) for name, group in named.items()}
     show(trainer, cards, {name: rollout_table(group) for name, group in named.items()})
+
+
+def _verdict(verdict: Verdict | None) -> str | None:
+    return None if verdict is None else str(verdict)
 
 
 def _number(value: float) -> float | None:

@@ -18,6 +18,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.tensorboard import SummaryWriter
 
 from fgvr.checkpoints.format import SUFFIX, read_manifest
+from fgvr.metrics.drawn_together import tensorboard_layout
 
 EVENTS = "events.out.tfevents"
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class StepLogger(TensorBoardLogger):
 
     `with_step_loggers` tells it its trainer. `done` steps lie behind a run that goes on from a checkpoint; what an
     earlier process drew after them is dropped, and with None all that it drew. A figure is drawn once a step, however
-    often Lightning says it.
+    often Lightning says it. Figures that belong together are drawn together under "Custom scalars".
     """
 
     def __init__(self, folder: Path, done: int | None = None) -> None:
@@ -51,8 +52,11 @@ class StepLogger(TensorBoardLogger):
         # until the training begins, a trainer does not know of the checkpoint's steps
         at = max(self.done, self.trainer.global_step)
         fresh = {name: value for name, value in metrics.items() if self._drawn.get(name) != at}
+        begins = not self._drawn
         self._drawn |= dict.fromkeys(fresh, at)
         with _naming(self.log_dir):
+            if begins:
+                self.experiment.add_custom_scalars(tensorboard_layout())
             super().log_metrics(fresh, at)
 
     @rank_zero_only

@@ -100,6 +100,18 @@ def inspect_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Pictu
     return Picture(picture.image, picture.format, (*picture.notes, "decoder warning") if complaints else picture.notes)
 
 
+def upright_rgb(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """A picture that somebody has opened already, as `open_image` would have given it; errors as there."""
+    _check_size(image.size, name, max_pixels)
+    try:
+        image.load()
+        return _upright(image, name)[0]
+    except SampleError:
+        raise
+    except DAMAGE as error:
+        raise SampleError(f"{name} must be a whole image, but it does not decode ({_brief(error)})") from error
+
+
 def stored_form(data: bytes, picture: Picture) -> tuple[str, bytes]:
     """The extension and bytes to keep: as they came if upright RGB, else JPEG for a JPEG and PNG for the rest."""
     changed = [note for note in picture.notes if note != "decoder warning"]
@@ -121,6 +133,12 @@ def _decode(source: Image.Image, data: bytes, name: str) -> Picture:
     source.load()
     if kind == "PNG" and not _reached_last_row(source):
         _check_png_rows(data, name)
+    image, changed = _upright(source, name)
+    return Picture(image, kind, (*notes, *changed))
+
+
+def _upright(source: Image.Image, name: str) -> tuple[Image.Image, list[str]]:
+    notes: list[str] = []
     try:
         turn = UPRIGHT.get(source.getexif().get(ORIENTATION, 1))
     except DAMAGE:
@@ -132,7 +150,7 @@ def _decode(source: Image.Image, data: bytes, name: str) -> Picture:
         image = image.transpose(turn)
         notes.append("turned upright")
     image.info = {}  # nothing of the old file (ICC profile, comment, EXIF) goes into a re-encoded one
-    return Picture(image, kind, tuple(notes))
+    return image, notes
 
 
 def _to_rgb(source: Image.Image, name: str) -> tuple[Image.Image, list[str]]:

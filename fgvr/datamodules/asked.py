@@ -17,18 +17,29 @@ def task_settings(settings: Mapping[str, Any]) -> Namespace | None:
     None where they name none. Raises UserError for one that this version does not have.
     """
     task = ((settings.get("data") or {}).get("init_args") or {}).get("task")
-    if not task:
-        return None
+    return _parsed(task) if task else None
+
+
+def task_of(settings: Mapping[str, Any]) -> Task | None:
+    """The task itself that `task_settings` finds."""
+    found = task_settings(settings)
+    return None if found is None else _made(found)
+
+
+def read_task(settings: Any) -> Task:
+    """The task that a yaml's `class_path` and `init_args` say. Raises UserError for one that this version has not."""
+    return _made(_parsed(settings))
+
+
+def _parsed(task: Any) -> Namespace:
     try:
         return _parser().parse_object({"task": task}).task
     except (ArgumentError, TypeError, ValueError) as error:
         raise UserError(f"the run's task must be one of this version's, but {task} cannot be read: {error}") from error
 
 
-def task_of(settings: Mapping[str, Any]) -> Task | None:
-    """The task itself that `task_settings` finds."""
-    found = task_settings(settings)
-    return None if found is None else _parser().instantiate(Namespace(task=found)).task
+def _made(task: Namespace) -> Task:
+    return _parser().instantiate(Namespace(task=task)).task
 
 
 def _parser() -> ArgumentParser:

@@ -29,6 +29,7 @@ from fgvr.checkpoints.kept import (
 from fgvr.checkpoints.sharded import read_whole
 from fgvr.errors import UserError
 from fgvr.models.adapters import LoRA
+from fgvr.models.attention_choice import AttentionSetting
 from fgvr.models.backbone import FAMILIES, Attention, Backbone, Pretrained, refuse_other_pixels
 from fgvr.models.policy import Policy, PolicyConfig
 from fgvr.models.processor import PixelBudget, Processor
@@ -46,8 +47,15 @@ def read_policy(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     `place` in the description is the checkpoint's own path: what it leaves out is looked for from there.
     """
+    card, state, _ = read_run(path)
+    return card, state
+
+
+def read_run(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
+    """As `read_policy`, and the run's settings as the checkpoint keeps them: empty where no config started it."""
     checkpoint = _of_policy(path)
-    return checkpoint["fgvr_policy"], read_whole(_weights_of(checkpoint))
+    settings = checkpoint.get("fgvr", {}).get("config", {})
+    return checkpoint["fgvr_policy"], read_whole(_weights_of(checkpoint)), settings
 
 
 def _weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +153,7 @@ def _found(then: Mapping[str, str], near: Path) -> Path:
     return found
 
 
-def rebuild(card: Mapping[str, Any], state: Mapping[str, Tensor], attention: Attention = "sdpa") -> Policy:
+def rebuild(card: Mapping[str, Any], state: Mapping[str, Tensor], attention: AttentionSetting = "sdpa") -> Policy:
     """The policy of a checkpoint, on the CPU in float32, in evaluation mode.
 
     `state` holds its weights, named as in the policy. Raises UserError when weights that were trained are missing.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from fgvr.taxonomy.tree import Taxonomy
-from fgvr.types import Answer, Example
+from fgvr.types import Answer, Example, Verdict
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,9 @@ class AnsweredGroup:
     """The G completions of one example, as text and as the task parsed them; each list has G entries.
 
     `answers` are None where a reply broke the grammar. `lengths` are in tokens, the end token included. `truncated`
-    says that the length limit ended a completion, `epoch` which showing of the example it is. Raises ValueError when
-    the lists differ in length.
+    says that the length limit ended a completion, `epoch` which showing of the example it is. A reward that judges
+    leaves its `verdicts` here, for people to see: one per completion, None for one without an answer. Raises ValueError
+    when the lists differ in length.
     """
 
     example: Example
@@ -26,6 +27,7 @@ class AnsweredGroup:
     lengths: list[int]
     truncated: list[bool]
     epoch: int = 0
+    verdicts: list[Verdict | None] = field(default_factory=list["Verdict | None"])
 
     def __post_init__(self) -> None:
         sizes = [len(self.texts), len(self.answers), len(self.lengths), len(self.truncated)]

@@ -172,6 +172,7 @@ class SpecificityReward(Reward):
         if any(isinstance(entry, Unjudged) for entry in found):
             return [None] * len(group)
         verdicts = [entry.verdict if isinstance(entry, Judgement) else None for entry in found]
+        group.verdicts[:] = verdicts  # as they were judged, before any noise
         several = sum(entry.several for entry in found if isinstance(entry, Judgement))
         verdicts = self._with_noise(group, verdicts)
         self._count(verdicts, several)

@@ -203,7 +203,8 @@ class Collector:
             log.warning("%d completions of %s have not a single token and are left out", int(empty.sum()), uid)
             components = {name: values.masked_fill(empty, torch.nan) for name, values in components.items()}
             rewards, own = rewards.masked_fill(empty, torch.nan), own.masked_fill(empty, 0.0)
-        return ScoredGroup(group, said.answers, components, rewards, self._advantages(rewards) + own)
+        advantages = self._advantages(rewards) + own
+        return ScoredGroup(group, said.answers, components, rewards, advantages, tuple(said.verdicts))
 
     def _advantages(self, rewards: Tensor) -> Tensor:
         options = {"baseline": self.advantage.baseline, "scale": self.advantage.scale, "eps": self.advantage.eps}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from fgvr.data.choosing import LETTERS, NONE
 from fgvr.data.closed_world import ClosedWorld
@@ -158,6 +159,24 @@ def two_step(
         policy.train(was_training)
 
 
+def read_reply(task: Task, example: Example, text: str, logprobs: Tensor) -> Reply:
+    """A sampled reply as it votes; `logprobs` are those of its tokens, in nats."""
+    answer = task.parse(text, example)
+    return Reply(text, None if answer is None else answer.text, float(logprobs.double().sum()), len(logprobs))
+
+
+def voted(
+    example: Example, replies: list[Reply], names: Names, plan: TwoStep, scope: Collection[str] | None = None
+) -> Decision:
+    """The decision as the vote alone would make it; its gate says whether a question is to follow."""
+    votes = tally(replies, names, scope)
+    gate = gate_of(votes, plan.margin)
+    if not votes.ranked:
+        return Decision(example, replies, votes, [], gate, None, "abstain", 0.0)
+    first, options = votes.ranked[0], cut(votes.ranked, plan.options)
+    return Decision(example, replies, votes, options, gate, first.name, "vote", first.votes / votes.replies)
+
+
 def gate_of(votes: Tally, margin: float | None) -> Gate:
     """Why the question is not asked, or "asked"."""
     if not votes.ranked:
@@ -236,20 +255,13 @@ class _Steps:
         return [[self._reply(photo.example, one) for one in found[n]] for n, photo in enumerate(photos)]
 
     def _reply(self, example: Example, written: Written) -> Reply:
-        text = self.policy.processor.decode(written.ids.tolist())
-        answer = self.task.parse(text, example)
         assert written.logprobs is not None  # as it was drawn
-        logprob = float(written.logprobs.double().sum())
-        return Reply(text, None if answer is None else answer.text, logprob, len(written.ids))
+        text = self.policy.processor.decode(written.ids.tolist())
+        return read_reply(self.task, example, text, written.logprobs)
 
     def _voted(self, example: Example, replies: list[Reply]) -> Decision:
         """The decision as the vote alone would make it, and whether a question is to follow."""
-        votes = tally(replies, self.names, self.scope)
-        gate = gate_of(votes, self.plan.margin)
-        if not votes.ranked:
-            return Decision(example, replies, votes, [], gate, None, "abstain", 0.0)
-        first, options = votes.ranked[0], cut(votes.ranked, self.plan.options)
-        return Decision(example, replies, votes, options, gate, first.name, "vote", first.votes / votes.replies)
+        return voted(example, replies, self.names, self.plan, self.scope)
 
     def _choose(self, photos: Sequence[_Photo], read: ReadPrompts, voted: Sequence[Decision]) -> list[Decision]:
         orders = [(n, order) for n, one in enumerate(voted) if one.gate == "asked" for order in self._orders(one)]

@@ -17,6 +17,7 @@ from fgvr.sources.messages_json import MessagesJSON
 from fgvr.sources.metadata_folder import MetadataFolder
 from fgvr.sources.pets import OxfordPets
 from fgvr.sources.protocols import Photo
+from fgvr.sources.respelt import Respelt
 from fgvr.sources.speciarl_parquet import SpeciaRLParquet
 from fgvr.sources.stanford_cars import StanfordCars
 from fgvr.sources.stanford_dogs import StanfordDogs
@@ -44,6 +45,7 @@ __all__ = [
     "Photo",
     "Record",
     "Refusal",
+    "Respelt",
     "Source",
     "SourceGone",
     "SpeciaRLParquet",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,9 @@ class Auto(Source):
 
     def describe(self) -> dict[str, Any]:
         return self.found.describe()
+
+    def read_labels_by(self, find: Callable[[str], str | None]) -> None:
+        self.found.read_labels_by(find)
 
     def remarks(self) -> list[str]:
         return [self.sentence, *self.found.remarks()]

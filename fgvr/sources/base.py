@@ -81,10 +81,21 @@ class Source(ABC):
     """Labelled pictures under the name `dataset`. A new layout is a subclass that has these three methods.
 
     `walked` is the folder whose whole contents are the source, if there is one: shards are not written into it.
+    `read_as` finds the class of a label that is not written as any is (see `Respelt`).
     """
 
     dataset: str
     walked: Path | None = None
+    read_as: Callable[[str], str | None] | None = None
+
+    def read_labels_by(self, find: Callable[[str], str | None]) -> None:
+        """From now on a label that is not written as any class is may be one that `find` gives."""
+        self.read_as = find
+
+    def known(self, label: str) -> str | None:
+        """The class that a label is written for: as `known_label` has it, else by `read_as`, where that is set."""
+        known = known_label(self.taxonomy(), label)
+        return known if known is not None or self.read_as is None else self.read_as(label)
 
     @abstractmethod
     def taxonomy(self) -> Taxonomy:

@@ -17,7 +17,6 @@ from fgvr.sources.base import (
     Refusal,
     Source,
     clean,
-    known_label,
     printable,
     stamp_of,
     unfit,
@@ -95,7 +94,7 @@ class ChoiceJSON(Source):
             return Refusal(where, where, f"{where}: {complaint}")
         path = str(item["image_path"]).removeprefix(self.prefix).lstrip("/" if self.prefix else "")
         file, climbs = inside(self.root, path, base)
-        known = known_label(self._taxonomy, label) if unfit(label) is None else None
+        known = self.known(label) if unfit(label) is None else None
         complaint = climbs or unfit(label) or self._option_complaint(options, known)
         if known is None or complaint is not None:
             said = complaint or f"its label {label!r} is not a class of the taxonomy"

@@ -17,7 +17,6 @@ from fgvr.sources.base import (
     Source,
     SourceGone,
     clean,
-    known_label,
     printable,
     stamp_of,
     unfit,
@@ -102,7 +101,7 @@ class ClosedWorldJSON(Source):
             return Refusal(where, where, f"{where}: {complaint}")
         path = str(item["image_path"]).removeprefix(self.prefix).lstrip("/" if self.prefix else "")
         file, climbs = inside(self.root, path, base)
-        known = known_label(self._taxonomy, label) if unfit(label) is None else None
+        known = self.known(label) if unfit(label) is None else None
         said = climbs or unfit(label) or (None if known else f"its label {label!r} is not a class of the taxonomy")
         own = [option for option in options if normalise(option) == normalise(label)]
         if said is None and len(own) != 1:

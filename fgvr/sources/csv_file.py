@@ -19,7 +19,6 @@ from fgvr.sources.base import (
     Source,
     SourceGone,
     clean,
-    known_label,
     printable,
     stamp_of,
     unfit,
@@ -168,7 +167,7 @@ class CSV(Source):
         cells = {column: clean(row[place]) for column, place in self._columns.items()}
         name, split, cohort = printable(cells["file"]), cells.get("split") or None, cells.get("cohort") or None
         file, climbs = inside(self.root, row[self._columns["file"]].strip(), base)
-        known = known_label(self._taxonomy, cells["label"])
+        known = self.known(cells["label"])
         complaint = climbs or self._label_complaint(row, known)
         if split is not None and split.casefold() not in SPLITS:
             complaint = f"split must be one of {sorted(SPLITS)}, got {split!r}"

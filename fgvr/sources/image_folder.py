@@ -254,7 +254,7 @@ class ImageFolder(Source):
         for text in names if self.taxonomy_file is None else names[-1:]:
             if (complaint := unfit(text)) is not None:
                 return Refusal(name, name, complaint)
-        known = known_label(self._taxonomy, names[-1])
+        known = self.known(names[-1])
         if known is None:
             return Refusal(name, name, f"its folder {names[-1]!r} is not a class of the taxonomy")
         load = PictureAt(path, name)

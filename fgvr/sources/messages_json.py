@@ -15,7 +15,6 @@ from fgvr.sources.base import (
     Refusal,
     Source,
     clean,
-    known_label,
     printable,
     stamp_of,
     unfit,
@@ -82,7 +81,7 @@ class MessagesJSON(Source):
         label, path, texts, complaint = _read(item)
         file, climbs = inside(self.root, path, base)
         complaint = complaint or climbs or unfit(label)
-        known = known_label(self._taxonomy, label) if complaint is None else None
+        known = self.known(label) if complaint is None else None
         if known is None:
             said = complaint or f"its label {label!r} is not a class of the taxonomy"
             return Refusal(where, where, f"{where}: {said}")

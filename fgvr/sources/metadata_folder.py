@@ -18,7 +18,6 @@ from fgvr.sources.base import (
     Source,
     SourceGone,
     clean,
-    known_label,
     printable,
     stamp_of,
     unfit,
@@ -126,7 +125,7 @@ class MetadataFolder(Source):
         label, taxonomy = self._label_of(table, row), self._taxonomy
         file, climbs = inside(self.root, path, base)
         complaint = climbs or unfit(label)
-        known = known_label(taxonomy, label) if complaint is None else None
+        known = self.known(label) if complaint is None else None
         if known is None:
             said = complaint or f"its label {label!r} is not a class of the taxonomy"
             return Refusal(where, printable(path), f"{where}: {said}")

@@ -40,11 +40,11 @@ class Photos:
         return Example(name, (data,), label="", path=(), split="predict", cohort="", dataset="photos")
 
 
-def find_photos(root: Path) -> Photos:
+def find_photos(root: Path, setting: str = "data.predict") -> Photos:
     """One image file, or all files below a folder by the rules of `ImageFolder`: hidden and text files are passed over.
 
     A file that is neither (another suffix, a link out of the folder) is kept, with its reason, so that it is named in
-    the end. Raises UserError when there is no such file or folder, or nothing in it.
+    the end. Raises UserError, which names the `setting`, when there is no such file or folder, or nothing in it.
     """
     root = Path(root)
     if root.is_file():
@@ -53,12 +53,12 @@ def find_photos(root: Path) -> Photos:
         there = [(path, why) for path, why in walk(root, without_links(root)) if why != EMPTY]
         found = [(shown(path.relative_to(root).as_posix()), path, why) for path, why in there]
     else:
-        raise UserError(f"data.predict must be a folder of photos or one photo, but {root} is neither: give its path")
+        raise UserError(f"{setting} must be a folder of photos or one photo, but {root} is neither: give its path")
     if not found:
-        raise UserError(f"data.predict must be a folder with photos in it, but {root} holds none: check the path")
+        raise UserError(f"{setting} must be a folder with photos in it, but {root} holds none: check the path")
     names, files, reasons = zip(*sorted(found, key=lambda entry: entry[0]), strict=True)
     if names == (".",):  # the folder itself, which cannot be listed
-        raise UserError(f"data.predict must be a folder that can be read, {root} is not: {reasons[0]}")
+        raise UserError(f"{setting} must be a folder that can be read, {root} is not: {reasons[0]}")
     twice = [name for name, following in pairwise(names) if name == following]
     if twice:
         raise UserError(f"files must differ in the names that can be shown, but two are {twice[0]!r}: rename one")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvr.errors import SampleError, UserError
-from fgvr.sources.base import SPLITS, Record, Refusal, Source, SourceGone, clean, known_label, printable, unfit
+from fgvr.sources.base import SPLITS, Record, Refusal, Source, SourceGone, clean, printable, unfit
 from fgvr.sources.token_ids import refuse_token_ids
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
@@ -57,7 +57,7 @@ class SpeciaRLParquet(Source):
         label = _label(row)
         texts, complaint = _texts(row.get("prompt"))
         complaint = unfit(label) or complaint
-        known = known_label(self._taxonomy, label) if complaint is None else None
+        known = self.known(label) if complaint is None else None
         said = str(row.get("split") or self.split).casefold()
         if known is not None and said not in SPLITS:
             complaint = f"split must be one of {sorted(SPLITS)}, got {said!r}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvr.errors import SampleError, UserError
-from fgvr.sources.base import PartnerRecord, Record, Refusal, Source, SourceGone, clean, known_label, unfit
+from fgvr.sources.base import PartnerRecord, Record, Refusal, Source, SourceGone, clean, unfit
 from fgvr.sources.token_ids import refuse_token_ids
 from fgvr.taxonomy.reading import read_taxonomy
 from fgvr.taxonomy.tree import Taxonomy
@@ -60,7 +60,7 @@ class TripletParquet(Source):
     def _record(self, row: int, question: str | None, label: Any, counts: Sequence[int]) -> Record | Refusal:
         name = f"{self.file.stem}/{row:06d}"
         label = _label(label)
-        known = known_label(self._taxonomy, label) if unfit(label) is None else None
+        known = self.known(label) if unfit(label) is None else None
         if known is None:
             complaint = unfit(label) or f"its label {label!r} is not a class of the taxonomy"
             return Refusal(self.file.name, name, complaint)
@@ -101,7 +101,7 @@ class TripletParquet(Source):
         shown: dict[bytes, set[str]] = defaultdict(set)
         for row, held in enumerate(self._texts[LABEL]):
             label = _label(held)
-            known = known_label(self._taxonomy, label) if unfit(label) is None else None
+            known = self.known(label) if unfit(label) is None else None
             for column in (PHOTO, POSITIVE) if known is not None else ():
                 for data in self._bytes(row, column):
                     shown[_hash(data)].add(known)  # pyright: ignore[reportArgumentType]

@@ -9,19 +9,16 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
+from torch.cuda import nccl
 
 import fgvr
 from fgvr.errors import shown
 from fgvr.models.attention_choice import choose_attention
 from fgvr.runs.fingerprint import code_fingerprint
+from fgvr.runs.noted import PACKAGES, version_of
 
-PACKAGES = (
-    "torch", "lightning", "transformers", "tokenizers", "peft", "flash-attn", "torchmetrics", "webdataset",
-    "jsonargparse", "omegaconf", "numpy", "pillow", "safetensors", "tensorboard", "aiohttp", "vllm",
-)  # fmt: skip
 TELLING = re.compile(
     r"(CUDA|NCCL|GLOO|OMP|MKL|TORCH|PYTORCH|HF|TRANSFORMERS|SLURM|FGVR)_?.*|(MASTER|LOCAL|WORLD|RANK).*"
 )
@@ -45,19 +42,12 @@ def facts(variables: Mapping[str, str]) -> Iterator[str]:
     yield f"memory: {_memory()}"
     yield f"open files at most: {_open_files()}"
     for name in PACKAGES:
-        yield f"{name}: {_version(name)}"
+        yield f"{name}: {version_of(name) or 'not installed'}"
     yield from _devices()
     yield f"SLURM: {'sbatch is here' if shutil.which('sbatch') else 'none'}"
     for name in sorted(variables):
         if TELLING.fullmatch(name):
             yield f"{name}={'(set)' if SECRET.search(name) else variables[name]}"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _cores() -> str:
@@ -84,7 +74,7 @@ def _devices() -> Iterator[str]:
         built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
         yield f"GPUs: none ({built})"
         return
-    yield f"CUDA: {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, NCCL {torch.cuda.nccl.version()}"
+    yield f"CUDA: {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, NCCL {nccl.version()}"
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         bf16 = "bfloat16" if card.major >= 8 else "no bfloat16"

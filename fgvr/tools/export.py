@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from rich.console import Console
 from rich.filesize import decimal
 
-from fgvr.checkpoints.format import newest_checkpoint, read_manifest
-from fgvr.checkpoints.kept import CHECKPOINTS, run_of
+from fgvr.checkpoints.format import read_manifest
+from fgvr.checkpoints.kept import run_of
 from fgvr.data.images import open_image
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.asked import task_of
 from fgvr.errors import UserError, shown
 from fgvr.models import Processor
 from fgvr.models.saved import Agreement, Question, compare, tokens_evaluated, write_hf_folder
-from fgvr.models.trained import read_policy, rebuild
+from fgvr.models.trained import read_run, rebuild
+from fgvr.recogniser.calibration import Calibration, Mode, read_calibrations, write_calibrations
+from fgvr.recogniser.carried import Carried, of_run
+from fgvr.runs.finding import read_config, resolve
 from fgvr.runs.fingerprint import config_fingerprint, differences
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.reading import ShardSet
@@ -62,14 +64,13 @@ def export(
     if samples < 1:
         raise UserError(f"samples must be at least 1, got {samples}: the folder is never written without a comparison")
     console.print(f"Reading {path}")
-    card, state = read_policy(path)
+    card, state, then = read_run(path)
     run, step = run_of(path), read_manifest(path).step
     config = read_config(run) if run else {}
     if run and (changed := changed_since(path, config)):
-        said = f"{run / 'config.yaml'} is not what {path.name} was trained with: {'; '.join(changed)}"
-        console.print(shown(said), markup=False, highlight=False, soft_wrap=True)
+        _say(console, f"{run / 'config.yaml'} is not what {path.name} was trained with: {'; '.join(changed)}")
     questions, dataset = comparison(data, config, samples)
-
+    carried, calibrations = taken_along(path, then or config, card, data)
     chosen = precision_of(card, adapter) if dtype == "auto" else dtype
     precision = torch.bfloat16 if chosen == "bfloat16" else torch.float32
     building = out.with_name(f".{out.name}.building")
@@ -84,6 +85,8 @@ def export(
         refuse_disagreement(agreement, chosen)
         asked, figures = text_of(questions[0]), figures_of(run, step) if run else {}
         opening = Processor.from_folder(building, None).opening
+        carried.write(building)
+        write_calibrations(building, calibrations)
         write_card(building, Card(card, dataset, step, adapter, chosen, size, figures, agreement, asked, opening))
         put_in_place(building, out)
     finally:
@@ -91,8 +94,23 @@ def export(
     console.print(
         f"Wrote {out}, {decimal(size)} of weights in {chosen}: reopened, its logits differ by at most "
         f"{agreement.reopened:.1e} from the weights written and those by {agreement.written:.1e} from the run's; "
-        f"{agreement.same_answers} of {agreement.samples} greedy answers are the same"
+        f"{agreement.same_answers} of {agreement.samples} greedy answers are the same.\n"
+        f"Now name photos: python -m fgvr predict {out} PHOTOS"
     )
+
+
+def _say(console: Console, sentence: str) -> None:
+    console.print(shown(sentence), markup=False, highlight=False, soft_wrap=True)
+
+
+def taken_along(
+    path: Path, settings: Mapping[str, Any], card: Mapping[str, Any], data: Path | None
+) -> tuple[Carried, dict[Mode, Calibration]]:
+    """What naming photos takes besides weights, and the thresholds that were calibrated for this very checkpoint."""
+    manifest, run = read_manifest(path), run_of(path)
+    carried = of_run(settings, tokens_evaluated(card), data, checkpoint=manifest.digest, step=manifest.step)
+    kept = read_calibrations(run) if run else {}
+    return carried, {mode: one for mode, one in kept.items() if one.checkpoint == manifest.digest}
 
 
 def precision_of(card: Mapping[str, Any], adapter: str) -> Literal["float32", "bfloat16"]:
@@ -126,27 +144,6 @@ def put_in_place(building: Path, out: Path) -> None:
         out.rename(old)
     building.rename(out)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def resolve(ckpt: Path) -> Path:
-    """The checkpoint that is meant: itself, or the newest whole one of a run. Raises UserError when there is none."""
-    if (ckpt / "manifest.json").is_file() or not ckpt.is_dir():
-        return ckpt
-    for folder in (ckpt / CHECKPOINTS, ckpt):
-        found = newest_checkpoint(folder) if folder.is_dir() else None
-        if found is not None:
-            return found
-    raise UserError(f"--ckpt must be a checkpoint or a run's folder with one, got {ckpt}, which holds none")
-
-
-def read_config(run: Path) -> dict[str, Any]:
-    """A run's settings; empty where there are none. Raises UserError for a file that cannot be read."""
-    file = run / "config.yaml"
-    try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{file} must be the run's settings in yaml, but it cannot be read: {error}") from error
-    return loaded if isinstance(loaded, dict) else {}
 
 
 def changed_since(path: Path, config: Mapping[str, Any]) -> list[str]:

@@ -160,6 +160,8 @@ def _use(card: Card) -> list[str]:
         "the image processor beside this file holds it. Answers stand between `<answer>` and `</answer>`.",
         f"They were evaluated with at most {tokens_evaluated(card.policy)} tokens, as generation_config.json has it.",
         *(opened if card.opening else []),
+        "With fgvr, `fgvr.load(FOLDER).predict(PHOTO)` gives names with a confidence at each rank: fgvr.json holds its",
+        "taxonomy and its question.",
         "Ask it what it was taught to be asked:",
         "",
         *(

@@ -33,6 +33,7 @@ from fgvr.sources import (  # noqa: F401
     MessagesJSON,
     MetadataFolder,
     OxfordPets,
+    Respelt,
     SpeciaRLParquet,
     StanfordCars,
     StanfordDogs,
@@ -60,6 +61,7 @@ def shards(
     overwrite: bool = False,
     within: str | None = None,
     backbone: Path | None = None,
+    respell: bool = False,
 ) -> None:
     """Pack labelled pictures into WebDataset shards with a manifest; the same input gives the same bytes.
 
@@ -83,8 +85,10 @@ def shards(
         within: a node of the taxonomy: only pictures of its branch are packed
         backbone: a Darwin Core table of taxa, such as GBIF's Taxon.tsv, that gives ranks to classes it has by exactly
             their scientific or common names
+        respell: read labels that misspell or paraphrase a class of the taxonomy as that class, and say which
     """
     console = Console()
+    source = Respelt(source) if respell else source
     source = source if backbone is None else Backbone(source, backbone)
     source = source if within is None else Within(source, within)
     with progress_bar(console) as progress:

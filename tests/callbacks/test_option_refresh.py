@@ -128,7 +128,7 @@ def test_new_options_take_the_place_of_old_ones_and_easy_photos_go(
     (folder,) = (tmp_path / "run/options").iterdir()
     assert folder.name == "step-00000003-epoch-0001"
     head, choices = read_options(folder / "options.jsonl")
-    assert head["rules"] == {"m": 3, "scope": None, "keep_easy": False}, "those of the file"
+    assert head["rules"] == {"m": 3, "scope": None, "keep_easy": False, "within": None}, "those of the file"
     assert len(choices) == 10
     assert len(read_store(folder / "replies.jsonl")[1]) == 12
 

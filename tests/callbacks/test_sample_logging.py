@@ -15,7 +15,7 @@ from fgvr.callbacks.sample_logging import completion_rows
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.base import ShardSource
 from fgvr.errors import UserError
-from fgvr.types import Partner, RolloutBatch
+from fgvr.types import Partner, RolloutBatch, Verdict
 
 HOSTILE = "<b>\x00\x1b[31m\u202e鳥\ud800\r\n| x"
 
@@ -72,6 +72,16 @@ def test_a_row_holds_what_was_said_and_what_it_was_worth() -> None:
     assert (second["answer"], second["reward"], second["rewards"]) == (None, None, {"exact": None, "format": 0.0})
     assert second["truncated"] is True
     assert json.loads(json.dumps(second, allow_nan=False))["completion"] == HOSTILE
+
+
+def test_a_row_has_the_verdict_of_a_reward_that_judges_and_the_options_of_a_choice() -> None:
+    group = scored_group(["<answer>Wren</answer>", "?"], [0.0, math.nan])
+    example = replace(group.rollout.example, extra={"shown": ["Wren", "Robin"]})
+    judged = replace(group, verdicts=(Verdict.LESS_SPECIFIC, None), rollout=replace(group.rollout, example=example))
+    rows = list(completion_rows(judged))
+    assert [row["verdict"] for row in rows] == ["less specific", None]
+    assert [row["shown"] for row in rows] == [["Wren", "Robin"]] * 2
+    assert "verdict" not in next(completion_rows(group))
 
 
 def test_every_completion_of_every_batch_is_in_the_file(tmp_path: Path, data: Path) -> None:

@@ -90,3 +90,16 @@ def test_curves_begun_before_a_clock_was_put_back_are_read_first(tmp_path: Path)
     assert begun[2] < time.time()
     put_before_now(tmp_path)
     assert sorted(tmp_path.iterdir()) == files, "what is of the past stays"
+
+
+def test_figures_that_belong_together_are_drawn_together(tmp_path: Path) -> None:
+    logger = StepLogger(tmp_path)
+    logger.trainer = Trainer(logger=False, accelerator="cpu", enable_checkpointing=False, barebones=True)
+    logger.log_metrics({"reward": 1.0})
+    logger.log_metrics({"rewards/exact/mean": 1.0})
+    logger.finalize("success")
+    events = EventAccumulator(logger.log_dir, size_guidance={"tensors": 0}).Reload()
+    (event,) = events.Tensors("custom_scalars__config__")
+    text = event.tensor_proto.string_val[0]
+    assert b"Reward and its components" in text
+    assert b"^(?:rewards/(.+)/mean)$" in text

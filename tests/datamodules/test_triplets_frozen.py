@@ -90,7 +90,9 @@ def test_a_set_without_frozen_partners_is_refused(tmp_path: Path):
 
 def test_frozen_partners_that_are_not_learned_from_are_refused(tmp_path: Path):
     shards = frozen(tmp_path / "a")
-    with pytest.raises(UserError, match=r"which data.train.examples leaves out: pack the set with k_shot instead"):
+    with pytest.raises(
+        UserError, match=r"which data.train.examples or data.within leaves out: pack the set with k_shot or"
+    ):
         triplet_data(ShardSource(shards, examples=8), similarity=None)
     few = frozen(tmp_path / "b", k_shot=2)
     assert len(examples_of(triplet_data(few, similarity=None))) == 12

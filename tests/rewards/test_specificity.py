@@ -242,3 +242,12 @@ def test_what_was_seen_is_counted_and_asked_for_once():
 def test_settings_are_checked(change, message):
     with pytest.raises(UserError, match=message):
         Specificity(**change)
+
+
+def test_a_group_is_told_its_verdicts_as_they_were_judged_before_any_noise() -> None:
+    judged = group(S, W, PF)
+    SpecificityReward(Spoken(), Specificity(noise=1.0)).score([judged])
+    assert judged.verdicts == [S, W, PF]
+    lost = group(S, "?")
+    SpecificityReward(Spoken()).score([lost])
+    assert lost.verdicts == [], "a group that could not be judged whole has none"

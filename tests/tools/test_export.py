@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,19 @@ from exported import CHAT, noisy, own_logits, strangers_logits, write_run
 from rich.filesize import decimal
 from safetensors.torch import load_file, save_file
 
-from fgvr.checkpoints.format import write_checkpoint
+from fgvr.checkpoints.format import read_manifest, write_checkpoint
 from fgvr.errors import UserError
+from fgvr.metrics.selective import Operating
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, Pretrained, Trained
 from fgvr.models.saved import compare, policy_card, tokens_evaluated
 from fgvr.models.trained import rebuild
+from fgvr.recogniser.calibration import Calibration, read_calibrations, write_calibrations
+from fgvr.recogniser.carried import read_carried
+from fgvr.runs.finding import read_config
 from fgvr.runs.fingerprint import config_fingerprint
 from fgvr.shards.packing import pack
 from fgvr.sources.image_folder import ImageFolder
-from fgvr.tools.export import changed_since, export, figures_of, precision_of
+from fgvr.tools.export import changed_since, export, figures_of, precision_of, taken_along
 from fgvr.whole_files import sealed
 
 
@@ -50,6 +55,7 @@ def test_the_folder_follows_the_hub_s_conventions(tmp_path: Path, shards: Path):
     names = {path.name for path in out.iterdir()}
     assert {
         "config.json",
+        "fgvr.json",
         "generation_config.json",
         "model.safetensors",
         "preprocessor_config.json",
@@ -70,6 +76,24 @@ def test_the_folder_follows_the_hub_s_conventions(tmp_path: Path, shards: Path):
     assert "| seen/exact | 0.5000 |" in text
     assert "8 of 8 greedy answers are the run's" in text
     assert generation["suppress_tokens"]
+
+
+def test_names_question_and_thresholds_of_this_checkpoint_go_along(tmp_path: Path, shards: Path):
+    policy = tiny_policy()
+    run = write_run(policy, shards, tmp_path / "run")
+    path = run / "checkpoints" / "step=3.ckpt"
+    digest = read_manifest(path).digest
+    own = Calibration("vote", digest, 8, 1.0, 0, "birds", "val", ("seen",), 0, 0.1, 0.9, (Operating(1.0, 0, (1, 9)),))
+    write_calibrations(run, {"vote": own, "two_step": replace(own, mode="two_step", checkpoint="of an earlier one")})
+    carried, kept = taken_along(path, read_config(run), policy_card(policy, 24), None)
+    assert kept == {"vote": own}
+    assert set(carried.names().paths) == set(NAMES)
+    assert carried.asks().question == "What is it?"
+    assert (carried.max_new_tokens, carried.checkpoint, carried.step) == (24, digest, 3)
+    carried.write(tmp_path)
+    write_calibrations(tmp_path, kept)
+    assert read_carried(tmp_path) == carried
+    assert read_calibrations(tmp_path) == kept
 
 
 def adapted(tmp_path: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Policy:

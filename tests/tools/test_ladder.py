@@ -9,8 +9,9 @@ import pytest
 
 from fgvr.__main__ import main
 from fgvr.errors import UserError
+from fgvr.metrics.two_step_reading import read_rows
 from fgvr.metrics.two_step_rows import as_lines
-from fgvr.tools.ladder import ladder, read_rows
+from fgvr.tools.ladder import ladder
 
 
 def row(uid: str, cohort: str = "seen", **changes: Any) -> dict[str, Any]:

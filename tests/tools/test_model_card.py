@@ -39,6 +39,8 @@ Weights in float32, 924.5 kB; transformers 4.57 or later opens them.
 Images are resized to between 784 and 7056 pixels, the budget it was trained with;
 the image processor beside this file holds it. Answers stand between `<answer>` and `</answer>`.
 They were evaluated with at most 64 tokens, as generation_config.json has it.
+With fgvr, `fgvr.load(FOLDER).predict(PHOTO)` gives names with a confidence at each rank: fgvr.json holds its
+taxonomy and its question.
 Ask it what it was taught to be asked:
 
 ```python

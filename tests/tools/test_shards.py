@@ -58,7 +58,8 @@ def test_the_options_are_those_of_pack(tmp_path):
         assert (flat[option.name].annotation, flat[option.name].default) == (option.type, option.default)
     for name in ("source", "out", "triplets", "max_bad_share", "overwrite"):
         assert (flat[name].annotation, flat[name].default) == (packs[name].annotation, packs[name].default)
-    assert len(flat) == len(fields(PackOptions)) + 5
+    own = {"source", "out", "triplets", "max_bad_share", "overwrite", "within", "backbone", "respell"}
+    assert {*flat} == {option.name for option in fields(PackOptions)} | own
     parser = ArgumentParser(exit_on_error=False)
     parser.add_function_arguments(shards, as_positional=False)
     (tmp_path / "list.csv").write_text("file,label\na.jpg,b\n")

@@ -1,0 +1,7 @@
+"""A trained model as a thing to use: photos in, names with their confidence at each rank out."""
+
+from fgvr.recogniser.loading import load
+from fgvr.recogniser.recogniser import Recogniser
+from fgvr.recogniser.recognition import Candidate, Recognition
+
+__all__ = ["Candidate", "Recogniser", "Recognition", "load"]

@@ -1,0 +1,118 @@
+"""Photos in whatever form they come: files, folders, pictures that are open, arrays; each as one upright RGB photo."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fgvr.data.images import open_image, upright_rgb
+from fgvr.errors import SampleError, UserError, shown
+from fgvr.sources.base import read_picture
+from fgvr.sources.photos import Photos, find_photos
+
+Photo = str | Path | Image.Image | NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Given:
+    """A photo that was given under a name. `load` opens it, and raises SampleError where it cannot be used."""
+
+    name: str
+    load: Callable[[], Image.Image]
+
+
+@dataclass(frozen=True)
+class Several:
+    """What was given, in its order; `single` is one photo that was given by itself."""
+
+    photos: Sequence[Given]
+    single: bool
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __iter__(self) -> Iterator[Given]:
+        return iter(self.photos)
+
+
+def all_given(photos: Photo | Iterable[Photo]) -> Several:
+    """A file, a folder (all photos below it), a picture, an array, or several of these.
+
+    An array holds one photo [height, width], [height, width, 3 or 4], or several [number, height, width, 3], as uint8.
+    Raises UserError when there is nothing, and for what is no photo at all; a file that cannot be read is told of when
+    it is loaded.
+    """
+    if isinstance(photos, str | Path):
+        found = find_photos(Path(photos), "photos")
+        return Several(
+            [Given(name, partial(_of_folder, found, n)) for n, name in enumerate(found.names)], _is_file(photos)
+        )
+    if isinstance(photos, np.ndarray) and photos.ndim == 4:
+        return Several([_of_array(one, f"photo {n}") for n, one in enumerate(photos)], single=False)
+    if isinstance(photos, Image.Image | np.ndarray):
+        return Several([_one(photos, 0)], single=True)
+    if not isinstance(photos, Iterable):
+        raise UserError(f"photos must be paths, PIL images or numpy arrays, got {type(photos).__name__}")
+    several = [_one(photo, number) for number, photo in enumerate(photos)]
+    if not several:
+        raise UserError("photos must hold at least one, got an empty list")
+    return Several(several, single=False)
+
+
+def content_of(photo: Image.Image) -> str:
+    """What an upright RGB photo is known by, whatever it came from and is called."""
+    return hashlib.sha256(repr(photo.size).encode() + photo.tobytes()).hexdigest()
+
+
+def _is_file(path: str | Path) -> bool:
+    return Path(path).is_file()
+
+
+def _one(photo: Any, number: int) -> Given:
+    if isinstance(photo, str | Path):
+        return Given(shown(str(photo)), partial(_of_file, Path(photo)))
+    if isinstance(photo, Image.Image):
+        name = shown(str(getattr(photo, "filename", "") or f"photo {number}"))
+        return Given(name, partial(upright_rgb, photo, name))
+    if isinstance(photo, np.ndarray):
+        return _of_array(photo, f"photo {number}")
+    raise UserError(f"photos must be paths, PIL images or numpy arrays, but number {number} is {type(photo).__name__}")
+
+
+def _of_folder(found: Photos, number: int) -> Image.Image:
+    example = found.read(number)
+    return open_image(example.images[0], example.uid)
+
+
+def _of_file(path: Path) -> Image.Image:
+    name = shown(str(path))
+    return open_image(read_picture(path, name), name)
+
+
+def _of_array(array: NDArray[Any], name: str) -> Given:
+    if array.dtype != np.uint8:
+        raise UserError(
+            f"an array must hold uint8 from 0 to 255, but that of {name} holds {array.dtype}: of values from 0 to 1, "
+            "give (255 * array).round().astype('uint8')"
+        )
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
+        raise UserError(
+            f"an array must be [height, width], or [height, width, 3 or 4] with the colours last, but that of {name} "
+            f"is {list(array.shape)}: of one with the colours first, give array.transpose(1, 2, 0)"
+        )
+    return Given(name, partial(_from_array, array, name))
+
+
+def _from_array(array: NDArray[Any], name: str) -> Image.Image:
+    try:
+        return upright_rgb(Image.fromarray(np.ascontiguousarray(array)), name)
+    except (ValueError, TypeError) as error:
+        raise SampleError(f"{name} must be an array that is a picture, but it is not ({error})") from error

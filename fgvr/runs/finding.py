@@ -1,0 +1,38 @@
+"""What a user means by a run: one of its checkpoints, and the settings that it left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from fgvr.checkpoints.format import best_checkpoint, newest_checkpoint
+from fgvr.checkpoints.kept import CHECKPOINTS
+from fgvr.errors import UserError
+
+
+def resolve(ckpt: Path, setting: str = "--ckpt", which: Literal["last", "best"] = "last") -> Path:
+    """The checkpoint that is meant: itself, or the newest whole one of a run, or the one that its best.json names.
+
+    Raises UserError, which names the `setting`, when there is none.
+    """
+    if (ckpt / "manifest.json").is_file() or not ckpt.is_dir():
+        return ckpt
+    if which == "best":
+        return best_checkpoint(ckpt / CHECKPOINTS, "take the last one instead")
+    for folder in (ckpt / CHECKPOINTS, ckpt):
+        found = newest_checkpoint(folder) if folder.is_dir() else None
+        if found is not None:
+            return found
+    raise UserError(f"{setting} must be a checkpoint or a run's folder with one, got {ckpt}, which holds none")
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """A run's settings; empty where there are none. Raises UserError for a file that cannot be read."""
+    file = run / "config.yaml"
+    try:
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{file} must be the run's settings in yaml, but it cannot be read: {error}") from error
+    return loaded if isinstance(loaded, dict) else {}
