@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.progress import Progress
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fgvr.metrics.lengths import Stretch
+from fgvr.pictures.charts import length_curves
 
 # the 97.5 % quantile of Student's t with so many degrees of freedom: a two-sided interval of 95 %
 QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
@@ -37,6 +40,8 @@ class Run:
     seed: int
     configs: tuple[Path, ...]
     folder: Path
+    start: Path | None = None  # the run that it goes on from, when that is one of the study's own
+    reorder: bool = False
 
     def finish(self) -> None:
         """Starts it, or lets it go on, until it has ended. Raises SystemExit with its log's place when it fails."""
@@ -51,6 +56,10 @@ class Run:
             *(part for file in self.configs for part in ("--config", str(file))),
         ]
         line += ["--seed_everything", str(self.seed), "--run.dir", str(self.folder)]
+        if self.reorder:
+            line += ["--data.seed", str(self.seed)]
+        if self.start is not None:
+            line += ["--model.policy.backbone.run", str(self.start)]
         said = self.folder.with_suffix(".log")
         with said.open("ab") as log:
             ended = subprocess.run(line, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -79,10 +88,13 @@ def study(
     curves: Sequence[str] = (),
     together: int = 2,
     name: str = "table",
+    after: dict[str, str] | None = None,
+    reorder: bool = False,
 ) -> None:
     """Finishes every run and prints the table, which is kept as OUT/NAME.md beside all figures in OUT/NAME.json.
 
-    Studies with the same `out` share the runs of arms of the same name.
+    OUT/NAME.png has each arm's accuracy against the length of its replies. Studies with the same `out` share the runs
+    of arms of the same name.
 
     Args:
         arms: the yaml files of each arm, the first one complete, the others laid over it
@@ -92,31 +104,64 @@ def study(
         curves: what is shown of the training curves, at their beginning and at their end
         together: runs side by side, each with one thread
         name: what the table is called
+        after: arms that start from another one's run with the same seed, which goes first
+        reorder: a seed decides the order of photos too: of supervised runs from one checkpoint it decides nothing else
     """
     if not 2 <= seeds <= len(QUANTILES) + 1:
         raise SystemExit(f"an interval needs 2 to {len(QUANTILES) + 1} seeds, got {seeds}")
+    after = after or {}
     runs = {
-        arm: [Run(arm, seed, tuple(files), out / arm / str(seed)) for seed in range(seeds)]
+        arm: [_run(arm, seed, files, out, after.get(arm), reorder) for seed in range(seeds)]
         for arm, files in arms.items()
     }
-    waiting = [runs[arm][seed] for seed in range(seeds) for arm in arms]  # whole seeds first, should it be cut off
+    # whole seeds first, should it be cut off; of a seed, those that others start from
+    waiting = [runs[arm][seed] for seed in range(seeds) for arm in sorted(arms, key=after.__contains__)]
     with Progress(console=Console(stderr=True)) as bar, ThreadPoolExecutor(together) as pool:
         task = bar.add_task("runs", total=len(waiting))
-        for _ in pool.map(Run.finish, waiting):
+        begun: dict[Path, Future[None]] = {}
+        for run in waiting:
+            begun[run.folder] = pool.submit(_finish, run, begun.get(run.start) if run.start is not None else None)
+        for one in begun.values():
+            one.result()
             bar.advance(task)
     text = table(runs, figures, curves)
     (out / f"{name}.md").write_text(text)
     kept = {arm: [run.figures() for run in arm_runs] for arm, arm_runs in runs.items()}
     (out / f"{name}.json").write_text(json.dumps(kept, indent=1))
+    length_curves({arm: _places(arm_runs) for arm, arm_runs in runs.items()}, "seen/exact, by length").save(
+        out / f"{name}.png"
+    )
     print(text)
+
+
+def _run(arm: str, seed: int, files: list[Path], out: Path, after: str | None, reorder: bool) -> Run:
+    start = None if after is None else out / after / str(seed)
+    return Run(arm, seed, tuple(files), out / arm / str(seed), start, reorder)
+
+
+def _finish(run: Run, start: Future[None] | None) -> None:
+    if start is not None:
+        start.result()  # begun before this one was, so that nobody waits for what waits for a place
+    run.finish()
+
+
+def _places(runs: list[Run]) -> list[Stretch]:
+    """One point: the means over the seeds, with the interval of the accuracy."""
+    ended = [run.figures() for run in runs]
+    exact, half = mean_and_half([entry["seen/exact"] for entry in ended])
+    tokens = statistics.fmean(entry.get("seen/length", 0.0) for entry in ended)
+    n = round(sum(entry["seen/n"] for entry in ended))
+    return [Stretch(n, tokens, exact, max(0.0, exact - half), min(1.0, exact + half))]
 
 
 def table(runs: dict[str, list[Run]], figures: Sequence[str], curves: Sequence[str]) -> str:
     """Means with 95 % intervals over the seeds; behind them each arm's difference from the first, seed by seed."""
     first, *_ = runs
     heads = ["arm", *figures, *(f"{name}, begin to end" for name in curves), "s"]
-    begun = [statistics.fmean(run.figures()[f"start/{name}"] for run in runs[first]) for name in figures]
-    rows = [heads, ["---"] * len(heads), ["start", *(f"{value:.3f}" for value in begun), *("" for _ in curves), ""]]
+    rows = [heads, ["---"] * len(heads)]
+    if all(f"start/{name}" in run.figures() for run in runs[first] for name in figures):  # SFT scores none
+        begun = [statistics.fmean(run.figures()[f"start/{name}"] for run in runs[first]) for name in figures]
+        rows.append(["start", *(f"{value:.3f}" for value in begun), *("" for _ in curves), ""])
     for name, arm in runs.items():
         ended = [run.figures() for run in arm]
         cells: list[str] = []
@@ -138,8 +183,14 @@ def table(runs: dict[str, list[Run]], figures: Sequence[str], curves: Sequence[s
 
 
 def interval(values: Sequence[float], sign: Any = "") -> str:
+    mean, half = mean_and_half(values)
+    return f"{mean:{sign}.3f} ± {half:.3f}"
+
+
+def mean_and_half(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and half of its 95 % interval."""
     half = QUANTILES[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{statistics.fmean(values):{sign}.3f} ± {half:.3f}"
+    return statistics.fmean(values), half
 
 
 if __name__ == "__main__":

@@ -56,3 +56,24 @@ def test_a_run_that_ended_is_kept_and_one_that_fails_names_its_log(aviary_study,
         run.finish()
     (run.folder / "final_metrics.json").write_text("{}")
     run.finish()
+
+
+def test_an_arm_starts_from_the_run_of_another_with_its_seed(aviary_study, monkeypatch, tmp_path):
+    began: list[tuple[str, int, Path | None]] = []
+
+    def finish(run):
+        assert run.start is None or (run.start / "final_metrics.json").exists()
+        began.append((run.arm, run.seed, run.start))
+        run.folder.mkdir(parents=True)
+        figures = {"seen/exact": 0.5 + 0.1 * run.seed, "seen/length": 12.0, "seen/n": 4.0, "seconds": 1.0}
+        (run.folder / "final_metrics.json").write_text(json.dumps(figures))
+
+    monkeypatch.setattr(aviary_study.Run, "finish", finish)
+    arms = {"after": [tmp_path / "a.yaml"], "first": [tmp_path / "b.yaml"]}
+    aviary_study.study(arms, tmp_path, seeds=2, figures=["seen/exact"], after={"after": "first"})
+    assert sorted(began) == [
+        *(("after", seed, tmp_path / "first" / str(seed)) for seed in (0, 1)),
+        *(("first", seed, None) for seed in (0, 1)),
+    ]
+    assert "| first | 0.550 ± 0.635 (+0.000 ± 0.000) | 1 |" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "table.png").is_file()

@@ -26,7 +26,13 @@ MAIN = {  # what a folder of variants is laid over
     CONFIGS / "aviary" / "divek": CONFIGS / "aviary" / "divek.yaml",
 }
 VARIANTS = sorted(path for folder in MAIN for path in folder.glob("*.yaml"))
-OTHERS = {"hardware", "eval"}
+AVIARY = CONFIGS / "aviary"
+TWINS = {  # of a run that thinks, one that answers first
+    twin: next(path for folder in (AVIARY, CONFIGS) if (path := folder / twin.name).is_file())
+    for twin in sorted((AVIARY / "answer_first").glob("*.yaml"))
+}
+START = ".model.init_args.policy.backbone.init_args.run"
+OTHERS = {"hardware", "eval", "answer_first"}
 METHODS = sorted(path for path in CONFIGS.rglob("*.yaml") if not OTHERS & {*path.parts} and path not in VARIANTS)
 EVALUATIONS = sorted((CONFIGS / "eval").glob("*.yaml"))
 HARDWARE = sorted((CONFIGS / "hardware").glob("*.yaml"))
@@ -130,6 +136,7 @@ ALLOWED = {  # what the paper changes between runs, and nothing else
     "annealed": ("triplet.annealed_over",),
     "by": ("data.init_args.similarity", "data.init_args.epoch_length"),
     "n": ("sampling.positives",),
+    "after_stage_1": ("backbone.init_args.run", "max_new_tokens", "max_steps", "val_check_interval", ".train.0."),
     "few_shot": ("data.init_args.train.", "max_steps"),
     "mixed_domain": ("data.init_args.train.", "task.init_args.question", "choice.init_args.question"),
     "random_options": ("train.0.options",),
@@ -140,6 +147,44 @@ ALLOWED = {  # what the paper changes between runs, and nothing else
     "exact": EXACT,
     "exact_no_think": (*EXACT, "task.init_args.think", "choice.init_args.think"),
 }
+
+
+@pytest.mark.parametrize("twin", TWINS, ids=lambda path: path.stem)
+def test_a_twin_answers_first_and_differs_in_nothing_else(twin: Path):
+    thinks, answers = printed(TWINS[twin]), printed(TWINS[twin], twin)
+    for name in {*thinks, *answers}:
+        before, after = thinks.get(name, "absent"), answers.get(name, "absent")
+        if name.endswith(".think"):
+            assert (before, after) == (True, False), name
+        elif name == ".run.dir" or (name == START and thinks[".model.class_path"] != "fgvr.modules.SFT"):
+            assert after == f"{before}_answer_first"
+        elif name.endswith(".options") and isinstance(before, str):
+            assert (
+                Path(after)
+                == Path(before).parent.with_name(f"{Path(before).parent.name}_answer_first") / "options.jsonl"
+            )
+        else:
+            assert before == after, name
+
+
+def test_every_method_has_a_twin_and_every_twin_a_start():
+    kinds = {yaml.safe_load(path.read_text())["model"]["class_path"] for path in AVIARY.glob("*.yaml")}
+    assert {printed(path)[".model.class_path"] for path in TWINS.values()} == kinds
+    ends = {printed(TWINS[twin], twin)[".run.dir"] for twin in TWINS}
+    starts = {printed(TWINS[twin], twin).get(START) for twin in TWINS if twin.stem != "fine_r1_sft"}
+    assert starts - {None} <= ends
+    assert {"grpo", "dapo", "tapo", "speciarl", "divek"} <= {twin.stem for twin in TWINS}
+
+
+def test_the_second_stage_starts_where_the_first_one_ends():
+    first = printed(AVIARY / "fine_r1_sft.yaml")
+    second = printed(AVIARY / "tapo.yaml", AVIARY / "tapo" / "after_stage_1.yaml")
+    assert second[START] == first[".run.dir"]
+    own = [name for name in first if name.startswith((".data.init_args.task", ".model.init_args.policy.pixels"))]
+    assert {name: second[name] for name in own} == {name: first[name] for name in own}
+    longest = {values[".model.init_args.max_new_tokens"] for values in (first, second)}
+    assert longest == {second[".model.init_args.sampling.max_new_tokens"]}
+    assert [second[".data.init_args.train.0.path"]] == [first[".data.init_args.val.0"]]
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda path: "-".join(path.parts[-2:]))
@@ -159,7 +204,7 @@ def test_every_variant_of_the_paper_has_its_aviary_twin():
     assert names[0] - {"test_llama_70b"} == names[1] - {"correct"}
     splits = [{name for name in of if re.fullmatch(r"n\d+_\d+", name)} for of in names[2:4]]
     assert splits == [{"n10_0", "n8_2", "n2_8", "n0_10"}, {"n8_0", "n6_2", "n2_6", "n0_8"}]  # of ten, and of eight
-    assert names[2] - splits[0] == names[3] - splits[1]
+    assert names[2] - splits[0] == names[3] - splits[1] - {"after_stage_1"}  # where the paper's own config starts
     assert names[4] <= names[5]
     folders = (CONFIGS, CONFIGS / "aviary")
     rivals = [{path.stem.removesuffix("_7b") for path in folder.glob("divek_sft_*")} for folder in folders]
@@ -235,12 +280,17 @@ def test_divek_has_the_papers_values():
     assert changed == {".run.dir", f"{model}.policy.backbone.init_args.path", f"{data}.train.0.options"}
 
 
-DIVEK = [path for path in (*METHODS, *VARIANTS) if any(part.startswith("divek") for part in path.with_suffix("").parts)]
+DIVEK = [
+    path
+    for path in (*METHODS, *VARIANTS, *TWINS)
+    if any(part.startswith("divek") for part in path.with_suffix("").parts)
+]
 
 
 @pytest.mark.parametrize("config", DIVEK, ids=lambda path: "-".join(path.parts[-3:]))
 def test_what_a_run_of_choices_practises_is_what_it_is_judged_by(config: Path):
-    values = printed(*[MAIN[config.parent]] if config in VARIANTS else [], config)
+    over = MAIN.get(config.parent, TWINS.get(config))
+    values = printed(*[over] if over else [], config)
     data = ".data.init_args"
     assert values[f"{data}.task.class_path"] == "fgvr.data.OpenWorld", "validation asks for the name"
     (two_step,) = (

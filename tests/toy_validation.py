@@ -36,6 +36,9 @@ FIGURES = {
         "validation_reward": 5 / 12,
         "parse_failures": 0.25,
         "unjudged": 0,
+        "length": 6 / 4,  # words: one each, but three of the reply that is no answer
+        "length_exact": 1,
+        "length_others": 5 / 3,
     },
     # one of two is correct, with 2/3
     "unseen": {

@@ -25,6 +25,7 @@ FIRST = ("exact", "order", "family", "genus", "species")
 SUMMARY = (
     *("correctness", "specificity", "harmonic_mean", "validation_reward"),
     *("hierarchical_precision", "hierarchical_recall", "hca", "contradicted"),
+    *("length", "length_exact", "length_others"),
     *("macro_correctness", "macro_specificity", "macro_harmonic_mean"),
     "n",
     *(verdict.name.lower() for verdict in reversed(Verdict)),

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fgvr.callbacks.showing import drop_later_pictures, show, view_of
+from fgvr.callbacks.showing import drop_later_pictures, length_of, show, view_of
 from fgvr.data.images import View
 from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judged
@@ -24,7 +24,7 @@ from fgvr.models import Policy
 from fgvr.models.sampling import Sampling
 from fgvr.modules import PolicyModule
 from fgvr.pictures.cards import answer_grid
-from fgvr.pictures.charts import best_of_curves, confusion_grid, verdict_bars
+from fgvr.pictures.charts import best_of_curves, confusion_grid, length_curves, verdict_bars
 from fgvr.pictures.tables import class_table, confusion_table
 from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.rollouts import InProcess, RolloutEngine
@@ -87,8 +87,9 @@ class JudgeValidation(Callback):
 
     Logs `{cohort}/{figure}` for every figure of `CohortScores`, and the judge's own counts
     ("validation_judge/requests"; those of the second as "validation_second_judge/requests"). Writes `per_class.csv` and
-    `answers.jsonl` of the latest pass into the Trainer's root folder. Shows bars of verdicts, tables, and a cohort's
-    `pictures` photos with their answers and as many of its commonest confusions; `show` says where they go.
+    `answers.jsonl` of the latest pass into the Trainer's root folder. Shows bars of verdicts, accuracy against length,
+    tables, and a cohort's `pictures` photos with their answers and as many of its commonest confusions; `show` says
+    where they go.
 
     `judge` decides every figure. `samples` has several answers drawn for each photo besides. `second` judges the same
     answers, to see how far the two agree. `weights` are those of `summary`. A pass in which more than the share
@@ -166,6 +167,7 @@ class JudgeValidation(Callback):
             self.weights,
             self.max_unjudged,
             view_of(pl_module),
+            length_of(pl_module),
         )
         for scores in self.evaluation.scores.values():
             scores.to(pl_module.device)
@@ -244,6 +246,8 @@ def _show(trainer: Trainer, findings: Findings, shown: dict[str, list[Judged]], 
     pages = {"verdicts": verdict_bars(findings.figures)}
     if any("best_of/1/correctness" in row for row in findings.figures.values()):
         pages["best_of"] = best_of_curves(findings.figures)
+    if any(findings.lengths.values()):
+        pages["lengths"] = length_curves(findings.lengths)
     pages |= {f"answers/{cohort}": answer_grid(judged, view) for cohort, judged in shown.items() if judged}
     pages |= {f"confusions/{cohort}": confusion_grid(found) for cohort, found in findings.confusions.items() if found}
     tables = {f"classes/{cohort}": class_table(findings.classes[cohort]) for cohort in shown}

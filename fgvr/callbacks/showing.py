@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image
 
 from fgvr.callbacks.steps import steps_behind
 from fgvr.data.images import View, as_stored
+from fgvr.metrics.lengths import words
 from fgvr.modules import PolicyModule
 from fgvr.pictures.tables import Table
 from fgvr.whole_files import write_whole
@@ -26,6 +27,14 @@ FOLDER = "pictures"
 def view_of(module: LightningModule) -> View:
     """What the module's model is given of a photo: upright, within the pixel budget."""
     return module.processor.view if isinstance(module, PolicyModule) else as_stored
+
+
+def length_of(module: LightningModule) -> Callable[[str], int]:
+    """Counts the tokens of a reply's text as the module's model has them; its words where there is no model."""
+    if not isinstance(module, PolicyModule):
+        return words
+    tokenizer = module.processor.tokenizer
+    return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def show(trainer: Trainer, pictures: Mapping[str, Image.Image], tables: Mapping[str, Table]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,8 @@ from fgvr.errors import UserError
 from fgvr.judges.base import Judge, Judged, judge_completions
 from fgvr.metrics import SPECIFICITY_WEIGHTS, CohortScores
 from fgvr.metrics.confusions import Confusion, Confusions
+from fgvr.metrics.hits import is_exact
+from fgvr.metrics.lengths import Stretch, by_length, length_figures, words
 from fgvr.ranks import Ranks, of_all_ranks
 from fgvr.shards.order import key_of
 from fgvr.taxonomy.tree import Taxonomy
@@ -37,6 +39,7 @@ class Findings:
     figures: dict[str, dict[str, float]]
     classes: dict[str, dict[str, dict[str, int]]]
     confusions: dict[str, list[Confusion]]
+    lengths: dict[str, list[Stretch]]
     answers: list[Row]
 
 
@@ -73,7 +76,7 @@ class Evaluation:
     `judge` and `second` are bound to the taxonomy. A remote judge is asked in threads while further batches are
     answered, any other at once. `sampled` is the number of sampled answers per photo that `add` is given besides. The
     `pictures` photos of a cohort are those whose uids have the smallest hashes, so that each pass shows the same;
-    `view` is what the model is given of a photo.
+    `view` is what the model is given of a photo, `length` counts a reply's tokens.
     """
 
     def __init__(
@@ -88,7 +91,9 @@ class Evaluation:
         weights: Sequence[float] = SPECIFICITY_WEIGHTS,
         max_unjudged: float = 0.01,
         view: View = as_stored,
+        length: Callable[[str], int] = words,
     ) -> None:
+        self.length = length
         self.task, self.judge, self.second, self.pictures = task, judge, second, pictures
         self.sampled, self.max_unjudged = sampled, max_unjudged
         self.scores = {cohort: CohortScores(taxonomy, weights, sampled, second is not None) for cohort in cohorts}
@@ -148,12 +153,17 @@ class Evaluation:
         Ranks(gather=of_all_ranks).agree(self._wait)
         for what, outage in self._outages.items():
             _weigh_outage(what, of_all_ranks([outage]), self.max_unjudged)
+        # in an order that does not depend on who had which
+        answers = sorted(of_all_ranks(self._answers), key=lambda row: (row["cohort"], row["dataset"], row["uid"]))
+        replies: dict[str, list[tuple[int, bool]]] = {cohort: [] for cohort in self.scores}
+        for row in answers:
+            replies[row["cohort"]].append((row["length"], row["exact"]))
         return Findings(
-            {cohort: scores.figures(of_all_ranks) for cohort, scores in self.scores.items()},
+            {one: scores.figures(of_all_ranks) | length_figures(replies[one]) for one, scores in self.scores.items()},
             {cohort: scores.classes.compute() for cohort, scores in self.scores.items()},
             {cohort: confusions.commonest() for cohort, confusions in self._confusions.items()},
-            # in an order that does not depend on who had which
-            sorted(of_all_ranks(self._answers), key=lambda row: (row["cohort"], row["dataset"], row["uid"])),
+            {cohort: by_length(of_cohort) for cohort, of_cohort in replies.items()},
+            answers,
         )
 
     def close(self) -> None:
@@ -184,7 +194,10 @@ class Evaluation:
         for outage, found in zip(self._outages.values(), (judged, sampled, second), strict=True):
             outage.count(found or [])
         others = second if second is not None else [None] * len(judged)
-        self._answers += [_as_row(cohort, *entries) for entries in zip(judged, others, strict=True)]
+        self._answers += [
+            _as_row(cohort, entry, other, self.length(entry.completion))
+            for entry, other in zip(judged, others, strict=True)
+        ]
         candidates = sorted([*self.shown[cohort], *judged], key=lambda entry: key_of(entry.example.uid))
         self.shown[cohort] = candidates[: self.pictures]
         self._confusions[cohort].add(judged)
@@ -206,7 +219,7 @@ def _weigh_outage(what: str, parts: Sequence[Outage], most: float) -> None:
     log.warning("%d of %d %s got no verdict and count as unjudged: %s", lost, answers, what, said)
 
 
-def _as_row(cohort: str, entry: Judged, second: Judged | None) -> Row:
+def _as_row(cohort: str, entry: Judged, second: Judged | None, length: int) -> Row:
     example, judgement = entry.example, entry.judgement
     spread = judgement.distribution if judgement else None
     row: Row = {
@@ -216,9 +229,11 @@ def _as_row(cohort: str, entry: Judged, second: Judged | None) -> Row:
         "cohort": cohort,
         "label": example.label,
         "completion": entry.completion,
+        "length": length,
         "answer": entry.answer.text if entry.answer else None,
         "verdict": str(judgement.verdict) if judgement else None,
         "node": judgement.node if judgement else None,
+        "exact": is_exact(entry),
         "several": judgement.several if judgement else False,
         "unjudged": entry.unjudged,
         "distribution": {str(verdict): share for verdict, share in spread.items()} if spread is not None else None,

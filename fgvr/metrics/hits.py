@@ -33,8 +33,13 @@ def _hits_of(entry: Judged, taxonomy: Taxonomy) -> list[int]:
     elif judgement is not None and judgement.node is not None:
         lineage = taxonomy.lineage.get(judgement.node, ())
     above = [taxonomy.at_rank(label, rank) for rank in taxonomy.ranks]
-    exact = judgement is not None and judgement.verdict == Verdict.SPECIFIC and judgement.node == label
-    return [-1 if name is None else int(name in lineage) for name in above] + [int(exact)]
+    return [-1 if name is None else int(name in lineage) for name in above] + [int(is_exact(entry))]
+
+
+def is_exact(entry: Judged) -> bool:
+    """Whether the answer is the label itself: the verdict SPECIFIC on it."""
+    judgement = entry.judgement
+    return judgement is not None and judgement.verdict == Verdict.SPECIFIC and judgement.node == entry.example.label
 
 
 class RankAccuracy(Metric):

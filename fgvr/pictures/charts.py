@@ -1,19 +1,22 @@
-"""A validation as pictures: its verdicts, what sampling more answers gives, and which classes are confused."""
+"""A validation as pictures: verdicts, accuracy by length, what sampling more answers gives, what is confused."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 from PIL import Image, ImageDraw, ImageOps
 
 from fgvr.metrics import VERDICT_FIGURES
 from fgvr.metrics.confusions import Confusion
+from fgvr.metrics.lengths import Stretch
 from fgvr.pictures.drawing import CAPTION, CARD, COLOURS, FAINT, FRAME, GAP, INK, PAPER, PHOTO, font, write
 
 ARROW = 44  # between the two photos of a confusion, in pixels
 CURVES = {"correctness": COLOURS["specific"], "specificity": COLOURS["generic"], "harmonic_mean": INK}
+LINES = (*CURVES.values(), COLOURS["more_specific"], COLOURS["wrong"], COLOURS["parse_failures"], COLOURS["unjudged"])
 PANEL, PLOT, MARGIN = 420, 220, 44  # a cohort's curves: width, height of the plot, room for its axis
 
 
@@ -68,9 +71,7 @@ def _draw_curves(draw: ImageDraw.ImageDraw, values: Mapping[str, float], left: i
     width, floor, height = PANEL - MARGIN - 2 * GAP, top + PLOT - 20, PLOT - 40
     ks = sorted({int(found[1]) for name in values if (found := re.fullmatch(r"best_of/(\d+)/correctness", name))})
     at = [left + width * place / max(1, len(ks) - 1) for place in range(len(ks))]
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        draw.line((left, floor - share * height, left + width, floor - share * height), FRAME)
-        draw.text((left - 6, floor - share * height), f"{share:.2f}", FAINT, font(11), anchor="rm")
+    _draw_shares(draw, left, floor, width, height)
     for k, x in zip(ks, at, strict=True):
         draw.text((x, floor + 14), str(k), FAINT, font(12), anchor="mm")
     for name, colour in CURVES.items():
@@ -78,6 +79,54 @@ def _draw_curves(draw: ImageDraw.ImageDraw, values: Mapping[str, float], left: i
         draw.line(line, colour, 2)
         for x, y in line:
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), colour)
+
+
+def length_curves(
+    curves: Mapping[str, Sequence[Stretch]], title: str = "exact, by the length of the reply"
+) -> Image.Image:
+    """A line per name: the share of exact answers against the mean length in tokens, with intervals. RGB.
+
+    The vertical axis goes from 0 to 1, the other from 0 to a round number above the longest.
+    """
+    page = Image.new("RGB", (2 * PANEL, PLOT + 72 + 24 * len(curves)), PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.rounded_rectangle((GAP, GAP, page.width - GAP - 1, page.height - GAP - 1), 8, CARD, FRAME)
+    write(draw, (2 * GAP, GAP + 8), title, 15, INK, page.width - 4 * GAP)
+    end = _round_above(max((one.tokens for line in curves.values() for one in line), default=0))
+    left, top, width = GAP + MARGIN, GAP + 32, page.width - 2 * GAP - 2 * MARGIN
+    floor, height = top + PLOT - 20, PLOT - 40
+    _draw_shares(draw, left, floor, width, height)
+    for part in range(5):
+        draw.text((left + width * part / 4, floor + 14), f"{end * part / 4:g}", FAINT, font(12), anchor="mm")
+    draw.text((left + width, floor + 30), "tokens", FAINT, font(12), anchor="rm")
+    for number, (name, line) in enumerate(curves.items()):
+        colour, y = LINES[number % len(LINES)], top + PLOT + 24 + 24 * number
+        at = [(left + width * one.tokens / end, floor - height * one.exact) for one in line]
+        draw.line(at, colour, 2)
+        for (x, middle), one in zip(at, line, strict=True):
+            draw.line((x, floor - height * one.low, x, floor - height * one.high), colour, 1)
+            draw.ellipse((x - 3, middle - 3, x + 3, middle + 3), colour)
+        draw.rectangle((left, y - 6, left + 12, y + 6), colour)
+        told = f"{name}, n = {sum(one.n for one in line)}"
+        write(draw, (left + 18, y - 8), told, 13, INK, width - 18)
+    return page
+
+
+def _round_above(tokens: float) -> int:
+    """The least of 4, 8, 20, 40, 80, 200, ... that is not below: its quarters are whole numbers."""
+    end = 4
+    for factor in cycle((2, 2.5, 2)):
+        if end >= tokens:
+            return end
+        end = round(end * factor)
+    raise AssertionError
+
+
+def _draw_shares(draw: ImageDraw.ImageDraw, left: float, floor: float, width: float, height: float) -> None:
+    """Lines across at each quarter, and what they are."""
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        draw.line((left, floor - share * height, left + width, floor - share * height), FRAME)
+        draw.text((left - 6, floor - share * height), f"{share:.2f}", FAINT, font(11), anchor="rm")
 
 
 def confusion_grid(confusions: Sequence[Confusion], columns: int = 2) -> Image.Image:

@@ -17,6 +17,7 @@ FIGURES = frozenset(
         *("n", "exact", "validation_reward", "several", "parse_failures", "unjudged", "unread"),
         *("agreement", "kappa", "agreement_n"),
         *("hierarchical_precision", "hierarchical_recall", "hca", "contradicted"),
+        *("length", "length_exact", "length_others"),
     )
 )
 BEFORE_FIGURES = ("best_of", "sampled", "two_step")  # what figures begin with, as they begin with the name of a dataset

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from fgvr.aviary.names import Species, catalogue
+from fgvr.data.sections import MOST
 from fgvr.errors import UserError, refuse_no_share
 from fgvr.thoughts.teacher import Asked, Teacher
 
@@ -16,17 +17,20 @@ _MISTAKES = ("wrong", "leak", "missing")
 class AviaryTeacher(Teacher):
     """Describes a bird by its mark and the pattern below, and reasons from these to its species.
 
-    `mistakes` is the share of replies that are wrong, name the bird too early or lack a part, as a model's do. Raises
-    UserError for a share that is none, and for a class that is no bird of the Aviary.
+    It holds the bird against others, `candidates` in all, 2 to 4: with fewer a thought is shorter. `mistakes` is the
+    share of replies that are wrong, name the bird too early or lack a part, as a model's do. Raises UserError for a
+    number out of its range, and for a class that is no bird of the Aviary.
     """
 
-    def __init__(self, mistakes: float = 0.0) -> None:
+    def __init__(self, mistakes: float = 0.0, candidates: int = MOST) -> None:
         refuse_no_share("teacher", mistakes=mistakes)
-        self.mistakes = mistakes
+        if not 2 <= candidates <= MOST:
+            raise UserError(f"teacher.candidates must be from 2 to {MOST}, got {candidates}: change it")
+        self.mistakes, self.candidates = mistakes, candidates
 
     @property
     def identity(self) -> str:
-        return f"aviary {self.mistakes}"
+        return f"aviary {self.mistakes} {self.candidates}"
 
     def reply(self, asked: Asked) -> str:
         bird = _bird(asked.photo.label)
@@ -42,7 +46,8 @@ class AviaryTeacher(Teacher):
 
     def _thought(self, bird: Species, asked: Asked, rng: random.Random) -> str:
         mistake = rng.choice(_MISTAKES) if rng.random() < self.mistakes else ""
-        others = [_bird(name) for name in rng.sample(asked.photo.siblings, min(3, len(asked.photo.siblings)))]
+        fewest = min(self.candidates - 1, len(asked.photo.siblings))
+        others = [_bird(name) for name in rng.sample(asked.photo.siblings, fewest)]
         candidates = rng.sample([bird, *others], 1 + len(others))
         said = rng.choice(others) if mistake == "wrong" and others else bird
         analysis = f"The bird has {_mark(bird)}; below it is {bird.genus.plumage.pattern}."

@@ -14,11 +14,10 @@ from fgvr.errors import SampleError, UserError
 from fgvr.taxonomy.names import Names
 from fgvr.thoughts import prompts
 from fgvr.thoughts.checks import Limits, checked
-from fgvr.thoughts.concepts import Encoder, count_words, scores, select
+from fgvr.thoughts.concepts import Encoder, count_words, rivals, scores, select
 from fgvr.thoughts.kept import KeptReplies
 from fgvr.thoughts.teacher import Asked, Photo, Teacher
 
-OTHERS = 256  # descriptions of other photos that a concept is held against, evenly from all
 NO_REPLY = "no reply"
 Progress = Callable[[str, int, int], None]  # what is done, how many are, of how many
 
@@ -148,10 +147,7 @@ class Builder:
         concepts, own = self._listed[photo.label], self._described[place]
         if not concepts or not len(own):
             return ()
-        rivals = [one for number, one in enumerate(self._described) if number != place and len(one)]
-        others = np.concatenate(rivals) if rivals else np.zeros((0, own.shape[1]))
-        if len(others) > OTHERS:
-            others = others[[number * len(others) // OTHERS for number in range(OTHERS)]]
+        others = rivals(self._described, place)
         told = scores(self.encode(concepts), own, others, self.recipe.temperature)
         return tuple(concepts[number] for number in select(told, self.recipe.width, self.recipe.least))
 

@@ -14,6 +14,7 @@ from fgvr.models.text_encoder import TextEncoder
 
 Encoder = Callable[[Sequence[str]], Float[np.ndarray, "n d"]]
 WORDS = 4096  # places of the vectors that `count_words` makes
+OTHERS = 256  # descriptions of other photos that a concept is held against, evenly from all
 
 
 def scores(
@@ -30,6 +31,20 @@ def scores(
     against = others @ concepts.T / temperature
     rivals = np.logaddexp.reduce(against, axis=0) if len(others) else np.full(len(concepts), -np.inf)
     return (own - np.logaddexp(own, rivals)).sum(axis=0)
+
+
+def rivals(described: Sequence[Float[np.ndarray, "n d"]], place: int) -> Float[np.ndarray, "m d"]:
+    """Descriptions of all photos but the one at `place`, at most OTHERS of them, evenly from all; picked without a copy
+    of the rest, as each of thousands of photos is held against the others."""
+    sizes = np.array([0 if number == place else len(one) for number, one in enumerate(described)])
+    ends = sizes.cumsum()
+    count = int(ends[-1])
+    picked = range(count) if count <= OTHERS else [number * count // OTHERS for number in range(OTHERS)]
+    rows: list[np.ndarray] = []
+    for number in picked:
+        photo = int(np.searchsorted(ends, number, side="right"))
+        rows.append(described[photo][number - ends[photo] + sizes[photo]])
+    return np.stack(rows) if rows else np.zeros((0, described[place].shape[1]))
 
 
 def select(found: Float[np.ndarray, " z"], width: float = 0.4, least: int = 3) -> list[int]:

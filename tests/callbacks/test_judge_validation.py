@@ -35,14 +35,15 @@ def test_figures_without_any_logger(what: str, tmp_path: Path) -> None:
     run = trainer(tmp_path, JudgeValidation(TaxonomyJudge()))
     getattr(run, what)(Toy(), datamodule=ToyData(), verbose=False)
     check_figures(run.callback_metrics)
-    # histogram: n, four summaries, six ends of intervals, eight bins and several; ranks, exact, unread; four of paths
-    assert len(run.callback_metrics) == 2 * (20 + 3 + 2 + 4)
+    # histogram: n, four summaries, six ends, eight bins and several; ranks, exact, unread; four of paths; three lengths
+    assert len(run.callback_metrics) == 2 * (20 + 3 + 2 + 4 + 3)
     root = tmp_path / "pictures" / ("test" if what == "test" else "")
     pages = {str(file.relative_to(root)): size_of(file) for file in root.rglob("*.png")}
     assert pages == {
         "answers/seen/step-00000000.png": (924, 322),
         "answers/unseen/step-00000000.png": (468, 322),
         "confusions/seen/step-00000000.png": (500, 322),
+        "lengths/step-00000000.png": (840, 340),
         "verdicts/step-00000000.png": (664, 202),
     }
 
@@ -58,6 +59,8 @@ def test_files_hold_every_answer_and_class(tmp_path: Path) -> None:
     assert (rows[1]["answer"], rows[1]["verdict"], rows[1]["node"]) == (None, None, None)
     assert (rows[3]["answer"], rows[3]["verdict"], rows[3]["node"]) == ("finches", "less specific", "Finches")
     assert {(row["several"], row["unjudged"], row["distribution"]) for row in rows} == {(False, None, None)}
+    assert [row["exact"] for row in rows] == [True] + [False] * 5
+    assert [row["length"] for row in rows] == [1, 3, 1, 1, 1, 1]  # words, as a toy has no tokenizer
     assert "second_verdict" not in rows[0]
     with (tmp_path / "per_class.csv").open(encoding="utf-8") as file:
         table = list(csv.reader(file))
@@ -81,7 +84,7 @@ def test_tensorboard_gets_figures_pictures_and_escaped_tables(tmp_path: Path) ->
         for name, value in figures.items():
             (point,) = events.Scalars(f"{cohort}/{name}")
             assert point.value == pytest.approx(value)
-    assert sorted(tags["images"]) == ["answers/seen", "answers/unseen", "confusions/seen", "verdicts"]
+    assert sorted(tags["images"]) == ["answers/seen", "answers/unseen", "confusions/seen", "lengths", "verdicts"]
     (confused,) = events.Images("confusions/seen")  # Ruby was taken for Ash
     assert Image.open(io.BytesIO(confused.encoded_image_string)).size == (500, 322)
     (shown,) = events.Images("answers/seen")

@@ -10,6 +10,7 @@ from toy_answers import ANSWERS, BIRDS, answered, judged
 
 from fgvr.judges.base import Judged
 from fgvr.metrics import SPECIFICITY_WEIGHTS, CohortScores, DatasetCounts
+from fgvr.metrics.lengths import LENGTH_FIGURES
 from fgvr.taxonomy.reserved import BEFORE_FIGURES, FIGURES
 from fgvr.types import Verdict
 
@@ -63,7 +64,7 @@ def test_no_rank_can_be_called_like_a_figure() -> None:
     samples = [answered(value) for value in (4, 0, 0, 0)] * 2
     scores.update([answered(4), answered(0)], second=[answered(4), answered(0)], sampled=samples)
     two = [("cub", [0] * 7 + [1]), ("cars", [0] * 7 + [1])]
-    names = {*scores.figures(), *DatasetCounts.figures(two, SPECIFICITY_WEIGHTS)} - {*BIRDS.ranks}
+    names = {*scores.figures(), *DatasetCounts.figures(two, SPECIFICITY_WEIGHTS), *LENGTH_FIGURES} - {*BIRDS.ranks}
     assert {name for name in names if "/" not in name} == FIGURES
     assert {name.split("/")[0] for name in names if "/" in name} <= {*BEFORE_FIGURES, "cub", "cars"}
 

@@ -6,7 +6,9 @@ from PIL import Image
 
 from fgvr.metrics import VERDICT_FIGURES
 from fgvr.metrics.confusions import Confusion, Shown
-from fgvr.pictures.charts import best_of_curves, confusion_grid, verdict_bars
+from fgvr.metrics.lengths import Stretch
+from fgvr.pictures import charts
+from fgvr.pictures.charts import LINES, best_of_curves, confusion_grid, length_curves, verdict_bars
 from fgvr.pictures.drawing import COLOURS
 
 
@@ -52,6 +54,26 @@ def test_a_curve_rises_with_its_figure(ks: list[int]) -> None:
     assert ends[0]
     if len(ks) > 1:
         assert max(ends[1]) < min(ends[0])
+
+
+def test_accuracy_stands_over_its_length() -> None:
+    # 80 tokens at the most, so that the axis ends there; 736 pixels of it, 180 of the other, which stands on 44 + 200
+    line = [Stretch(9, 20.0, 0.25, 0.0, 0.5), Stretch(9, 80.0, 0.75, 0.5, 1.0)]
+    page = length_curves({"seen": line, "one length": [Stretch(4, 40.0, 0.5, 0.5, 0.5)], "nothing": []})
+    left, floor, width, height = 12 + 44, 12 + 32 + 200, 840 - 24 - 88, 180
+    for colour, stretches in zip(LINES, (line, [Stretch(4, 40.0, 0.5, 0.5, 0.5)]), strict=False):
+        drawn = places(page.crop((0, 0, page.width, floor + 20)), colour)
+        for one in stretches:
+            x, y = left + width * one.tokens / 80, floor - height * one.exact
+            assert (round(x), round(y)) in drawn
+        longest = left + width * stretches[-1].tokens / 80
+        assert max(x for x, _ in drawn) == pytest.approx(longest + 3, abs=1)
+    assert length_curves({}).size == (840, 292)
+
+
+@pytest.mark.parametrize(("tokens", "end"), [(0, 4), (4, 4), (5, 8), (9, 20), (21, 40), (144, 200), (2048, 4000)])
+def test_an_axis_ends_at_a_round_number(tokens: int, end: int) -> None:
+    assert charts._round_above(tokens) == end
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, (500, 322)), (2, (988, 322)), (3, (988, 632))])

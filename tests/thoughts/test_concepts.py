@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgvr.thoughts.concepts import count_words, scores, select
+from fgvr.thoughts.concepts import OTHERS, count_words, rivals, scores, select
 
 X, Y = np.array([1.0, 0.0]), np.array([0.0, 1.0])
 
@@ -54,3 +54,18 @@ def test_counted_words_are_nearer_where_more_are_shared() -> None:
     assert one @ near > one @ far
     assert np.linalg.norm(one) == pytest.approx(1)
     assert not empty.any()
+
+
+def all_then_cut(described: list[np.ndarray], place: int) -> np.ndarray:
+    """The slow twin: every other description side by side, of which some are taken."""
+    found = [one for number, one in enumerate(described) if number != place and len(one)]
+    others = np.concatenate(found) if found else np.zeros((0, described[place].shape[1]))
+    return others[[number * len(others) // OTHERS for number in range(OTHERS)]] if len(others) > OTHERS else others
+
+
+@given(st.lists(st.integers(0, 90), min_size=1, max_size=9), st.data())
+def test_others_are_picked_as_from_all_of_them(sizes: list[int], data: st.DataObject) -> None:
+    numbers = iter(range(sum(sizes)))
+    described = [np.array([[next(numbers), 1.0] for _ in range(size)]).reshape(size, 2) for size in sizes]
+    place = data.draw(st.integers(0, len(sizes) - 1))
+    assert np.array_equal(rivals(described, place), all_then_cut(described, place))
