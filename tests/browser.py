@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,8 +13,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from packages import can_install, install
 from PIL import Image
 
+CHROMIUM = {"chromium": "chromium"}
 ITS_OWN = ("google.com", "googleapis.com", "gvt1.com")  # what Chromium asks whatever page is open
 
 
@@ -32,15 +33,9 @@ class Opened:
 @cache
 def chromium() -> str:
     """The path of Chromium, which is installed by apt where there is none; skips where that cannot be done."""
-    if (found := shutil.which("chromium")) is not None:
-        return found
-    if os.getuid() != 0 or shutil.which("apt-get") is None:
+    if not can_install(CHROMIUM):
         pytest.skip("Chromium is not installed, and only root can install it with apt")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for line in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-        done = subprocess.run(["apt-get", "-q", *line], env=environment, text=True, capture_output=True, timeout=400)
-        if done.returncode:
-            pytest.skip(f"Chromium could not be installed: {done.stderr[-300:]}")
+    install(CHROMIUM)
     return shutil.which("chromium") or pytest.skip("apt installed no chromium")
 
 

@@ -32,7 +32,7 @@ def install(packages: Mapping[str, str]) -> None:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for line in (["update"], ["install", "-y", "--no-install-recommends", *names]) if names else ():
             done = subprocess.run(
-                ["apt-get", "-q", *line], env=environment, text=True, capture_output=True, timeout=240
+                ["apt-get", "-q", *line], env=environment, text=True, capture_output=True, timeout=400
             )
             if done.returncode:
                 raise RuntimeError(f"apt-get {' '.join(line)} failed: {done.stderr[-2000:]}")
