@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -45,7 +46,7 @@ class Warm:
         reading, writing = (None, out.fileno()) if out is not None else os.pipe()
         ours, theirs = socket.socketpair()
         asked = json.dumps({"args": self.args, "env": {**env, **shared()}, "cwd": os.getcwd()}).encode()
-        with theirs:
+        with theirs, _ASKING:
             zygote = _zygote()
             zygote.sendall(len(asked).to_bytes(4) + asked)
             socket.send_fds(zygote, [b"!"], [writing, theirs.fileno()])
@@ -102,6 +103,7 @@ class Warm:
 
 
 Started = subprocess.Popen[str] | Warm
+_ASKING = threading.Lock()  # tests start runs from several threads, and what each asks for is two messages
 
 
 def shared() -> dict[str, str]:
@@ -158,7 +160,6 @@ def serve() -> None:
                 return _become(said, told, **asked)
             os.close(said)
             running[pid] = socket.socket(fileno=told)
-            running[pid].sendall(f"{pid}\n".encode())
 
 
 def _asked(asking: socket.socket) -> dict[str, Any] | None:
@@ -197,6 +198,7 @@ def _become(said: int, told: int, args: list[str], env: dict[str, str], cwd: str
     from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
 
     os.setsid()
+    os.write(told, f"{os.getpid()}\n".encode())  # whoever reads it may signal the group
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.close(told)
