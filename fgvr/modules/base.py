@@ -53,7 +53,7 @@ class Optimizer:
     max_grad_norm: float = 1.0
     max_skipped: int = 10
     spike: float | None = 100.0
-    rates: Mapping[str, float] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         refuse_unreadable(tuple(self.rates), SETTING)
