@@ -31,7 +31,7 @@ def learned(policy: Policy) -> Policy:
     return policy
 
 
-@pytest.mark.parametrize("lora", [PROJECTOR, LoRA(2, 4.0, full=("vision", "lm_head")), LoRA(2, 4.0)])
+@pytest.mark.parametrize("lora", [LoRA(2, 4.0, full=("projector", "vision", "lm_head")), LoRA(2, 4.0)])
 def test_at_its_start_a_policy_is_what_it_was_to_the_last_bit_and_then_what_it_is(lora: LoRA):
     policy = tiny_policy(lora=lora)
     began = logprobs(policy)
