@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ def save_adapter(policy: Any, folder: Path) -> None:
     """
     base, config = policy.base, policy.model.peft_config["default"]
     modules = dict(modules_in_full(base))
+    owners = Counter(id(weight) for module in modules.values() for weight in module.parameters())
+    if shared := [name for name, module in modules.items() if any(owners[id(x)] > 1 for x in module.parameters())]:
+        raise UserError(
+            f"an adapter kept apart must have its weights to itself, but {' and '.join(shared)}, which policy.lora.full"
+            " had trained, are one weight, and peft would make two of it: export with --adapter merge"
+        )
     config.modules_to_save = list(modules) or None
     policy.model.save_pretrained(str(folder))
     if not modules:

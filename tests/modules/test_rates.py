@@ -150,7 +150,6 @@ def stepped(module: SFT) -> tuple[dict[str, Any], dict[str, Any], dict[str, torc
 
 CHANGES: list[tuple[dict[str, float], dict[str, float]]] = [
     ({}, {"projector": 1e-5}),
-    ({"projector": 1e-5}, {}),
     ({"projector": 1e-5}, {"language": 1e-5, BLOCK: 1e-6}),
     ({"projector": 1e-5}, {"projector": 1e-6}),
 ]
