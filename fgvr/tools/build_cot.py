@@ -275,15 +275,21 @@ class Written:
         asked = {
             what: sum(n for name, n in counts.items() if name.endswith(what)) for what in ("asked", "kept", "reply")
         }
-        yield f"Replies: {asked['asked']:,} asked for, {asked['kept']:,} kept from before, {asked['reply']:,} not had."
+        had, kept, missed = asked["asked"], asked["kept"], asked["reply"]
+        yield f"Replies: {had + missed:,} asked for, {missed:,} of them not had; {kept:,} kept from before."
         if silence:
             yield f"Where the teacher gave no reply, at last: {silence}."
 
     def refuse_too_few(self, most: float) -> None:
         lacking = self.places - len(self.accepted)
-        if not self.accepted or lacking > most * self.places:
+        if not self.accepted:
             raise UserError(
-                f"At most a share of {most} of the photos may end without a thought, but {lacking:,} of "
+                f"at least one photo must end with a thought, but none of {self.places:,} did: see in "
+                f"{self.out / 'manifest.json'} why, and give more attempts (recipe.attempts) or another teacher"
+            )
+        if lacking > most * self.places:
+            raise UserError(
+                f"at most a share of {most} of the photos may end without a thought, but {lacking:,} of "
                 f"{self.places:,} did: see in {self.out / 'manifest.json'} why, and give more attempts "
                 "(recipe.attempts), another teacher or a larger max_rejected"
             )

@@ -142,3 +142,14 @@ def test_a_photo_travels_as_what_it_is() -> None:
     asked = Asked("thought", "What?", Photo("u", "x", (), data.getvalue()), 0)
     shown = json.loads(teacher._body(asked))["messages"][0]["content"][0]["image_url"]["url"]
     assert shown.startswith("data:image/webp;base64,")
+
+
+def test_replies_that_were_cut_off_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    with TeacherServer(finish="length", silent="concepts") as server:
+        teacher = ServedTeacher("teacher", Server(url=server.url), max_tokens=9)
+        for number in range(2):
+            teacher.reply(Asked("concepts", "List what is seen.", Photo("u", "l", (), b""), number))
+        teacher.close()
+        teacher.close()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["2 replies were cut off at teacher.max_tokens=9, so parts may be missing: raise it"]
