@@ -294,7 +294,8 @@ def _unknown(key: str, prefix: str, siblings: Iterable[str], everywhere: Iterabl
     if elsewhere[0] is not None:
         more = FROM_WEIGHTS if name.rpartition(".")[2] in ELSEWHERE else ""
         return f"there is no setting {key}; the nearest is {elsewhere[0]}.{more}"
-    return f"there is no setting {key}; valid here are {', '.join(sorted(siblings))}."
+    valid = ", ".join(sorted(siblings))
+    return f"there is no setting {key}; valid here are {valid}." if valid else f"there is no setting {key}: drop it."
 
 
 def _children(leaves: Iterable[str], prefix: str) -> set[str]:

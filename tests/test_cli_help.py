@@ -57,6 +57,7 @@ def test_a_mistake_on_the_command_line(tmp_path: Path, parser: ArgumentParser) -
     assert "nearest is trainer.max_steps" in explain(parser, [*line, "--trainer.max_step=3"], "")
     assert "nearest is model.lr" in explain(parser, [*line, "--model.lrr", "3"], "")
     assert "nearest is run.allow_changed" in explain(parser, [*line, "--run.allow_change+", "config"], "")
+    assert "there is no setting none.zzz: drop it." in explain(parser, [*line, "--none.zzz", "3"], "")
     assert explain(parser, [*line, "--run.keep", "-1"], "own words") == "own words"
 
 

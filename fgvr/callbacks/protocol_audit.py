@@ -44,10 +44,9 @@ class ProtocolAudit(Callback):
     Our protocol: `options` names (those of `choice`, else 4), the distractors of `main` strength, shuffled under each
     of `seeds` seeds, one single choice; what names no option, or several, is wrong and counted. Beside it: the other
     `strengths` (random, siblings, hardest by `similarity`, stored); the label first, and the released rule of Fine-R1
-    (`released`); a grey picture in
-    the photo's place (`blank`); who always picks the first option; and `encoders` on the same questions, after the
-    photos that are trained on. `choice` is how a choice is asked for; None takes the data's task if that is one, else
-    its question and whether it thinks. It does nothing during a training.
+    (`released`); a grey picture in the photo's place (`blank`); who always picks the first option; and `encoders` on
+    the same questions, after the photos that are trained on. `choice` is how a choice is asked for; None takes the
+    data's task if that is one, else its question and whether it thinks. It does nothing during a training.
 
     Where the data's task is open, its answers are figured by text inclusion and by semantic similarity too, the latter
     by the `text_encoder` in a folder, or by the embeddings of the policy's own tokens; `dropped_words` are the words
