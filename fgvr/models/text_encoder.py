@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import Embedding
 from torch.nn.functional import embedding
@@ -20,13 +19,12 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from fgvr.errors import UserError
 from fgvr.models.backbone import FAMILIES as POLICIES
 from fgvr.models.backbone import Backbone, Pretrained
-from fgvr.models.image_tower import FAMILIES
+from fgvr.models.image_tower import FAMILIES, UNREADABLE
 from fgvr.models.outline import empty_model
 from fgvr.models.policy import Policy
 from fgvr.models.text_tower import TextTower
 
 TextEncoder = Callable[[Sequence[str]], Float[Tensor, "N D"]]
-UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
 POOLS = ("cls", "mean", "max", "lasttoken")  # as sentence-transformers calls them
 log = logging.getLogger(__name__)
 

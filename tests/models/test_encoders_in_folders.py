@@ -156,6 +156,17 @@ def test_a_folder_that_is_none_is_said(tmp_path: Path, opened):
         opened(tmp_path)
 
 
+def test_a_tokenizer_whose_library_is_lacking_is_said(tmp_path: Path):
+    write_bert(tmp_path)
+    for file in tmp_path.glob("token*"):
+        file.unlink()
+    settings = {"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    with pytest.raises(UserError, match=r"^encoder: a folder with an encoder of texts is needed"):
+        text_encoder(tmp_path, "encoder")
+
+
 def test_a_folder_of_timm_s_says_what_it_needs(tmp_path: Path):
     """As `timm.models.save_for_hf` writes it."""
     if importlib.util.find_spec("timm") is not None:
