@@ -215,11 +215,12 @@ class Written:
         """Photos that no conversation shows any more are removed, and the shards where conversations have changed."""
         (self.out / PHOTOS).mkdir(exist_ok=True)
         rows = [self._row(one) for one in self.accepted]
-        data, before = _json(rows), self.out / "cot.json"
-        if before.exists() and before.read_bytes() != data:
-            rmtree(self.out / SHARDS, ignore_errors=True)  # made of other conversations
-        write_whole(self.out / "taxonomy.json", _json(self.taxonomy.to_dict()))
-        write_whole(before, data)
+        made_of = {"taxonomy.json": _json(self.taxonomy.to_dict()), "cot.json": _json(rows)}
+        files = {self.out / name: data for name, data in made_of.items()}
+        if (self.out / SHARDS).exists() and any(not f.exists() or f.read_bytes() != d for f, d in files.items()):
+            rmtree(self.out / SHARDS)  # made of other conversations, or of a set whose classes stood elsewhere
+        for file, data in files.items():
+            write_whole(file, data)
         write_whole(self.out / "manifest.json", _json(self.manifest()))
         shown_now = {self.out / image for row in rows for image in row["images"]}
         for file in (self.out / PHOTOS).iterdir():
