@@ -11,7 +11,7 @@ from fgvr.data.control_tokens import known_control_tokens_in
 from fgvr.data.sections import MOST, Sections, read_reply
 from fgvr.errors import SampleError, UserError, refuse_below, refuse_no_share, unseen
 from fgvr.taxonomy.names import Names
-from fgvr.taxonomy.spelling import cut, singular
+from fgvr.taxonomy.spelling import mentions
 from fgvr.thoughts.teacher import Photo
 
 COMMON = frozenset(
@@ -86,6 +86,8 @@ def checked(text: str, photo: Photo, names: Names, limits: Limits) -> Sections:
         if REFUSALS.search(text):
             raise SampleError("refused") from None
         raise
+    if len(parts.thought()) > limits.longest:  # before anything that takes long for what is far too long
+        raise SampleError("too long")
     candidates = tuple(dict.fromkeys(names.find(name) or name for name in parts.candidates))
     whole = Sections(parts.analysis, candidates, parts.comparison, names.find(parts.prediction) or parts.prediction)
     thought = whole.thought()
@@ -125,12 +127,5 @@ def _strays(candidates: tuple[str, ...], photo: Photo, names: Names) -> bool:
 
 
 def _names_label(analysis: str, label: str, names: Names) -> bool:
-    """Whether the label or a synonym of it stands somewhere in the text, in the plural too."""
-    said = _singular(analysis)
-    others = (_singular(name) for name in (label, *names.taxonomy.synonyms.get(label, ())))
-    return any(said[n : n + len(name)] == name for name in others if name for n in range(len(said) - len(name) + 1))
-
-
-def _singular(text: str) -> tuple[str, ...]:
-    """Its words, each in the singular; letters that are not seen, as a soft hyphen within a word is, left out."""
-    return tuple(map(singular, cut("".join(c for c in text if unicodedata.category(c) != "Cf"))))
+    """Whether the label or a synonym of it stands somewhere in the text."""
+    return any(mentions(analysis, name) for name in (label, *names.taxonomy.synonyms.get(label, ())))

@@ -71,6 +71,7 @@ def test_a_sound_reply_is_read_in_the_taxonomy_s_spelling() -> None:
         (reply(analysis=f"{ANALYSIS} \ufffd"), "unreadable characters"),
         (reply(analysis="x", options="Great Tit", comparison="y"), "too short"),
         (reply(comparison="band " * 2000), "too long"),
+        (reply(comparison="e" + "\u0301" * 400_000), "too long"),  # at once, though it would take minutes to compare
     ],
 )
 def test_a_reply_that_cannot_be_learned_from(text: str, words: str) -> None:
