@@ -88,6 +88,9 @@ def test_many_lines_become_one() -> None:
         ("shards --source.root x --out y", "--source.root: say first whose setting this is: --source CLASS, one of"),
         ("shards --source ImageFolder --source.rot x --out y", "the nearest is source.root."),
         ("shards --out y", "source is required: give it in the config or as --source."),
+        ("shards --out y --source ImageFolder", "give it in the config or as --source.root."),
+        ("cot --data d --out o --teacher ServedTeacher", "give it in the config or as --teacher.model."),
+        ("cot --data d --out o --teacher LocalTeacher --teacher.model TinyQwen", "as --teacher.model.vocabulary."),
         ("fit --config configs/photos.yaml --model SFTT", "--model: there is no class SFTT; the nearest is SFT."),
         (
             "fit --config configs/photos.yaml --data.task OpenWrld",
