@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import torch
 from conftest import photo, tiny_policy
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
-    BertModel,
-    MPNetModel,
-    PreTrainedModel,
+    AutoModel,
+    BertConfig,
+    MPNetConfig,
+    PretrainedConfig,
     PreTrainedTokenizerFast,
-    RobertaModel,
+    RobertaConfig,
     ViTConfig,
     ViTImageProcessorPil,
     ViTModel,
@@ -38,10 +40,10 @@ def test_any_encoder_of_images_serves(tmp_path: Path):
     torch.testing.assert_close(encode([photo(60, 40)]), both[:1])
 
 
-def write_bert(folder: Path, model: type[PreTrainedModel] = BertModel) -> None:
+def write_bert(folder: Path, kind: Callable[..., PretrainedConfig] = BertConfig) -> None:
     torch.manual_seed(0)
-    settings = {"vocab_size": len(WORDS), "max_position_embeddings": 8, "pad_token_id": 0}
-    model(model.config_class(**SMALL, **settings)).save_pretrained(folder)
+    settings: dict[str, Any] = {"vocab_size": len(WORDS), "max_position_embeddings": 8, "pad_token_id": 0}
+    AutoModel.from_config(kind(**SMALL, **settings)).save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
@@ -70,12 +72,12 @@ def test_any_encoder_of_texts_serves_and_padding_is_not_read(tmp_path: Path):
     assert encode([""]).isfinite().all()  # an answer of nothing
 
 
-@pytest.mark.parametrize(("model", "places"), [(BertModel, 8), (RobertaModel, 7), (MPNetModel, 6)])
+@pytest.mark.parametrize(("kind", "places"), [(BertConfig, 8), (RobertaConfig, 7), (MPNetConfig, 6)])
 def test_a_text_is_cut_where_the_model_s_places_end(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, model: type[PreTrainedModel], places: int
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: Callable[..., PretrainedConfig], places: int
 ):
     """Of 8 positions RoBERTa counts from behind that of the padding, 0 here: 8 - 1; MPNet's is always 1: 8 - 2."""
-    write_bert(tmp_path, model)
+    write_bert(tmp_path, kind)
     encode = text_encoder(tmp_path)
     assert encode(["red " * places]).isfinite().all()
     assert not caplog.records
