@@ -1,7 +1,7 @@
 """How these pages become a site, by Sphinx: `docs/build` does it.
 
-The pages are plain Markdown that a forge shows as well: every link is one between files. What a site needs besides is made
-here: the navigation, of the links of index.md, and a page of the reference for each room of the package.
+The pages are plain Markdown that a forge shows as well: every link is one between files. What a site needs besides is
+made here: the navigation, of the links of index.md, and a page of the reference for each room of the package.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import posixpath
 import re
 from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[1]
 PAGE_OF_ROOMS = ROOT / "docs" / "api.md"
@@ -44,11 +47,13 @@ add_module_names = False
 
 def contents(page: str, links: list[tuple[str, str]], caption: str = "") -> str:
     """A table of contents that the site shows at the side: `links` are titles and paths, as `page` has them."""
-    entries = [f"{title} </{posixpath.normpath(posixpath.join(posixpath.dirname(page), path))}>" for title, path in links]
+    entries = [
+        f"{title} </{posixpath.normpath(posixpath.join(posixpath.dirname(page), path))}>" for title, path in links
+    ]
     return "\n".join(["", "", "```{toctree}", ":hidden:", f":caption: {caption}", "", *dict.fromkeys(entries), "```"])
 
 
-def with_contents(app: object, page: str, source: list[str]) -> None:
+def with_contents(app: Sphinx, page: str, source: list[str]) -> None:
     """The links of the home page, section by section, and of a folder's README.md are the navigation."""
     if page == root_doc:
         for section in re.split(r"^## ", source[0], flags=re.MULTILINE)[1:]:
@@ -59,7 +64,7 @@ def with_contents(app: object, page: str, source: list[str]) -> None:
         source[0] += contents(page, [(title, path) for title, path in LINK.findall(source[0]) if "/" not in path])
 
 
-def write_reference(app: object) -> None:
+def write_reference(app: Sphinx) -> None:
     folder = ROOT / "docs" / "api"
     folder.mkdir(exist_ok=True)
     for room in ROOMS:
@@ -69,7 +74,7 @@ def write_reference(app: object) -> None:
             path.write_text(page, encoding="utf-8")
 
 
-def as_restructured(app: object, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+def as_restructured(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Docstrings here are prose with `names`: what reStructuredText would read into it otherwise is taken out."""
     text = "\n".join(lines)
     held: list[str] = []
@@ -84,7 +89,14 @@ def as_restructured(app: object, what: str, name: str, thing: object, options: o
     lines[:] = text.split("\n")
 
 
-def setup(app: object) -> None:
-    app.connect("builder-inited", write_reference)  # type: ignore[attr-defined]
-    app.connect("source-read", with_contents)  # type: ignore[attr-defined]
-    app.connect("autodoc-process-docstring", as_restructured)  # type: ignore[attr-defined]
+def without_object(app: Sphinx, page: nodes.document) -> None:
+    """What a class comes of is said where it is more than any object."""
+    for said in [paragraph for paragraph in page.findall(nodes.paragraph) if paragraph.astext() == "Bases: object"]:
+        said.parent.remove(said)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("builder-inited", write_reference)
+    app.connect("source-read", with_contents)
+    app.connect("autodoc-process-docstring", as_restructured)
+    app.connect("doctree-read", without_object)

@@ -44,7 +44,9 @@ def door_table() -> str:
     """A row for each library that only some files may import."""
     doors: dict[str, tuple[str, ...]] = rule("DOORS")  # pyright: ignore[reportAssignmentType]
     rows = ["| library | where it may be imported |", "|---|---|"]
-    return "\n".join(rows + [f"| {name} | {', '.join(f'`fgvr/{at}`' for at in places)} |" for name, places in doors.items()])
+    return "\n".join(
+        rows + [f"| {name} | {', '.join(f'`fgvr/{at}`' for at in places)} |" for name, places in doors.items()]
+    )
 
 
 def with_tables(page: str) -> str:

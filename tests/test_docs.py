@@ -61,7 +61,9 @@ def test_any_other_command_is_one_that_a_reader_has(line: str):
         for file in (word for word in words[1:] if word.startswith("benchmarks/")):
             assert (ROOT / file).is_file(), file
     else:
-        assert words[0] in ("pytest", "tensorboard", "ruff", "pyright", "docs/build"), f"say how a reader gets {words[0]}"
+        assert words[0] in ("pytest", "tensorboard", "ruff", "pyright", "docs/build"), (
+            f"say how a reader gets {words[0]}"
+        )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -120,7 +122,9 @@ def test_the_layers_and_doors_on_the_page_are_those_that_a_test_holds():
 
 def test_the_reference_has_every_room_whose_classes_a_config_names():
     rooms = set(re.findall(r"^\| \[`([\w.]+)`\]", TEXTS[ROOT / "docs" / "api.md"], re.MULTILINE))
-    named = {".".join(name.split(".")[:2]) for text in TEXTS.values() for name in re.findall(r"fgvr\.[a-z_.]+\.[A-Z]", text)}
+    named = {
+        ".".join(name.split(".")[:2]) for text in TEXTS.values() for name in re.findall(r"fgvr\.[a-z_.]+\.[A-Z]", text)
+    }
     assert named - {"fgvr.aviary", "fgvr.strategies"} <= rooms
     for room in rooms:
         assert importlib.import_module(room).__doc__, room
