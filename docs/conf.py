@@ -50,7 +50,8 @@ def contents(page: str, links: list[tuple[str, str]], caption: str = "") -> str:
     entries = [
         f"{title} </{posixpath.normpath(posixpath.join(posixpath.dirname(page), path))}>" for title, path in links
     ]
-    return "\n".join(["", "", "```{toctree}", ":hidden:", f":caption: {caption}", "", *dict.fromkeys(entries), "```"])
+    options = [":hidden:", *([f":caption: {caption}"] if caption else [])]
+    return "\n".join(["", "", "```{toctree}", *options, "", *dict.fromkeys(entries), "```"])
 
 
 def with_contents(app: Sphinx, page: str, source: list[str]) -> None:
@@ -59,6 +60,7 @@ def with_contents(app: Sphinx, page: str, source: list[str]) -> None:
         for section in re.split(r"^## ", source[0], flags=re.MULTILINE)[1:]:
             source[0] += contents(page, LINK.findall(section), section.partition("\n")[0])
     elif page == "docs/api":
+        source[0] = re.sub(r"\[`([\w.]+)`\]\([^)]*\)", r"[`\1`](api/\1.rst)", source[0])  # a forge has the code there
         source[0] += contents(page, [(room, f"api/{room}") for room in ROOMS])
     elif page.startswith("docs/") and page.endswith("/README"):
         source[0] += contents(page, [(title, path) for title, path in LINK.findall(source[0]) if "/" not in path])
@@ -67,6 +69,9 @@ def with_contents(app: Sphinx, page: str, source: list[str]) -> None:
 def write_reference(app: Sphinx) -> None:
     folder = ROOT / "docs" / "api"
     folder.mkdir(exist_ok=True)
+    for path in folder.glob("*.rst"):
+        if path.stem not in ROOMS:
+            path.unlink()
     for room in ROOMS:
         page = f"{room}\n{'=' * len(room)}\n\n.. automodule:: {room}\n"
         path = folder / f"{room}.rst"

@@ -160,3 +160,21 @@ def test_the_memory_table_adds_up():
     for weights, trained, held in rows:
         # 3.75e9 x 6 bytes + 3.09e9 x 12 bytes = 59.6e9 bytes = 55 GiB
         assert int(held) == round((6 * float(weights) + 12 * float(trained)) * 1e9 / 2**30)
+
+
+def test_the_four_methods_on_the_page_have_the_values_of_their_yamls():
+    page = TEXTS[ROOT / "docs" / "reinforcement_learning.md"]
+    rows = {first: rest.split(" | ") for first, rest in re.findall(r"^\| (.*?) \| (.*) \|$", page, re.MULTILINE)}
+    for place, config in enumerate(rows["with the paper's values"]):
+        args = yaml.safe_load((ROOT / config.strip("`")).read_text(encoding="utf-8"))["model"]["init_args"]
+        for setting in ("baseline", "scale"):
+            assert rows[f"`advantage.{setting}`"][place] == f"`{args['advantage'][setting]}`"
+        assert rows["`reduction`, what w_t is"][place].startswith(f"`{args['reduction']}`")
+        clip = [
+            float(bound)
+            for bound in re.findall(r"[\d.]*(?:inf|\d)", rows["`clip.low`, `clip.high`"][place].replace(".inf", "inf"))
+        ]
+        assert clip == [args["clip"]["low"], args["clip"]["high"]]
+        coefficient = args.get("kl", {}).get("coefficient")
+        assert rows["`kl.coefficient`"][place].startswith("no" if coefficient is None else str(coefficient))
+        assert ("group_filter" in args) == (rows["`group_filter`"][place] != "none")
