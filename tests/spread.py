@@ -143,7 +143,7 @@ def module_of(case: Case) -> Noted:
         backbone = tied(backbone)
     config = PolicyConfig(backbone, PixelBudget(28 * 28, 84 * 84), **case.policy)
     shared: dict[str, Any] = {"schedule": "constant", "eps": 1e-3, "weight_decay": 0.01, "max_grad_norm": 0.5}
-    optimizer = Optimizer(lr=1e-3, rates=case.rates, **shared)
+    optimizer = Optimizer(lr=1e-3, rates=dict(case.rates), **shared)
     if case.method == "sft":
         made: Any = NotedSFT(config, optimizer)
     else:
