@@ -39,9 +39,10 @@ from fgvr.shards.manifest import (
     vouched_for,
 )
 from fgvr.shards.partners import stored_partners, with_partners
-from fgvr.shards.plan import Item, PackOptions, Plan, PlannedShard, first_of_each_folder, make_plan, told_of_shares
+from fgvr.shards.plan import PackOptions, Plan, PlannedShard, first_of_each_folder, make_plan, told_of_shares
 from fgvr.shards.reading import open_shard_writer
 from fgvr.shards.repeats import told_of_repeats
+from fgvr.shards.shelf import Item
 from fgvr.shards.texts import RESPONSES, has_response, told_of_responses
 from fgvr.similarity import Similarity
 from fgvr.sources.base import Source
