@@ -17,7 +17,6 @@ from fgvr.sources.base import COHORTS, HELD_OUT_COHORTS, SPLITS, Record, Refusal
 from fgvr.taxonomy.reserved import refuse_figure_as_dataset
 from fgvr.taxonomy.tree import Taxonomy
 
-
 ClassSplit = Literal["seen-unseen", "base-novel"]
 
 
@@ -200,7 +199,9 @@ def give_splits(shelf: Shelf, cohorts: Mapping[str, str], options: PackOptions) 
 def told_of_shares(plan: Plan, options: PackOptions) -> list[str]:
     """Which of the shares `val` and `test` have no say, as the source itself splits; not one left at its default that
     the source makes up for."""
-    counts = {split: sum(len(shard.items) for shard in plan.shards if shard.split == split) for split in ("val", "test")}
+    counts = {
+        split: sum(len(shard.items) for shard in plan.shards if shard.split == split) for split in ("val", "test")
+    }
     named: set[str | None] = set()
     divisible = False
     for record in (item.record for item in plan.items()):

@@ -46,7 +46,9 @@ class Within(Source):
     def remarks(self) -> list[str]:
         branch, pictures = self.branch, self._pictures - self._left_out
         of_all = f"{len(branch.classes):,} of {len(branch.taxonomy.paths):,} classes"
-        said = f"within {branch.node}: {of_all}, {pictures:,} pictures; {self._left_out:,} of other classes are left out"
+        said = (
+            f"within {branch.node}: {of_all}, {pictures:,} pictures; {self._left_out:,} of other classes are left out"
+        )
         return [*self.source.remarks(), said]
 
     @property
