@@ -180,8 +180,7 @@ def give_splits(shelf: Shelf, cohorts: Mapping[str, str], options: PackOptions) 
     records with partners: these are trained on, since the same photos stand among the partners of others.
     """
     named = shelf.given_splits()
-    for label, group in shelf.classes():
-        free = [record.number for record in group if record.split is None]
+    for label, free, train in shelf.classes():
         if cohorts[label] in HELD_OUT_COHORTS:
             both = options.val + options.test
             val = _at_least_one(options.val / both if both else 0.0, len(free))
@@ -192,7 +191,6 @@ def give_splits(shelf: Shelf, cohorts: Mapping[str, str], options: PackOptions) 
         shelf.give("val", free[:val])
         shelf.give("test", free[val : val + test])
         if named and "val" not in named:
-            train = [record.number for record in group if record.split == "train" and not record.partnered]
             shelf.give("val", train[: min(_at_least_one(options.val, len(train)), len(train) - 1)])
 
 

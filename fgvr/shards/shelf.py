@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -52,12 +53,15 @@ class Item:
     cohort: str
 
 
-class Unplaced(NamedTuple):
-    """What a split is drawn by: a record's number, the split that its source gives it, and whether it has partners."""
+class Undealt(NamedTuple):
+    """The records of one class by number, in an order that the seed draws.
 
-    number: int
-    split: str | None
-    partnered: bool
+    `free` are those to which the source gives no split, `train` those that it gives to train, without partners.
+    """
+
+    label: str
+    free: Sequence[int]
+    train: Sequence[int]
 
 
 class Shelf:
@@ -123,14 +127,20 @@ class Shelf:
         """The splits that the source names."""
         return {split for (split,) in self._base.ask("SELECT DISTINCT split FROM records WHERE split NOT NULL")}
 
-    def classes(self) -> Iterator[tuple[str, list[Unplaced]]]:
-        """The records of each class, in the order in which splits are drawn."""
+    def classes(self) -> Iterator[Undealt]:
+        """What splits are drawn from, class by class."""
         rows = self._base.ask(
             "SELECT label, number, split, partnered FROM records WHERE label NOT NULL "
             "ORDER BY label, draw('split', name)"
         )
         for label, group in groupby(rows, key=lambda row: row[0]):
-            yield label, [Unplaced(number, split, bool(partnered)) for _, number, split, partnered in group]
+            free, train = array("q"), array("q")
+            for _, number, split, partnered in group:
+                if split is None:
+                    free.append(number)
+                elif split == "train" and not partnered:
+                    train.append(number)
+            yield Undealt(label, free, train)
 
     def give(self, split: str, numbers: Iterable[int]) -> None:
         """Puts records into a split; those never put into one go where their source says, or to train."""

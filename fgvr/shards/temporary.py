@@ -19,7 +19,7 @@ class Temporary:
     """
 
     def __init__(self, tables: str) -> None:
-        self._base = sqlite3.connect("", isolation_level=None)
+        self._base = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # any thread may collect it
         finalize(self, self._base.close)
         self._base.executescript(f"PRAGMA journal_mode = OFF; BEGIN; {tables}")
 

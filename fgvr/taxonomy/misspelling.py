@@ -10,7 +10,7 @@ from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from fgvr.taxonomy.forms import MIN_LETTERS, Forms, key
-from fgvr.taxonomy.spelling import singular
+from fgvr.taxonomy.spelling import PART, cut, singular
 
 MARGIN = 0.05  # another node's name as similar as this, or more so, leaves it open which one was meant
 MIN_WORD = 5  # of a word that may be misspelt
@@ -84,11 +84,14 @@ def nearly_one_name(names: Collection[str], similarity: float = 0.9) -> list[tup
     """
     forms = Forms({name: name for name in names})
     pairs = {pair for nodes in forms.one_by_rule() for pair in combinations(sorted(nodes), 2)}
-    slips = _slips_apart({word for words in forms.words for word in words})
-    for words, found in forms.words.items():
+    spelt = {words: {*nodes} for words, nodes in forms.words.items()}
+    for name in names:  # what ends in "s" may be a slip of the pen and no plural
+        spelt.setdefault(tuple(word for word in cut(name) if word != PART), set()).add(name)
+    slips = _slips_apart({word for words in spelt for word in words})
+    for words, found in spelt.items():
         for other in product(*((word, *slips.get(word, ())) for word in words)):
-            if other > words and other in forms.words and _alike(words, other) >= similarity:
-                pairs |= {(min(pair), max(pair)) for pair in product(found, forms.words[other]) if len({*pair}) > 1}
+            if other > words and other in spelt and _alike(words, other) >= similarity:
+                pairs |= {(min(pair), max(pair)) for pair in product(found, spelt[other]) if len({*pair}) > 1}
     return sorted(pairs)
 
 
