@@ -1,7 +1,7 @@
 """Hostile files of every kind, each opened as a user would, by a process that watches itself: `hostile_set.py FOLDER`.
 
-Prints, as JSON, of each case how it ended, what was said, its seconds (of work, and with all waiting), the megabytes that
-it took at the most, and what of code, processes and network it touched. A case's number is its kind's.
+Prints, as JSON, of each case how it ended, what was said, its seconds (of work, and with all waiting), the megabytes
+that it took at the most, and what of code, processes and network it touched. A case's number is its kind's.
 """
 
 from __future__ import annotations

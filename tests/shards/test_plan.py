@@ -1,7 +1,8 @@
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -60,7 +61,7 @@ def cohorts_of(found: Sequence[Record], options: PackOptions = PackOptions()) ->
     return class_cohorts(shelved(found, options), options)
 
 
-def splits_of(found: Sequence[Record], cohorts: dict[str, str], options: PackOptions) -> dict[str, tuple[str, str]]:
+def splits_of(found: Sequence[Record], cohorts: Mapping[Any, str], options: PackOptions) -> dict[str, tuple[str, str]]:
     """The split of each name that is kept, and its label."""
     shelf = shelved(found, options)
     give_splits(shelf, cohorts, options)
