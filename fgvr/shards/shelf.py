@@ -67,7 +67,7 @@ class Undealt(NamedTuple):
 class Shelf:
     """Records, which come in one by one and in the end stand in the order of their shards, all of them on a disk.
 
-    A photo that is loaded from a file is so from there. Whatever else loads one stays in memory, and so do partners.
+    Where a photo's file lies is written there too; whatever else loads a photo stays in memory, and so do partners.
     `paths` are those of a taxonomy, by label; `seed` decides every order that is drawn.
     """
 
@@ -84,18 +84,16 @@ class Shelf:
 
     def put(self, record: Record, key: str) -> str | None:
         """Takes in a record whose label is in the taxonomy; why it cannot, where its key stands there already."""
-        in_file = isinstance(record.load, PictureAt) and record.load.name == record.name
-        row = (
-            *(key, record.name, record.label, record.split, record.cohort, bool(record.partners), record.stamp),
-            canonical_json(dict(record.extra)) if record.extra else None,
-            os.fsencode(record.load.file) if in_file else None,  # pyright: ignore[reportFunctionMemberAccess]
-        )
+        load, extra = record.load, canonical_json(dict(record.extra)) if record.extra else None
+        file = os.fsencode(load.file) if isinstance(load, PictureAt) and load.name == record.name else None
+        told = (record.name, record.label, record.split, record.cohort, bool(record.partners), record.stamp)
+        row = (key, *told, extra, file)
         try:
             number = self._base.ask(f"INSERT INTO records VALUES (NULL{', ?' * len(row)})", row).lastrowid or 0
         except sqlite3.IntegrityError:
             return self._taken(record.name, key)
-        if not in_file:
-            self._loads[number] = record.load
+        if file is None:
+            self._loads[number] = load
         if record.partners:
             self._partners[number] = record.positive, record.negative
         return None
