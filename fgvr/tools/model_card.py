@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ import fgvr
 from fgvr.models import LoRA
 from fgvr.models.hub_layout import OLDEST
 from fgvr.models.saved import Agreement, tokens_evaluated
+from fgvr.tools.published import Result, model_index
 
 UNKNOWN_LICENCE = "other"
 # tokenizer and image processor by themselves: AutoProcessor, which combines them, needs torchvision
@@ -45,7 +46,8 @@ print({opening}tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=T
 class Card:
     """What the card tells. `policy` describes the model, `size` counts the weights' bytes, `figures` are those of
     optimiser step `step`, perhaps none, `prompt` is the text of a question as the run asked it, `opening` what the chat
-    template begins every reply with.
+    template begins every reply with. `results` are those figures that the Hub lists, of the data set `benchmark` there,
+    under the model's `name`; `gguf` says how llama.cpp's answers compare, "" where there is nothing for it.
     """
 
     policy: Mapping[str, Any]
@@ -58,6 +60,10 @@ class Card:
     agreement: Agreement
     prompt: str
     opening: str = ""
+    results: Sequence[Result] = ()
+    name: str = "model"
+    benchmark: str | None = None
+    gguf: str = ""
 
 
 def write_card(folder: Path, card: Card) -> None:
@@ -67,7 +73,6 @@ def write_card(folder: Path, card: Card) -> None:
 
 def _metadata(card: Card) -> str:
     kept = card.adapter == "keep"
-    scores = _scores(card)
     origin = card.policy["origin"]
     data: dict[str, Any] = {
         "license": origin["license"] or UNKNOWN_LICENCE,
@@ -80,8 +85,10 @@ def _metadata(card: Card) -> str:
         "datasets": [card.dataset],
         "language": ["en"],
         "tags": ["fine-grained-visual-recognition", "fgvr"],
-        "metrics": sorted(scores),
+        "metrics": sorted({one.measure for one in card.results}),
     }
+    if index := model_index(card.name, card.results, card.benchmark):
+        data["model-index"] = index
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
@@ -127,6 +134,7 @@ def _text(card: Card) -> str:
             "",
             *_check(card),
             "",
+            *(_llama_cpp(card) if card.gguf else []),
         ]
     )
 
@@ -170,6 +178,10 @@ def _use(card: Card) -> list[str]:
             else [f"> {line}" for line in card.prompt.splitlines()]
         ),
     ]
+
+
+def _llama_cpp(card: Card) -> list[str]:
+    return ["## llama.cpp", "", "model.gguf and mmproj.gguf are this model for llama.cpp.", card.gguf, ""]
 
 
 def _check(card: Card) -> list[str]:
