@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -80,38 +82,32 @@ def export(
     questions, dataset = comparison(data, config, samples)
     carried, calibrations = taken_along(path, then or config, card, data)
     chosen = precision_of(card, adapter) if dtype == "auto" else dtype
+    with built(out) as building:
+        agreement = _written(console, building, (card, state), adapter, chosen, questions)
+        carried.write(building)
+        write_calibrations(building, calibrations)
+        figures, asked = figures_of(run, step) if run else {}, text_of(questions[0])
+        told = Card(card, dataset, step, adapter, chosen, size_of(building), figures, agreement, asked)
+        more = {
+            "opening": Processor.from_folder(building, None).opening,
+            "results": publish(building, run, step, dataset, benchmark, source) if run else [],
+            "gguf": converted(console, building, converter, chosen, questions, card),
+        }
+        write_card(building, replace(told, name=out.name, benchmark=benchmark, **more))
+    console.print(_wrote(out, size_of(out), chosen, agreement))
+
+
+@contextmanager
+def built(out: Path) -> Iterator[Path]:
+    """A folder to write to, which takes the place of `out` when all went well and is gone otherwise."""
     building = out.with_name(f".{out.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        agreement = _written(console, building, (card, state), adapter, chosen, questions)
-        carried.write(building)
-        write_calibrations(building, calibrations)
-        write_card(
-            building,
-            Card(
-                *(
-                    card,
-                    dataset,
-                    step,
-                    adapter,
-                    chosen,
-                    size_of(building),
-                    figures_of(run, step) if run else {},
-                    agreement,
-                ),
-                prompt=text_of(questions[0]),
-                opening=Processor.from_folder(building, None).opening,
-                results=publish(building, run, step, dataset, benchmark, source) if run else [],
-                name=out.name,
-                benchmark=benchmark,
-                gguf=converted(console, building, converter, chosen, questions, card),
-            ),
-        )
+        yield building
         put_in_place(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    console.print(_wrote(out, size_of(out), chosen, agreement))
 
 
 def _written(

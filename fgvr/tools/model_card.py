@@ -41,6 +41,10 @@ if not transformers.__version__.startswith("4."):  # later releases are told whi
 answer = model.generate(**inputs)
 print({opening}tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True))"""
 
+BY_PROCESSOR = (
+    "`AutoProcessor` opens the folder where torchvision is, and so do servers that use it; the lines below do without.",
+)
+
 
 @dataclass(frozen=True)
 class Card:
@@ -170,6 +174,7 @@ def _use(card: Card) -> list[str]:
         *(opened if card.opening else []),
         "With fgvr, `fgvr.load(FOLDER).predict(PHOTO)` gives names with a confidence at each rank: fgvr.json holds its",
         "taxonomy and its question.",
+        *(BY_PROCESSOR if merged else ()),
         "Ask it what it was taught to be asked:",
         "",
         *(
