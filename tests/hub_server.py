@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404, "EntryNotFound")
         if self.command == "GET":
             self.server.asked.append(file)
-        self._send(path.read_bytes(), **{"ETag": f'"{_etag(path)}"', "X-Repo-Commit": COMMIT})
+        self._send(path.read_bytes(), 200, ETag=f'"{_etag(path)}"', **{"X-Repo-Commit": COMMIT})
 
     def _refuse(self, code: int, why: str) -> None:
         self._send(b"{}", code, **{"X-Error-Code": why, "X-Error-Message": f"no: {why}"})

@@ -62,9 +62,9 @@ def results_of(figures: Mapping[str, Any], dataset: str, split: str) -> list[Res
 def _result(
     figures: Mapping[str, Any], owner: str, dataset: str, split: str, cohort: str, measure: str, value: float
 ) -> Result:
-    n, ends = figures.get(f"{owner}/n"), [figures.get(f"{owner}/{measure}_{end}") for end in ("low", "high")]
+    n, low, high = (figures.get(f"{owner}/{name}") for name in ("n", f"{measure}_low", f"{measure}_high"))
     count = int(n) if isinstance(n, int | float) else None
-    interval = (float(ends[0]), float(ends[1])) if None not in ends else None
+    interval = None if low is None or high is None else (float(low), float(high))
     if interval is None and count and measure in SHARES:
         interval = wilson(round(value * count), count)
     return Result(dataset, split, cohort, measure, value, count, interval)

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import photo
+from conftest import NAMES, photo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgvr.aviary.source import Aviary
 from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.own_question import OwnQuestion
 from fgvr.data.tasks import OpenWorld
@@ -24,7 +23,9 @@ from fgvr.harness.task_files import Asked, documents, write_group, write_task
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.order import key_of
 from fgvr.shards.packing import pack
+from fgvr.shards.plan import PackOptions
 from fgvr.shards.reading import ShardSet
+from fgvr.sources.image_folder import ImageFolder
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.tasks import tasks
 from fgvr.types import Verdict
@@ -44,14 +45,19 @@ Loader.add_constructor("!function", _function)  # pyright: ignore[reportUnknownM
 
 @pytest.fixture(scope="module")
 def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("birds") / "set"
-    pack(Aviary(species=8, unseen=2, train=1, val=2, test=1, size=28), folder)
-    return folder
+    """Two photos of each of four classes, all to validate with; one class is held out."""
+    root = tmp_path_factory.mktemp("drawn") / "birds"
+    for number, name in enumerate(NAMES):
+        (root / "val" / name).mkdir(parents=True)
+        for index in range(2):
+            photo(60, 50, seed=10 * number + index).save(root / "val" / name / f"{index}.png")
+    pack(ImageFolder(root), root.with_name("set"), PackOptions(unseen=1))
+    return root.with_name("set")
 
 
 def test_a_task_is_a_yaml_that_names_functions_and_a_row_for_each_photo(birds: Path, tmp_path: Path):
     name, count = write_task(tmp_path, birds, "val", "seen", Asked("open_world", OpenWorld("Which bird?"), 48))
-    assert (name, count) == ("fgvr_aviary_val_seen_open_world", 2 * 6)
+    assert (name, count) == ("fgvr_birds_val_seen_open_world", 6)
     task = yaml.load((tmp_path / f"{name}.yaml").read_text(), Loader)
     assert task["dataset_kwargs"]["data_files"]["test"] == str(tmp_path / f"{name}.jsonl")
     assert task["generation_kwargs"]["max_new_tokens"] == 48
@@ -59,7 +65,7 @@ def test_a_task_is_a_yaml_that_names_functions_and_a_row_for_each_photo(birds: P
     row = rows[0]
     assert task["doc_to_text"](row) == "Which bird?\nGive the name between <answer> and </answer>."
     (picture,) = task["doc_to_visual"](row)
-    assert (picture.size, picture.mode) == (photo(28, 28).size, "RGB")
+    assert (picture.size, picture.mode) == ((60, 50), "RGB")
     found = [task["process_results"](one, [f"<answer>{one['label']}</answer>"]) for one in rows[:3]]
     found.append(task["process_results"](rows[3], ["no answer"]))
     scores = {one["metric"]: one["aggregation"]([each[one["metric"]] for each in found]) for one in task["metric_list"]}
@@ -106,11 +112,11 @@ def test_the_tool_writes_all_and_says_what_to_type(birds: Path, tmp_path: Path, 
     assert f"--include_path {tmp_path}/tasks --tasks fgvr_val" in said
     group = yaml.safe_load((tmp_path / "tasks/fgvr_val.yaml").read_text())
     assert group["task"] == [
-        f"fgvr_aviary_val_{cohort}_{kind}" for cohort in ("seen", "unseen") for kind in ("open_world", "closed_world")
+        f"fgvr_birds_val_{cohort}_{kind}" for cohort in ("seen", "unseen") for kind in ("open_world", "closed_world")
     ]
     with pytest.raises(UserError, match="split must be test or val"):
         tasks([birds], tmp_path, split="train")
-    with pytest.raises(UserError, match="has no fgvr.json beside a"):
+    with pytest.raises(UserError, match=r"has no fgvr\.json beside a"):
         tasks([birds], tmp_path, tmp_path)
     with pytest.raises(UserError, match="a shard set at least"):
         tasks([], tmp_path)

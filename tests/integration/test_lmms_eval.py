@@ -77,7 +77,7 @@ def asked(python: str, folder: Path, group: str) -> tuple[dict[str, Any], dict[s
         name = samples.name.partition("_samples_")[2]
         documents = [json.loads(row) for row in (folder / "tasks" / name).read_text().splitlines()]
         for row in map(json.loads, samples.read_text().splitlines()):
-            replies[documents[row["doc_id"]]["uid"]] = row["resps"].strip()
+            replies[documents[row["doc_id"]]["uid"]] = row.get("resps", row["filtered_resps"]).strip()  # once if equal
     return json.loads(file.read_text())["results"], replies
 
 

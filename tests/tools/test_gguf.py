@@ -1,4 +1,4 @@
-"""Exports for llama.cpp: what is looked for, what is said of it. Programs that stand in for llama.cpp's are real ones."""
+"""Exports for llama.cpp: what is looked for, and what is said of it. Real programs stand in for those of llama.cpp."""
 
 from __future__ import annotations
 
