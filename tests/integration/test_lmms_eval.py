@@ -42,8 +42,8 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run, its evaluation on all photos of val, and its export."""
     folder = tmp_path_factory.mktemp("evaluated")
     learn_sft(folder)
-    line = ["validate", "--config", str(folder / "sft/config.yaml"), "--data.init_args.eval_examples", "null"]
-    assert main(line) == 0
+    line = ["validate", "--config", str(folder / "sft/config.yaml"), "--run.dir", str(folder / "sft")]
+    assert main([*line, "--data.init_args.eval_examples", "null"]) == 0
     export(folder / "sft", folder / "out")
     return folder
 
