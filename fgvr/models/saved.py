@@ -19,6 +19,7 @@ from transformers import AutoModelForImageTextToText, GenerationConfig
 from fgvr.errors import UserError
 from fgvr.models.backbone import PIXELS
 from fgvr.models.hub_layout import finish_layout
+from fgvr.models.modules_to_save import save_adapter
 from fgvr.models.policy import Policy
 from fgvr.models.processor import Processor
 from fgvr.models.trained import KIND
@@ -77,7 +78,7 @@ def write_hf_folder(
 ) -> None:
     """Weights, configuration, tokenizer, chat template, image processor and generation defaults in the Hub's layout.
 
-    "merge" folds adapters into the weights; "keep" writes only the adapter, for use on its base. What is written is
+    "merge" folds adapters into the weights; "keep" writes only what is trained, for use on its base. What is written is
     rounded to `dtype`; answers are cut off at `max_new_tokens` by default. The policy must not be used afterwards: it
     has been merged and rounded too.
     """
@@ -92,7 +93,7 @@ def write_hf_folder(
         peft_config.base_model_name_or_path, peft_config.revision = origin["path"], origin["revision"] or None
         for _, parameter in policy.trainable():
             parameter.data = parameter.data.to(dtype)
-        policy.model.save_pretrained(str(folder))
+        save_adapter(policy, folder)
     else:
         model = policy.model.merge_and_unload() if policy.config.lora is not None else policy.model
         model = model.to(dtype)

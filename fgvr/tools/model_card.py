@@ -147,7 +147,8 @@ def _adapters(lora: LoRA) -> str:
     kind = "DoRA" if lora.dora else "LoRA"
     scaling = " over the rank's root" if lora.rslora else ""
     on = lora.targets if isinstance(lora.targets, str) else ", ".join(lora.targets)
-    return f"{kind}, rank {lora.rank}, alpha {lora.alpha:g}{scaling}, on `{on}`"
+    full = f"; in full `{', '.join(lora.full)}`" if lora.full else ""
+    return f"{kind}, rank {lora.rank}, alpha {lora.alpha:g}{scaling}, on `{on}`{full}"
 
 
 def _results(card: Card) -> list[str]:

@@ -108,7 +108,10 @@ def adapted(tmp_path: Path, dtype: torch.dtype = torch.float32, **options: Any) 
 
 
 @pytest.mark.parametrize("adapter", ["merge", "keep"])
-@pytest.mark.parametrize("options", [{}, {"dora": True, "rslora": True, "targets": r".*layers\.1\..*_proj"}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"dora": True, "rslora": True, "targets": r".*layers\.1\..*_proj"}, {"full": ("projector", r".*\.norm")}],
+)
 def test_adapters_are_merged_or_kept(tmp_path: Path, shards: Path, adapter, options):
     run = write_run(adapted(tmp_path, **options), shards, tmp_path / "run")
     export(run, tmp_path / "out", adapter=adapter, samples=2)
