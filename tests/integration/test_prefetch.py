@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,9 +30,7 @@ def typed(hub: Hub, home: Path, *words: str, offline: bool = False) -> tuple[int
 def test_what_is_fetched_is_trained_without_a_network(tmp_path: Path):
     learn_sft(tmp_path)
     export(tmp_path / "sft", tmp_path / "tiny", samples=1)
-    shutil.rmtree(tmp_path / "tiny/.eval_results", ignore_errors=True)
-    config = yaml.safe_load((tmp_path / "sft.yaml").read_text() if (tmp_path / "sft.yaml").is_file() else "null")
-    config = config or yaml.safe_load((tmp_path / "sft/config.yaml").read_text())
+    config = yaml.safe_load((tmp_path / "sft/config.yaml").read_text())
     backbone = {"class_path": "fgvr.models.Pretrained", "init_args": {"path": "org/tiny"}}
     config["model"]["init_args"]["policy"]["backbone"] = backbone
     config["data"]["init_args"]["train"] = [{"path": str(tmp_path / "aviary")}]
