@@ -34,6 +34,7 @@ RUNS = {
     "test": "evaluate a checkpoint of a run on the test data",
     "predict": "name photos without labels: predict MODEL PHOTOS, a table and a page with pictures",
     "estimate": "tell what a training would hold in memory, from its config alone",
+    "prefetch": "tell what a training needs where there is no network, and fetch what the hub has of it",
     "doctor": "tell whether a run can go on, from where, what is damaged, and what to type",
 }
 AUDIT = "--audit"
@@ -46,6 +47,7 @@ TOOLS = {
     "mine": Tool("fgvr.tools.mine_options", "mine", "sample a model's answers and make options of choice of them"),
     "cot": Tool("fgvr.tools.build_cot", "cot", "let a teacher write reasoning for labelled photos, checked"),
     "export": Tool("fgvr.tools.export", "export", "write a run's model as a folder that transformers opens"),
+    "tasks": Tool("fgvr.tools.tasks", "tasks", "write shard sets as tasks of lmms-eval, judged as fgvr judges"),
     "calibrate": Tool(
         "fgvr.tools.calibrate", "calibrate", "find from which confidence on a model's names can be trusted", ("model",)
     ),
@@ -190,6 +192,10 @@ def _run_lightning(args: list[str]) -> int:
             from fgvr.tools.estimate import estimate
 
             estimate(args[1:])
+        elif args[0] == "prefetch":
+            from fgvr.tools.prefetch import prefetch
+
+            return prefetch(args[1:])
         else:
             run_cli(args)
     except MisconfigurationException as error:

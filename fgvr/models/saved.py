@@ -156,6 +156,13 @@ def compare(
     return Agreement(**differs, same_answers=same, samples=len(questions))
 
 
+def folder_replies(folder: Path, questions: Sequence[Question]) -> list[str]:
+    """What a merged folder answers, greedily and through its own files, as text."""
+    processor = Processor.from_folder(folder, None)
+    model = AutoModelForImageTextToText.from_pretrained(str(folder), dtype=torch.float32).eval()
+    return [processor.decode(_strangers_answer(model, processor, question)) for question in questions]
+
+
 def _round(parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
     for parameter in parameters:
         parameter.data = parameter.data.to(dtype).float()
