@@ -14,6 +14,7 @@ from rich.console import Console
 from fgvr.data.images import open_image
 from fgvr.errors import UserError, refuse_below, refuse_no_share, shown
 from fgvr.metrics.selective import Graded, Operating, operate
+from fgvr.next_steps import after_calibrate
 from fgvr.options.rolled_up import levels
 from fgvr.pictures.tables import Table
 from fgvr.recogniser import Recogniser, load
@@ -43,11 +44,11 @@ def calibrate(
     seed: int | None = None,
     checkpoint: Literal["last", "best"] = "last",
     device: Literal["auto", "cpu", "cuda"] = "auto",
-) -> None:
+) -> str:
     """Choose the confidence from which on a model answers, so that few enough of its answers are wrong.
 
     Prints coverage and risk at every threshold and keeps them as calibration.json in the folder of the run or the
-    export, where `predict --abstain true` finds them; `export` takes them along.
+    export, where `predict --abstain true` finds them; `export` takes them along. Returns what to do next.
 
     Args:
         model: a run's folder, one of its checkpoints, or an exported folder
@@ -84,10 +85,10 @@ def calibrate(
     if check is not None:
         other, lost = labelled.graded(check, how)
         said.append(checked(operate(other, point.threshold), found, check, lost))
-    steps = " --two_step true" * two_step
-    said.append(f"Kept in {recogniser.folder}. Now: python -m fgvr predict {model} PHOTOS --abstain true{steps}")
+    said.append(f"Kept in {recogniser.folder}.")
     for sentence in said:
         console.print(shown(sentence), markup=False, highlight=False, soft_wrap=True)
+    return after_calibrate(model, two_step)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from fgvr.errors import UserError, shown
 from fgvr.models import Processor
 from fgvr.models.saved import Agreement, Question, compare, tokens_evaluated, write_hf_folder
 from fgvr.models.trained import read_run, rebuild
+from fgvr.next_steps import after_export
 from fgvr.recogniser.calibration import Calibration, Mode, read_calibrations, write_calibrations
 from fgvr.recogniser.carried import Carried, of_run
 from fgvr.runs.finding import read_config, resolve
@@ -45,8 +46,8 @@ def export(
     data: Path | None = None,
     samples: int = 8,
     overwrite: bool = False,
-) -> None:
-    """Write a trained model as a folder that plain transformers opens.
+) -> str:
+    """Write a trained model as a folder that plain transformers opens. Returns what to do next.
 
     Args:
         ckpt: a checkpoint, or a run's folder, whose newest whole checkpoint is taken.
@@ -92,15 +93,15 @@ def export(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     console.print(_wrote(out, size, chosen, agreement))
+    return after_export(out, adapter, ckpt)
 
 
 def _wrote(out: Path, size: int, dtype: str, agreement: Agreement) -> str:
-    """What there is now, how it was checked, and what to do next."""
+    """What there is now, and how it was checked."""
     return (
         f"Wrote {out}, {decimal(size)} of weights in {dtype}: reopened, its logits differ by at most "
         f"{agreement.reopened:.1e} from the weights written and those by {agreement.written:.1e} from the run's; "
-        f"{agreement.same_answers} of {agreement.samples} greedy answers are the same.\n"
-        f"Now name photos: python -m fgvr predict {out} PHOTOS"
+        f"{agreement.same_answers} of {agreement.samples} greedy answers are the same."
     )
 
 

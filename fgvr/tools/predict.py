@@ -12,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from fgvr.errors import shown
+from fgvr.next_steps import after_predict
 from fgvr.options.rolled_up import levels
 from fgvr.pictures.contact_sheets import small
 from fgvr.pictures.recognised import PagesOfRows, Share, Shown
@@ -44,10 +45,11 @@ def predict(
     checkpoint: Literal["last", "best"] = "last",
     data: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-) -> None:
+) -> str:
     """Name photos that nobody has labelled, with a confidence at each rank.
 
-    `out` gets predictions.csv, a row for every file, and predictions.html, the same with pictures.
+    `out` gets predictions.csv, a row for every file, and predictions.html, the same with pictures. Returns what to do
+    next.
 
     Args:
         model: a run's folder, one of its checkpoints, or an exported folder
@@ -79,8 +81,9 @@ def predict(
         say(shown(f"not used: {one.photo} ({one.error})"))
     if len(unusable) > NAMED:
         say(f"not used: {len(unusable) - NAMED} more, named in {out / STEM}.csv")
-    for sentence in [*told(found, recogniser), what_next(model, out, chosen.threshold, recogniser)]:
+    for sentence in told(found, recogniser):
         say(shown(sentence))
+    return after_predict(model, out, STEM, chosen.threshold, bool(recogniser.calibrations))
 
 
 def _written(
@@ -154,13 +157,3 @@ def told(found: Sequence[Recognition], recogniser: Recogniser) -> list[str]:
         f"and {unusable:,} could not be used.",
         f"{replies:,} replies were sampled{f'; for nothing counted {said}' if said else ''}.",
     ]
-
-
-def what_next(model: Path, out: Path, threshold: float | None, recogniser: Recogniser) -> str:
-    """The last sentence: where to look, and what would be worth typing."""
-    look = f"Look at {out / STEM}.html; {out / STEM}.csv has the same for a spreadsheet."
-    if threshold is not None:
-        return f"{look} Answers are the finest names with a confidence of at least {threshold:g}."
-    if recogniser.calibrations:
-        return f"{look} With --abstain true it answers only as finely as it can without being wrong too often."
-    return f"{look} To have it abstain where it is not sure, calibrate it first: python -m fgvr calibrate {model}"

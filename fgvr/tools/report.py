@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from fgvr.errors import UserError, refuse_below, shown
+from fgvr.next_steps import after_report
 from fgvr.report.page import report_page
 from fgvr.report.plots import refuse_without_plotly
 from fgvr.report.ran import named_apart, read_run
@@ -19,11 +19,11 @@ from fgvr.whole_files import write_whole
 FILE = "index.html"
 
 
-def report(runs: list[Path], out: Path, rollouts: int = 2000, data: list[Path] | None = None) -> None:
+def report(runs: list[Path], out: Path, rollouts: int = 2000, data: list[Path] | None = None) -> str:
     """Write one page of HTML about runs: what was run, curves, rollouts with their photos, confusions, side by side.
 
     The page holds everything that it shows, asks nothing of a network, and runs on a phone as on paper. What a run has
-    not kept is named with what would bring it. Runs are only read, also while they are going.
+    not kept is named with what would bring it. Runs are only read, also while they are going. Returns what to do next.
 
     Args:
         runs: folders of runs (run.dir); the first is compared with each of the others
@@ -49,7 +49,7 @@ def report(runs: list[Path], out: Path, rollouts: int = 2000, data: list[Path] |
     if absent:
         text = f"Not in these runs, and at the page's end with what would bring it: {', '.join(absent)}."
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-    console.print(_next(out / FILE, len(page), runs), markup=False, highlight=False, soft_wrap=True)
+    return after_report(out / FILE, len(page), runs)
 
 
 def _title(subjects: Sequence[Subject]) -> str:
@@ -74,22 +74,3 @@ def _remarks(subjects: Sequence[Subject]) -> list[str]:
                 f"{subject.name}: {subject.photos.unread:,} photos could not be found or read, and are not shown."
             )
     return found
-
-
-def _next(file: Path, size: int, runs: Sequence[Path]) -> str:
-    other = (
-        ""
-        if len(runs) > 1
-        else (
-            f" To see it beside another run, name that too: python -m fgvr report {_quoted(runs[0])} runs/OTHER --out "
-            f"{_quoted(file.parent)}."
-        )
-    )
-    return shown(f"{file} is the report ({size / 1e6:.1f} MB): open it in a browser, or send it to somebody.{other}")
-
-
-def _quoted(path: Path) -> str:
-    """A path as a shell takes it."""
-    import shlex
-
-    return str(path) if re.fullmatch(r"[\w./-]+", str(path)) else shlex.quote(str(path))
