@@ -196,7 +196,7 @@ def _run_lightning(args: list[str], quiet: bool) -> int:
     return 0
 
 
-def _run_tool(command: str, args: list[str], tool: Tool) -> str:
+def _run_tool(command: str, args: list[str], tool: Tool) -> str | None:
     from jsonargparse import ActionConfigFile, ArgumentError  # pyright: ignore[reportPrivateImportUsage]
 
     from fgvr.cli_help import explain
@@ -215,9 +215,9 @@ def _run_tool(command: str, args: list[str], tool: Tool) -> str:
     return function(**{key: value for key, value in options.items() if key != "config"})
 
 
-def _tell(next_steps: str, quiet: bool) -> None:
+def _tell(next_steps: str | None, quiet: bool) -> None:
     """The last sentence of a tool."""
-    if not quiet:
+    if next_steps and not quiet:
         print(shown(next_steps, keep="\n"))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from PIL import Image
 from rich.console import Console
@@ -17,7 +17,7 @@ from fgvr.metrics.selective import Graded, Operating, operate
 from fgvr.next_steps import after_calibrate
 from fgvr.options.rolled_up import levels
 from fgvr.pictures.tables import Table
-from fgvr.recogniser import Recogniser, load
+from fgvr.recogniser import Recogniser, Ways, load
 from fgvr.recogniser.calibration import Calibration, graded, measured, write_calibrations
 from fgvr.recogniser.given import Given, Several
 from fgvr.shards.manifest import load_manifest
@@ -77,13 +77,13 @@ def calibrate(
     folder = _data_of(recogniser, data)
     _refuse_others(Taxonomy.from_dict(load_manifest(folder).taxonomy), recogniser.taxonomy, folder)
     labelled = _Labelled(recogniser, folder, _cohorts(folder, split, cohorts), examples, console)
-    how: dict[str, Any] = {"two_step": two_step, "samples": samples, "temperature": temperature, "seed": seed}
-    found = labelled.calibration(split, how, risk, level)
+    ways: Ways = {"two_step": two_step, "samples": samples, "temperature": temperature, "seed": seed}
+    found = labelled.calibration(split, ways, risk, level)
     print_table(console, table_of(found, recogniser.taxonomy))
     write_calibrations(recogniser.folder, {**recogniser.calibrations, found.mode: found})
     said = [_chosen(point := found.chosen(), found)]
     if check is not None:
-        other, lost = labelled.graded(check, how)
+        other, lost = labelled.graded(check, ways)
         said.append(checked(operate(other, point.threshold), found, check, lost))
     said.append(f"Kept in {recogniser.folder}.")
     for sentence in said:
@@ -101,22 +101,24 @@ class _Labelled:
     examples: int | None
     console: Console
 
-    def calibration(self, split: str, how: Mapping[str, Any], risk: float, level: float) -> Calibration:
-        plan, mode = self.recogniser.how(**how).plan, ("two_step" if how["two_step"] else "vote")
-        photos, unusable = self.graded(split, how)
+    def calibration(self, split: str, ways: Ways, risk: float, level: float) -> Calibration:
+        plan, mode = self.recogniser.how(**ways).plan, ("two_step" if ways.get("two_step") else "vote")
+        photos, unusable = self.graded(split, ways)
         made = (plan.samples, plan.temperature, plan.seed, load_manifest(self.folder).dataset, split, self.cohorts)
         empty = Calibration(mode, self.recogniser.carried.checkpoint, *made, unusable, risk, level, ())
         return measured(photos, empty)
 
-    def graded(self, split: str, how: Mapping[str, Any]) -> tuple[list[Graded], int]:
+    def graded(self, split: str, ways: Ways) -> tuple[list[Graded], int]:
         """Each usable photo of a split graded, and how many could not be used."""
         photos, found, lost = ShardSet(self.folder, split, self.cohorts), list[Graded](), 0
         labels = photos.labels()
-        seed = self.recogniser.how(**how).plan.seed
+        seed = self.recogniser.how(**ways).plan.seed
         numbers = spread_over_classes(labels, self.examples, key_of(seed, split, "calibrate"))
         several = Several([Given(photos.uid(n), partial(_photo, photos, n)) for n in numbers], single=False)
         with progress_bar(self.console) as tell:
-            for number, (one, _) in zip(numbers, self.recogniser.each(several, **how, threshold=0.0), strict=True):
+            for number, (one, _) in zip(
+                numbers, self.recogniser.each(several, **{**ways, "threshold": 0.0}), strict=True
+            ):
                 if one.error:
                     lost += 1
                 else:

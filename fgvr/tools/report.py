@@ -10,7 +10,6 @@ from rich.console import Console
 from fgvr.errors import UserError, refuse_below, shown
 from fgvr.next_steps import after_report
 from fgvr.report.page import report_page
-from fgvr.report.plots import refuse_without_plotly
 from fgvr.report.ran import named_apart, read_run
 from fgvr.report.sections import sections
 from fgvr.report.subject import Subject, subjects_of
@@ -34,7 +33,6 @@ def report(runs: list[Path], out: Path, rollouts: int = 2000, data: list[Path] |
     refuse_below(1, "report", rollouts=rollouts)
     if not runs:
         raise UserError("a report needs a run: python -m fgvr report runs/NAME --out report")
-    refuse_without_plotly()
     console = Console()
     found = [read_run(folder) for folder in runs]
     named_apart(found)

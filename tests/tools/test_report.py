@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +46,3 @@ def test_what_cannot_be_shown_is_refused_in_a_sentence(
     assert main(["report", *line, "--out", str(tmp_path / "out")]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-def test_without_plotly_one_is_told_how_to_get_it(folder: Path, tmp_path: Path, capsys: Any, monkeypatch: Any):
-    monkeypatch.setitem(sys.modules, "plotly", None)
-    assert main(["report", str(folder / "run"), "--out", str(tmp_path)]) == 2
-    assert "pip install 'fgvr[report]'" in capsys.readouterr().err
