@@ -313,8 +313,7 @@ class FGVRCLI(LightningCLI):
         # of a complete run: what is known of its training and data and was not evaluated again
         former = {key: value for key, value in facts.items() if key not in self.figures.figures}
         write_figures(self.run.metrics_file, self.figures.figures, **(former | kept))
-        began = {key: value for key, value in facts.items() if key.startswith(START)}
-        if figures := began | self.figures.figures:
+        if figures := {key: facts[key] for key in facts if key.startswith(START)} | self.figures.figures:
             print_figures(figures, f"{self.run.dir.name}, step {kept['step']}")
         self._say_next()
 
@@ -327,7 +326,8 @@ class FGVRCLI(LightningCLI):
             self._say_next()
 
     def _say_next(self) -> None:
-        log.info(after_run(self.verb, self.run.dir, self.plain_config, self.line, self.start.checkpoint))
+        done = (self.start.checkpoint, self.figures.figures)
+        log.info(after_run(self.verb, self.run.dir, self.plain_config, self.line, *done))
 
 
 def run_cli(args: list[str], quiet: bool = False) -> None:

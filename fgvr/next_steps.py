@@ -6,8 +6,10 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+MANY = 0.5  # share of unreadable answers from which on something is said
 PHOTOS = "PHOTOS"  # stands for a folder, or one photo, of the user's
 OWN, OWN_DATA, OWN_RL = Path("configs/photos.yaml"), Path("data/photos"), Path("configs/photos_grpo.yaml")
 OWN_RUN, DRAWN_RUN, DRAWN_RL = Path("runs/photos"), Path("runs/quickstart"), Path("configs/aviary/grpo.yaml")
@@ -60,12 +62,17 @@ def after_thoughts(shards: Path) -> str:
 
 
 def after_run(
-    verb: str, run: Path, settings: Mapping[str, Any], line: Sequence[str], checkpoint: Path | None = None
+    verb: str,
+    run: Path,
+    settings: Mapping[str, Any],
+    line: Sequence[str],
+    checkpoint: Path | None = None,
+    figures: Mapping[str, float] = MappingProxyType({}),
 ) -> str:
     """After `fit`, `validate`, `test` and `predict` with a config.
 
     `settings` are the run's, as its config.yaml has them, `line` are the options that were typed; `checkpoint` was
-    evaluated, None being the model as the config builds it.
+    evaluated, None being the model as the config builds it. `figures` are those that were found.
     """
     if _inside(settings, "trainer").get("fast_dev_run"):
         return f"Next, do it in earnest: {typed(verb, *without(line, '--trainer.fast_dev_run'))}"
@@ -82,7 +89,18 @@ def after_run(
         step = next_steps(("train from it", typed("fit", *without(line, "--ckpt_path"))))
     else:
         step = next_steps(("find from which confidence on its names can be trusted", typed("calibrate", own)))
-    return f"The figures are in {run / FIGURES[verb]}.\n{step}"
+    return f"The figures are in {run / FIGURES[verb]}.{_unread(figures)}\n{step}"
+
+
+def _unread(figures: Mapping[str, float]) -> str:
+    """What to try where most answers could not be read."""
+    shares = [value for name, value in figures.items() if name.endswith("/parse_failures")]
+    if not shares or max(shares) < MANY:
+        return ""
+    return (
+        f" Up to {max(shares):.0%} of the answers could not be read: train longer (trainer.max_steps), or leave "
+        "answers more room (model.init_args.max_new_tokens)."
+    )
 
 
 def _after_fit(run: Path, settings: Mapping[str, Any]) -> str:
