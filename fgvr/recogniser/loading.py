@@ -36,6 +36,8 @@ def load(
     bfloat16, on a CPU in float32. Raises UserError for what is neither, is damaged, or lacks its names.
     """
     folder, known = Path(path), None if data is None else Path(data)
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device must be auto, cpu or cuda, got {device!r}: which GPU is CUDA_VISIBLE_DEVICES' to say")
     if checkpoint not in ("last", "best"):
         raise UserError(f"checkpoint must be last or best, got {checkpoint!r}: give the path of another one as path")
     if (folder / "adapter_config.json").is_file():
@@ -82,8 +84,6 @@ def _pretrained(backbone: Pretrained, device: Device) -> Policy:
 
 
 def _where(device: Device) -> tuple[torch.device, AttentionSetting]:
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"device must be auto, cpu or cuda, got {device!r}: which GPU is CUDA_VISIBLE_DEVICES' to say")
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
         raise UserError("device cuda needs a GPU that torch can use, but there is none: take cpu")
