@@ -10,7 +10,8 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -19,10 +20,10 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 
 
-def needed_by(name: str) -> dict[str, metadata.Distribution]:
-    """What a distribution needs without any extra of its own, and what these need; itself is not among them."""
+def needed(lines: Iterable[str]) -> dict[str, metadata.Distribution]:
+    """What lines of requirements ask for, and what these need in turn."""
     found: dict[str, metadata.Distribution] = {}
-    wanted = [Requirement(name)]
+    wanted = [Requirement(line) for line in lines]
     while wanted:
         asked = wanted.pop()
         own = metadata.distribution(asked.name)
@@ -31,11 +32,11 @@ def needed_by(name: str) -> dict[str, metadata.Distribution]:
             continue
         found[key] = own
         wanted += [one for one in map(Requirement, own.requires or []) if _holds(one, asked.extras)]
-    return {key: one for key, one in found.items() if one.name != name}
+    return found
 
 
-def _holds(needed: Requirement, extras: set[str]) -> bool:
-    return needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+def _holds(asked: Requirement, extras: set[str]) -> bool:
+    return asked.marker is None or any(asked.marker.evaluate({"extra": extra}) for extra in ("", *extras))
 
 
 def tops_of(distribution: metadata.Distribution) -> Iterator[Path]:
@@ -49,7 +50,8 @@ def fresh_environment(folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
     python = folder / "bin/python"
     site = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
-    for one in needed_by("fgvr").values():
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    for one in needed(own).values():
         for top in tops_of(one):
             if not (site / top.name).exists():
                 (site / top.name).symlink_to(top)
