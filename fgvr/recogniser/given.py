@@ -52,10 +52,10 @@ def all_given(photos: Photo | Iterable[Photo]) -> Several:
     it is loaded.
     """
     if isinstance(photos, str | Path):
+        if Path(photos).is_file():
+            return Several([_one(photos, 0)], single=True)
         found = find_photos(Path(photos), "photos")
-        return Several(
-            [Given(name, partial(_of_folder, found, n)) for n, name in enumerate(found.names)], _is_file(photos)
-        )
+        return Several([Given(name, partial(_of_folder, found, n)) for n, name in enumerate(found.names)], single=False)
     if isinstance(photos, np.ndarray) and photos.ndim == 4:
         return Several([_of_array(one, f"photo {n}") for n, one in enumerate(photos)], single=False)
     if isinstance(photos, Image.Image | np.ndarray) or _holds_a_file(photos):
@@ -85,10 +85,6 @@ def _each_of(photo: Any, number: int) -> Iterator[Given]:
 def _holds_a_file(photo: Any) -> bool:
     """Bytes, or a file that is open for reading them."""
     return isinstance(photo, bytes | bytearray | memoryview) or callable(getattr(photo, "read", None))
-
-
-def _is_file(path: str | Path) -> bool:
-    return Path(path).is_file()
 
 
 def _one(photo: Any, number: int) -> Given:

@@ -59,7 +59,7 @@ def export(
         samples: on how many photos the reopened folder is compared with the run's model.
         overwrite: replace `out` if it exists.
     """
-    console = Console()
+    console, given = Console(), out
     path, out = resolve(ckpt), without_links(out)
     refuse_to_overwrite(out, overwrite)
     if samples < 1:
@@ -92,8 +92,8 @@ def export(
         put_in_place(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    console.print(_wrote(out, size, chosen, agreement))
-    return after_export(out, adapter, ckpt)
+    _say(console, _wrote(given, size, chosen, agreement))
+    return after_export(given, adapter, ckpt)
 
 
 def _wrote(out: Path, size: int, dtype: str, agreement: Agreement) -> str:

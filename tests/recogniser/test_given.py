@@ -26,6 +26,8 @@ def test_one_photo_is_the_same_however_it_is_given(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(encoded(picture, "PNG"))
     forms = [tmp_path / "a.png", str(tmp_path / "a.png"), Image.open(tmp_path / "a.png"), np.asarray(picture)]
     assert len({content_of(only(form)) for form in forms} | {content_of(picture)}) == 1
+    alone, one_of_several = all_given(tmp_path / "a.png"), all_given([tmp_path / "a.png"])
+    assert [given.name for given in alone] == [given.name for given in one_of_several] == [str(tmp_path / "a.png")]
 
 
 def test_a_picture_that_is_open_is_turned_upright_and_laid_on_white_as_a_file_is(tmp_path: Path):
