@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from PIL import Image
 
 from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.collate import PromptCollate
-from fgvr.errors import SampleError, UserError, refuse_no_share
+from fgvr.errors import SampleError, UserError, refuse_below, refuse_no_share
 from fgvr.models import Policy
 from fgvr.recogniser.calibration import AGAIN, Calibration, Mode
 from fgvr.recogniser.carried import Carried
@@ -100,6 +101,13 @@ class Recogniser:
 
     def how(self, **ways: Unpack[Ways]) -> How:
         """The settings, checked. Raises UserError for what does not go together, and for thresholds there are not."""
+        if unknown := sorted(ways.keys() - Ways.__annotations__.keys()):
+            raise UserError(f"predict has no setting {unknown[0]!r}: there are {', '.join(Ways.__annotations__)}")
+        refuse_below(2, "predict", samples=ways.get("samples"))
+        if (heat := ways.get("temperature")) is not None and not 0 < heat < math.inf:
+            raise UserError(
+                f"predict.temperature must be above 0, as replies are drawn, got {heat}: 0.1 is nearly greedy"
+            )
         two_step, risk, threshold = ways.get("two_step", False), ways.get("risk"), ways.get("threshold")
         if risk is not None and threshold is not None:
             raise UserError("a risk chooses the threshold: give one of risk and threshold, not both")

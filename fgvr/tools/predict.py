@@ -57,7 +57,7 @@ def predict(
     say: Callable[[str], None] = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     unusable = [one for one in found if one.error]
     for one in unusable[:NAMED]:
-        say(shown(f"not used: {one.photo} ({one.error})"))
+        say(shown(f"not used: {one}"))
     if len(unusable) > NAMED:
         say(f"not used: {len(unusable) - NAMED} more, named in {out / STEM}.csv")
     for sentence in told(found, recogniser):
