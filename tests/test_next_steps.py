@@ -108,6 +108,16 @@ def test_an_evaluation_says_what_its_checkpoint_is_good_for():
     assert tried == "Next, do it in earnest: python -m fgvr fit -c x"
 
 
+def test_a_run_whose_answers_cannot_be_read_says_what_to_try():
+    lost, fine = ({"seen/parse_failures": share, "unseen/parse_failures": 0.1} for share in (0.9, 0.2))
+    first, *_ = after.after_run("fit", RUN, settings(), [], None, lost).splitlines()
+    assert first.startswith(
+        "The figures are in runs/mine/final_metrics.json. Up to 90% of the answers could not be read: "
+    )
+    assert "trainer.max_steps" in first
+    assert "could not be read" not in after.after_run("fit", RUN, settings(), [], None, fine)
+
+
 def test_photos_named_are_to_be_looked_at():
     """What may still be worth typing depends on whether the answers were bounded, or could have been."""
     bare, calibrated, bounded = (
