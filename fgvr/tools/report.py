@@ -37,7 +37,8 @@ def report(runs: list[Path], out: Path, rollouts: int = 2000, data: list[Path] |
     found = [read_run(folder) for folder in runs]
     named_apart(found)
     subjects = subjects_of(found, data or [], rollouts)
-    parts = sections(subjects, lambda what: console.print(f"drawing: {what}", highlight=False))
+    with console.status("drawing") as status:  # which only a terminal shows
+        parts = sections(subjects, lambda what: status.update(f"drawing: {what}"))
     page = report_page(parts, [subject.photos.found for subject in subjects], _title(subjects), _said(subjects))
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / FILE, page)
@@ -45,7 +46,7 @@ def report(runs: list[Path], out: Path, rollouts: int = 2000, data: list[Path] |
         console.print(shown(sentence), markup=False, highlight=False, soft_wrap=True)
     absent = [part.title.lower() for part in parts if not part.is_there]
     if absent:
-        text = f"Not in these runs, and at the page's end with what would bring it: {', '.join(absent)}."
+        text = f"Not in these runs, and at the page's end with what would bring it: {'; '.join(absent)}."
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     return after_report(out / FILE, len(page), runs)
 

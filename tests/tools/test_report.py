@@ -22,7 +22,7 @@ def test_a_report_is_one_file_and_ends_with_what_to_do_next(folder: Path, tmp_pa
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["index.html"]
     assert {path: path.stat().st_mtime_ns for path in (folder / "run").rglob("*")} == before, "a run is only read"
     *_, absent, last = capsys.readouterr().out.splitlines()
-    assert "at the page's end with what would bring it: risk and coverage, the ladder" in absent
+    assert "at the page's end with what would bring it: risk and coverage; the ladder" in absent
     file = tmp_path / "out/index.html"
     assert last.startswith(f"{file} is the report (")
     assert "open it in a browser" in last
