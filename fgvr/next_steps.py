@@ -79,8 +79,7 @@ def after_run(
     own = run if checkpoint is None or run.absolute() in checkpoint.absolute().parents else checkpoint
     if verb == "predict":
         photos = _inside(settings, "data", "init_args").get("predict") or PHOTOS
-        step = next_steps(("have a confidence for each name, and pictures", typed("predict", own, photos)))
-        return f"The answers are in {run / 'predictions.csv'}. {step}"
+        return next_steps(("have a confidence for each name, and pictures", typed("predict", own, photos)))
     if verb == "fit":
         step = _after_fit(run, settings)
     elif verb == "test":
