@@ -114,11 +114,10 @@ class _Labelled:
         labels = photos.labels()
         seed = self.recogniser.how(**ways).plan.seed
         numbers = spread_over_classes(labels, self.examples, key_of(seed, split, "calibrate"))
+        finest: Ways = {**ways, "threshold": 0.0}
         several = Several([Given(photos.uid(n), partial(_photo, photos, n)) for n in numbers], single=False)
         with progress_bar(self.console) as tell:
-            for number, (one, _) in zip(
-                numbers, self.recogniser.each(several, **{**ways, "threshold": 0.0}), strict=True
-            ):
+            for number, (one, _) in zip(numbers, self.recogniser.each(several, **finest), strict=True):
                 if one.error:
                     lost += 1
                 else:
