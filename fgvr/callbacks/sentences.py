@@ -34,12 +34,15 @@ def sentences(level: int) -> Iterator[None]:
     handler, before = BesideBar(), root.level
     root.addHandler(handler)
     root.setLevel(level)
-    others = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    others = [
+        logging.getLogger(f"lightning.{name}") for name in ("pytorch.utilities.rank_zero", "fabric.utilities.seed")
+    ]
 
     def worth_saying(record: logging.LogRecord) -> bool:
         return record.levelno >= level and not any(part in record.getMessage() for part in NOT_SAID)
 
-    others.addFilter(worth_saying)
+    for other in others:
+        other.addFilter(worth_saying)
     try:
         with warnings.catch_warnings():
             for message in NOT_WARNED:
@@ -48,4 +51,5 @@ def sentences(level: int) -> Iterator[None]:
     finally:
         root.setLevel(before)
         root.removeHandler(handler)
-        others.removeFilter(worth_saying)
+        for other in others:
+            other.removeFilter(worth_saying)
