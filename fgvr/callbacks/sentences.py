@@ -18,6 +18,7 @@ NOT_SAID = (
     "Restored all states from the checkpoint",
     "Loaded model weights from the checkpoint",
 )
+LIGHTNING = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")  # loggers that speak
 NOT_WARNED = (
     "`isinstance.treespec, LeafSpec",
     "The `srun` command is available",
@@ -34,9 +35,7 @@ def sentences(level: int) -> Iterator[None]:
     handler, before = BesideBar(), root.level
     root.addHandler(handler)
     root.setLevel(level)
-    others = [
-        logging.getLogger(f"lightning.{name}") for name in ("pytorch.utilities.rank_zero", "fabric.utilities.seed")
-    ]
+    others = [logging.getLogger(name) for name in LIGHTNING]
 
     def worth_saying(record: logging.LogRecord) -> bool:
         return record.levelno >= level and not any(part in record.getMessage() for part in NOT_SAID)

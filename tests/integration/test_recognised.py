@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from fgvr.shards.packing import pack
 
 ROOT = Path(__file__).parents[2]
 BIRDS = Aviary(species=48, unseen=4, novel=4, train=0, val=5, test=5, size=56)  # of `rl_run`, and more photos of them
-SAVED = (  # suffix, mode and how it is saved
+SAVED: tuple[tuple[str, str, dict[str, Any]], ...] = (  # suffix, mode and how it is saved
     ("jpg", "RGB", {"quality": 90}), ("PNG", "RGB", {}), ("webp", "RGB", {"lossless": True}), ("gif", "P", {}),
     ("bmp", "RGB", {}), ("tiff", "RGB", {}), ("JPG", "CMYK", {"format": "JPEG"}), ("png", "P", {}), ("tif", "L", {}),
     ("png", "RGBA", {}), ("png", "I;16", {}),

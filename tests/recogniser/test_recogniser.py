@@ -53,7 +53,7 @@ def policy() -> Says:
     return says([])
 
 
-def named(replies: Sequence[str | None] = TORN, *calibrations: Calibration, **how: object) -> Recognition:
+def named(replies: Sequence[str | None] = TORN, *calibrations: Calibration, **how: Any) -> Recognition:
     return recogniser([replies], *calibrations).predict(photo(), **how)
 
 
