@@ -36,6 +36,7 @@ RUNS = {
     "estimate": "tell what a training would hold in memory, from its config alone",
     "doctor": "tell whether a run can go on, from where, what is damaged, and what to type",
 }
+AUDIT = "--audit"
 WATCHED = ("fit", "validate", "test", "predict")
 QUIET = "--quiet"
 PREDICT = Tool("fgvr.tools.predict", "predict", RUNS["predict"], ("model", "photos"))
@@ -116,8 +117,9 @@ def _run(args: list[str]) -> int:
         return 0
     if command in RUNS:
         return _run_lightning(args, quiet)
-    if command == "shards" and any(arg.split("=")[0] == "--audit" for arg in args):
-        return _run(["audit", *(arg.replace("--audit", "--sets", 1) for arg in args[1:]), *[QUIET] * quiet])
+    if command == "shards" and any(_is_audit(arg) for arg in args):
+        sets = [f"--sets{arg[len(AUDIT) :]}" if _is_audit(arg) else arg for arg in args[1:]]
+        return _run(["audit", *sets, *[QUIET] * quiet])
     if command in TOOLS:
         options = _with_auto(args[1:]) if command == "shards" else args[1:]
         _tell(_run_tool(command, options, TOOLS[command]), quiet)
@@ -128,6 +130,10 @@ def _run(args: list[str]) -> int:
         hint = f"the nearest is {near[0]}" if near else f"there are {', '.join([*RUNS, *TOOLS])}"
         raise UserError(f"There is no command {command}; {hint}.")
     return 0
+
+
+def _is_audit(arg: str) -> bool:
+    return arg.split("=")[0] == AUDIT
 
 
 def _names_photos(args: list[str]) -> bool:
