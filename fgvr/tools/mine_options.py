@@ -62,9 +62,8 @@ def mine(
 ) -> str:
     """Sample replies to each photo of a shard set, keep them all, and make options of choice of them.
 
-    `out` gets the replies as they were said (replies.jsonl), the options (options.jsonl), figures (report.json) and
-    recall for every K and m (sweep.csv, sweep.png). The same line goes on where it was interrupted; once all replies
-    are there, options are made anew without a model, by other rules if you like. Returns what to do next.
+    `out` gets replies.jsonl, options.jsonl, report.json with figures, and recall for every K and m as sweep.csv and .png.
+    The same line goes on where it was interrupted, and makes options anew without a model. Returns what to do next.
 
     Args:
         data: the shard set whose photos are asked about
