@@ -62,7 +62,7 @@ def mine(
 ) -> str:
     """Sample replies to each photo of a shard set, keep them all, and make options of choice of them.
 
-    `out` gets replies.jsonl, options.jsonl, report.json with figures, and recall for every K and m as sweep.csv and .png.
+    `out` gets replies.jsonl, options.jsonl, figures (report.json), and recall for every K and m (sweep.csv, sweep.png).
     The same line goes on where it was interrupted, and makes options anew without a model. Returns what to do next.
 
     Args:
