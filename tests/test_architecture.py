@@ -26,7 +26,7 @@ LAYERS = (  # lowest first; rooms of one layer know nothing of each other
     {"pictures"},
     {"callbacks", "settings", "recogniser"},
     {"report", "harness"},
-    {"cli_help"},
+    {"cli_help", "next_steps"},
     {"cli"},
     {"tools"},
     {"__main__"},

@@ -18,6 +18,7 @@ from transformers import AutoModelForImageTextToText, GenerationConfig
 
 from fgvr.errors import UserError
 from fgvr.models.backbone import PIXELS
+from fgvr.models.bars import bars_on_terminals_alone
 from fgvr.models.hub_layout import finish_layout
 from fgvr.models.modules_to_save import save_adapter
 from fgvr.models.policy import Policy
@@ -93,14 +94,16 @@ def write_hf_folder(
         peft_config.base_model_name_or_path, peft_config.revision = origin["path"], origin["revision"] or None
         for _, parameter in policy.trainable():
             parameter.data = parameter.data.to(dtype)
-        save_adapter(policy, folder)
+        with bars_on_terminals_alone():
+            save_adapter(policy, folder)
     else:
         model = policy.model.merge_and_unload() if policy.config.lora is not None else policy.model
         model = model.to(dtype)
         model.config.dtype = dtype
         setattr(model.config, PIXELS, asdict(policy.processor.pixels))
         model.generation_config = policy.processor.generation_config(max_new_tokens)
-        model.save_pretrained(str(folder))
+        with bars_on_terminals_alone():
+            model.save_pretrained(str(folder))
     for file in folder.glob("*.safetensors"):
         file.chmod((folder / "config.json" if adapter == "merge" else folder / "adapter_config.json").stat().st_mode)
     policy.processor.save(folder, max_new_tokens)
@@ -170,7 +173,8 @@ def _round(parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
 
 def _reopen(run: Policy, folder: Path, adapter: Literal["merge", "keep"]) -> Any:
     if adapter == "merge":
-        return AutoModelForImageTextToText.from_pretrained(str(folder), dtype=torch.float32)
+        with bars_on_terminals_alone():
+            return AutoModelForImageTextToText.from_pretrained(str(folder), dtype=torch.float32)
     base = run.config.backbone.build("sdpa")
     model = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()  # pyright: ignore[reportCallIssue]
     model.generation_config = GenerationConfig.from_pretrained(str(folder))

@@ -32,13 +32,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW (arXiv 1711.05101) with linear warm-up, then a constant, a linearly falling or a cosine rate.
+    """AdamW (arXiv 1711.05101, algorithm 2) with linear warm-up, then a constant, a linearly falling or a cosine rate.
 
     `lr` is the rate at its highest, `schedule` says what becomes of it then. `rates` are those of weights that have one
     of their own, under the same schedule: of vision, projector, language, or of weights and modules by patterns of
     their whole names, which go before the part that they lie in. `betas`, `eps` and `weight_decay` are
-    AdamW's own. `warmup` counts optimiser steps. What falls ends at `floor` x lr at the last step. `max_grad_norm`
-    clips the global norm. A step with a gradient that is not finite, or a spike, is skipped and counted; after
+    AdamW's own. `warmup` counts optimiser steps. What falls ends at `floor` x lr at the last step; the cosine
+    is that of SGDR (arXiv 1608.03983, eq. 5) without restarts. `max_grad_norm` clips the global norm (arXiv 1211.5063,
+    algorithm 1). A step with a gradient that is not finite, or a spike, is skipped and counted; after
     `max_skipped` in a row the run stops. A spike is a norm above max_grad_norm and above `spike` times the median of
     the last 32 (null: nothing is one). Raises UserError outside the ranges.
     """

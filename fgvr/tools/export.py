@@ -25,6 +25,7 @@ from fgvr.errors import UserError, refuse_below, shown
 from fgvr.models import Processor
 from fgvr.models.saved import Agreement, Question, compare, tokens_evaluated, write_hf_folder
 from fgvr.models.trained import read_run, rebuild
+from fgvr.next_steps import after_export
 from fgvr.recogniser.calibration import Calibration, Mode, read_calibrations, write_calibrations
 from fgvr.recogniser.carried import Carried, of_run
 from fgvr.runs.finding import read_config, resolve
@@ -54,8 +55,8 @@ def export(
     benchmark: str | None = None,
     source: str | None = None,
     gguf: bool = False,
-) -> None:
-    """Write a trained model as a folder that plain transformers opens.
+) -> str:
+    """Write a trained model as a folder that plain transformers opens. Returns what to do next.
 
     Args:
         ckpt: a checkpoint, or a run's folder, whose newest whole checkpoint is taken.
@@ -70,7 +71,7 @@ def export(
         source: the address of a page that the figures are attributed to there.
         gguf: convert the folder for llama.cpp too, by its own converter, and compare the answers where it can be run.
     """
-    console = Console()
+    console, given = Console(), out
     path, out = resolve(ckpt), without_links(out)
     refuse_to_overwrite(out, overwrite)
     refuse_below(1, "export", samples=samples)  # the folder is never written without a comparison
@@ -94,7 +95,8 @@ def export(
             "gguf": converted(console, building, converter, chosen, questions, card),
         }
         write_card(building, replace(told, name=out.name, benchmark=benchmark, **more))
-    console.print(_wrote(out, size_of(out), chosen, agreement))
+    _say(console, _wrote(given, size_of(out), chosen, agreement))
+    return after_export(given, adapter, ckpt)
 
 
 @contextmanager
@@ -175,12 +177,11 @@ def publish(
 
 
 def _wrote(out: Path, size: int, dtype: str, agreement: Agreement) -> str:
-    """What there is now, how it was checked, and what to do next."""
+    """What there is now, and how it was checked."""
     return (
         f"Wrote {out}, {decimal(size)} of weights in {dtype}: reopened, its logits differ by at most "
         f"{agreement.reopened:.1e} from the weights written and those by {agreement.written:.1e} from the run's; "
-        f"{agreement.same_answers} of {agreement.samples} greedy answers are the same.\n"
-        f"Now name photos: python -m fgvr predict {out} PHOTOS"
+        f"{agreement.same_answers} of {agreement.samples} greedy answers are the same."
     )
 
 
