@@ -57,6 +57,10 @@ def test_any_other_command_is_one_that_a_reader_has(line: str):
     elif words[0] == "python":
         for file in (word for word in words[1:] if word.startswith("benchmarks/")):
             assert (ROOT / file).is_file(), file
+    elif words[0] == "export":
+        name, _, folder = words[1].partition("=")
+        assert name == "PYTHONPATH"
+        assert (ROOT / folder).is_dir(), folder
     else:
         assert words[0] in ("pytest", "tensorboard", "ruff", "pyright"), f"say how a reader gets {words[0]}"
 
