@@ -25,7 +25,7 @@ LONG = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 def test_the_page_shows_every_file_whole():
     there = {path.relative_to(ROOT).as_posix(): path for path in sorted(EXTENSIONS.iterdir()) if path.is_file()}
-    assert SHOWN == {name: path.read_text(encoding="utf-8") for name, path in there.items()}
+    assert {name: path.read_text(encoding="utf-8") for name, path in there.items()} == SHOWN
 
 
 def test_an_extension_is_a_source_file_a_yaml_and_a_test():

@@ -28,7 +28,7 @@ class NamedFiles(Source):
         if not file.is_file():
             raise UserError(f"the families of all classes must stand in {file}, but it is not there: write it")
         with file.open(encoding="utf-8", newline="") as lines:
-            return {name: family for name, family in csv.reader(lines)}
+            return dict(csv.reader(lines))
 
     def taxonomy(self) -> Taxonomy:
         return Taxonomy({name: (family, name) for name, family in self._families.items()}, ("family", "species"))

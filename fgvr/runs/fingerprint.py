@@ -60,7 +60,7 @@ DECIDING = ("RolloutGeneration", "CollapseWatch", "OptionRefresh")
 
 
 def fingerprint(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run of this config is made of, but for its data: its settings, and the code, one's own classes included."""
+    """What a run of this config is made of, but for its data: settings, and code, that of one's own classes too."""
     settings = config_fingerprint(config)
     return {"config": settings, "code": {**code_fingerprint(), **own_code(settings)}}
 

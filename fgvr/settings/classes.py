@@ -15,9 +15,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-WHERE = (
-    ": one of your own must lie in the folder that the command is typed in, or in one that the variable PYTHONPATH names."
-)
+WHERE = ": one of your own must lie in the folder that the command is typed in, or in one that PYTHONPATH names."
 BUILDING_BLOCKS = ("lightning", "torch")  # packages whose classes are seldom what a config chooses
 
 
