@@ -55,7 +55,7 @@ def test_what_is_printed_is_held_against_what_is_shown():
 def follow(page: Path) -> None:
     names: dict[str, Any] = {}
     for block in blocks(TEXTS[page]):
-        printed = run(block, names)
+        printed = run(block, names, seconds=280)
         line = missing(block.shown, printed)
         assert line is None, f"{page.name} shows {line!r}, which was not printed:\n{block.typed}\n{printed}"
 

@@ -50,8 +50,8 @@ def commands(typed: str) -> list[list[str]]:
     return [shlex.split(line) for line in typed.replace("\\\n", " ").splitlines() if line.strip()]
 
 
-def run(block: Block, names: dict[str, Any]) -> str:
-    """What a block prints; `names` are what the page's Python knows, before and after. Raises for what fails."""
+def run(block: Block, names: dict[str, Any], seconds: float | None = None) -> str:
+    """What a block prints; `names` are what the page's Python knows, before and after. Raises for what fails or lasts."""
     if block.kind == "python":
         with contextlib.redirect_stdout(io.StringIO()) as out:
             exec(compile(block.typed, "a tutorial", "exec"), names)
@@ -60,7 +60,7 @@ def run(block: Block, names: dict[str, Any]) -> str:
     for words in commands(block.typed):
         assert words[:3] == ["python", "-m", "fgvr"], words
         process = Warm(words[3:], os.environ)
-        told, _ = process.communicate(timeout=280)
+        told, _ = process.communicate(timeout=seconds)
         assert process.returncode == 0, f"{shlex.join(words)}\n{told}"
         said += told
     return "\n".join(line.rpartition("\r")[2] for line in said.replace("\r\n", "\n").splitlines()) + "\n"
