@@ -136,13 +136,13 @@ class Halved(KLEstimator):
 
 def test_an_estimator_of_ones_own_is_reported_learned_from_or_both():
     # d = 1, -2: d^2 / 4 and its slope d / 2; k3 and its slope 1 - e^-d
-    for value, learned, values, slopes in (
-        (Halved(), Halved(), [0.25, 1.0], [0.5, -1.0]),
-        ("k3", Halved(), [0.367879, 4.389056], [0.5, -1.0]),
-        (Halved(), "k3", [0.25, 1.0], [0.632121, -6.389056]),
+    for kl, values, slopes in (
+        (KL(0.04, Halved(), Halved()), [0.25, 1.0], [0.5, -1.0]),
+        (KL(0.04, "k3", Halved()), [0.367879, 4.389056], [0.5, -1.0]),
+        (KL(0.04, Halved(), "k3"), [0.25, 1.0], [0.632121, -6.389056]),
     ):
         logp, ref = apart([1.0, -2.0])
-        out = kl_penalty(logp, ref.requires_grad_(), KL(0.04, value, learned))
+        out = kl_penalty(logp, ref.requires_grad_(), kl)
         assert out.tolist() == pytest.approx(values, abs=1e-6)
         got, of_reference = torch.autograd.grad(out.sum(), (logp, ref), allow_unused=True)
         assert got.tolist() == pytest.approx(slopes, abs=1e-6)
