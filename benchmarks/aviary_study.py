@@ -110,12 +110,14 @@ def study(
     if not 2 <= seeds <= len(QUANTILES) + 1:
         raise SystemExit(f"an interval needs 2 to {len(QUANTILES) + 1} seeds, got {seeds}")
     after = after or {}
+    if unknown := sorted({*after, *after.values()} - set(arms)):
+        raise SystemExit(f"after must name arms of the study, {', '.join(arms)}, got {', '.join(unknown)}")
     runs = {
         arm: [_run(arm, seed, files, out, after.get(arm), reorder) for seed in range(seeds)]
         for arm, files in arms.items()
     }
-    # whole seeds first, should it be cut off; of a seed, those that others start from
-    waiting = [runs[arm][seed] for seed in range(seeds) for arm in sorted(arms, key=after.__contains__)]
+    order = in_order(list(arms), after)
+    waiting = [runs[arm][seed] for seed in range(seeds) for arm in order]  # whole seeds first, should it be cut off
     with Progress(console=Console(stderr=True)) as bar, ThreadPoolExecutor(together) as pool:
         task = bar.add_task("runs", total=len(waiting))
         begun: dict[Path, Future[None]] = {}
@@ -132,6 +134,17 @@ def study(
         out / f"{name}.png"
     )
     print(text)
+
+
+def in_order(arms: list[str], after: dict[str, str]) -> list[str]:
+    """The arms, each behind the one that it starts from."""
+    order = list[str]()
+    while left := [arm for arm in arms if arm not in order]:
+        ready = [arm for arm in left if after.get(arm) not in left]
+        if not ready:
+            raise SystemExit(f"arms must not start from one another in a circle, as {', '.join(left)} do: mend after")
+        order += ready
+    return order
 
 
 def _run(arm: str, seed: int, files: list[Path], out: Path, after: str | None, reorder: bool) -> Run:

@@ -36,6 +36,7 @@ RUNS = {
     "estimate": "tell what a training would hold in memory, from its config alone",
     "doctor": "tell whether a run can go on, from where, what is damaged, and what to type",
 }
+AUDIT = "--audit"
 WATCHED = ("fit", "validate", "test", "predict")
 PREDICT = Tool("fgvr.tools.predict", "predict", RUNS["predict"], ("model", "photos"))
 OF_A_CONFIG = ("--config", "-c", "--run", "--trainer", "--data.", "--model.", "--ckpt_path", "--seed_everything")
@@ -120,8 +121,8 @@ def _run(args: list[str]) -> int:
         return 0
     if command in RUNS:
         return _run_lightning(args)
-    if command == "shards" and any(arg.split("=")[0] == "--audit" for arg in args):
-        return _run(["audit", *(arg.replace("--audit", "--sets", 1) for arg in args[1:])])
+    if command == "shards" and any(_is_audit(arg) for arg in args):
+        return _run(["audit", *(f"--sets{arg[len(AUDIT) :]}" if _is_audit(arg) else arg for arg in args[1:])])
     if command in TOOLS:
         _run_tool(command, _with_auto(args[1:]) if command == "shards" else args[1:], TOOLS[command])
     else:
@@ -131,6 +132,10 @@ def _run(args: list[str]) -> int:
         hint = f"the nearest is {near[0]}" if near else f"there are {', '.join([*RUNS, *TOOLS])}"
         raise UserError(f"There is no command {command}; {hint}.")
     return 0
+
+
+def _is_audit(arg: str) -> bool:
+    return arg.split("=")[0] == AUDIT
 
 
 def _names_photos(args: list[str]) -> bool:

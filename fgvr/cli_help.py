@@ -47,6 +47,7 @@ NOISE = (
     "tip:",
     "usage:",
 )
+REQUIRED = "the following arguments are required: "
 CLASS_KEYS = frozenset({"class_path", "init_args", "dict_kwargs"})
 
 
@@ -73,20 +74,35 @@ def one_line(text: str) -> str:
     """Keeps of a message of many lines what says something, without the traceback of a worker process."""
     if "Original Traceback" in text:
         text = re.sub(r"^[\w.]+(Error|Exception): ", "", text.strip().splitlines()[-1])
+    owner = _owner_of_required(text)
     text = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", text)
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
     text = re.sub(r"Problem with given class_path '([^']+)':", r"\1:", text)
     text = re.sub(r"Expected an? typing\.Literal\[([^\]]*)\]", r"must be one of \1", text)
     text = re.sub(r"Expected an? ", "must be of type ", text).replace(". Got value:", ", got")
-    text = re.sub(r"the following arguments are required: ([\w., ]+)$", _required, text)
+    text = re.sub(rf"{REQUIRED}([\w., ]+)$", lambda found: _required(found[1], owner), text)
     lines = [line.strip().removeprefix("- ") for line in text.splitlines() if line.strip()]
     return " ".join(line for line in lines if not line.startswith(NOISE))
 
 
-def _required(message: re.Match[str]) -> str:
-    names = [name.partition(".")[2] or name for name in message[1].split(", ")]
+def _owner_of_required(text: str) -> str:
+    """The settings around that of which something is lacking, with a full stop behind: they are the lines above it that
+    stand further and further out."""
+    lines = text.splitlines()
+    place = next((number for number, line in enumerate(lines) if REQUIRED in line), 0)
+    inner, owners = len(lines[place]) if lines else 0, list[str]()
+    for line in reversed(lines[: place + 1]):
+        depth = len(line) - len(line.lstrip(" -"))
+        if depth < inner and (key := re.match(r"[ -]*Parser key \"([^\"]+)\":", line)):
+            owners.insert(0, f"{key[1]}.")
+        inner = min(inner, depth)
+    return "".join(owners)
+
+
+def _required(listed: str, owner: str) -> str:
+    names = [name.partition(".")[2] or name for name in listed.split(", ")]
     if len(names) == 1:
-        return f"{names[0]} is required: give it in the config or as --{names[0]}."
+        return f"{names[0]} is required: give it in the config or as --{owner}{names[0]}."
     return f"{', '.join(names[:-1])} and {names[-1]} are required: give --config FILE."
 
 
@@ -294,7 +310,8 @@ def _unknown(key: str, prefix: str, siblings: Iterable[str], everywhere: Iterabl
     if elsewhere[0] is not None:
         more = FROM_WEIGHTS if name.rpartition(".")[2] in ELSEWHERE else ""
         return f"there is no setting {key}; the nearest is {elsewhere[0]}.{more}"
-    return f"there is no setting {key}; valid here are {', '.join(sorted(siblings))}."
+    valid = ", ".join(sorted(siblings))
+    return f"there is no setting {key}; valid here are {valid}." if valid else f"there is no setting {key}: drop it."
 
 
 def _children(leaves: Iterable[str], prefix: str) -> set[str]:

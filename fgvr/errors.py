@@ -50,14 +50,14 @@ class SampleError(_Sentence):
     """One sample cannot be used. It is counted, named and quarantined; past the stated share the run stops."""
 
 
-def refuse_below(least: int, owner: str, **numbers: float | None) -> None:
+def refuse_below(least: int, owner: str, /, **numbers: float | None) -> None:
     """Raises UserError for the first of an owner's numbers that is below `least`; None is a number left out."""
     for name, value in numbers.items():
         if value is not None and not value >= least:
             raise UserError(f"{owner}.{name} must be at least {least}, got {value}")
 
 
-def refuse_no_share(owner: str, **shares: float) -> None:
+def refuse_no_share(owner: str, /, **shares: float) -> None:
     """Raises UserError for the first of an owner's shares that is not between 0 and 1."""
     for name, value in shares.items():
         if not 0 <= value <= 1:

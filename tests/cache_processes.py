@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import pickle
 import random
 import signal
 import threading
 from collections.abc import Iterator
-from multiprocessing.context import ForkServerContext
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from fgvr.judges.caches.base import CacheEntry, VerdictCache
 from fgvr.types import Verdict
-
-
-def processes() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["fgvr.judges.caches.redis", "fgvr.judges.caches.sqlite", "redis", "cache_processes"]
-    )
-    return context
 
 
 def entry(key: str, by: object = "one", verdict: Verdict = Verdict.SPECIFIC) -> CacheEntry:

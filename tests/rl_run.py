@@ -281,6 +281,10 @@ def _written(config: dict[str, Any], file: Path) -> Path:
     return file
 
 
+# Variables of a run that no forked process takes up: it begins anew, and sets of names are in an order of its own.
+FRESH = {"PYTHONHASHSEED": "1"}
+
+
 def start(config: Path, run: Path, *options: str, verb: str = "fit", **settings: str) -> Started:
     """A process group of its own; `settings` are environment variables."""
     line = [verb, "--config", str(config), "--run.dir", str(run), *options]

@@ -16,11 +16,11 @@ from conftest import sequenced, tiny_backbone, tiny_policy
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from ports import free_port
+from preloaded import run_ranks
 from prompted import REPLIES, Prompts
 from prompted import Batches as PromptBatches
 from scripted import Scripted
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 from triplet_rollouts import TripletBatches, Triplets
@@ -212,7 +212,7 @@ def work_together(work: Callable[..., Any], world: int, folder: Path, *given: An
 
     `work` must be found by its name in a module, and `given` be sent to another process.
     """
-    spawn(_take_part, (world, free_port(), folder, work, given), nprocs=world)
+    run_ranks(_take_part, (world, free_port(), folder, work, given), world)
     return [torch.load(folder / f"found{rank}.pt", weights_only=True) for rank in range(world)]
 
 

@@ -19,14 +19,15 @@ class TeacherServer:
     """Serves while it is entered; `asked` counts requests, `delay` is in seconds, `says` every thought instead.
 
     In that {label} stands for the right answer. `silent` is a kind of question that is answered with nothing, `status`
-    of each reply that of HTTP.
+    of each reply that of HTTP, `finish` why it ends where it does.
     """
 
     def __init__(
-        self, mistakes: float = 0.0, delay: float = 0.0, says: str = "", silent: str = "", status: int = 200
-    ) -> None:
+        self, mistakes: float = 0.0, delay: float = 0.0, says: str = "", silent: str = "", status: int = 200,
+        finish: str = "stop",
+    ) -> None:  # fmt: skip
         self.teacher, self.delay, self.says, self.asked, self.shown = AviaryTeacher(mistakes), delay, says, 0, 0
-        self.silent, self.status = silent, status
+        self.silent, self.status, self.finish = silent, status, finish
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"of": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -70,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         message = {"role": "assistant", "content": self.of.write(body)}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        choice = {"index": 0, "message": message, "finish_reason": self.of.finish}
         data = json.dumps({"object": "chat.completion", "choices": [choice]}).encode()
         self.send_response(self.of.status)
         self.send_header("Content-Type", "application/json")

@@ -77,3 +77,13 @@ def test_an_arm_starts_from_the_run_of_another_with_its_seed(aviary_study, monke
     ]
     assert "| first | 0.550 ± 0.635 (+0.000 ± 0.000) | 1 |" in (tmp_path / "table.md").read_text()
     assert (tmp_path / "table.png").is_file()
+
+
+def test_an_arm_stands_behind_the_one_that_it_starts_from_however_far_that_goes(
+    aviary_study: ModuleType, tmp_path: Path
+) -> None:
+    assert aviary_study.in_order(["c", "b", "a", "d"], {"c": "b", "b": "a"}) == ["a", "d", "b", "c"]
+    with pytest.raises(SystemExit, match="in a circle, as a, b do"):
+        aviary_study.in_order(["a", "b", "c"], {"a": "b", "b": "a"})
+    with pytest.raises(SystemExit, match="after must name arms of the study, a, got z"):
+        aviary_study.study({"a": []}, tmp_path, after={"a": "z"})

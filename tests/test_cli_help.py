@@ -57,6 +57,7 @@ def test_a_mistake_on_the_command_line(tmp_path: Path, parser: ArgumentParser) -
     assert "nearest is trainer.max_steps" in explain(parser, [*line, "--trainer.max_step=3"], "")
     assert "nearest is model.lr" in explain(parser, [*line, "--model.lrr", "3"], "")
     assert "nearest is run.allow_changed" in explain(parser, [*line, "--run.allow_change+", "config"], "")
+    assert "there is no setting none.zzz: drop it." in explain(parser, [*line, "--none.zzz", "3"], "")
     assert explain(parser, [*line, "--run.keep", "-1"], "own words") == "own words"
 
 
@@ -87,6 +88,9 @@ def test_many_lines_become_one() -> None:
         ("shards --source.root x --out y", "--source.root: say first whose setting this is: --source CLASS, one of"),
         ("shards --source ImageFolder --source.rot x --out y", "the nearest is source.root."),
         ("shards --out y", "source is required: give it in the config or as --source."),
+        ("shards --out y --source ImageFolder", "give it in the config or as --source.root."),
+        ("cot --data d --out o --teacher ServedTeacher", "give it in the config or as --teacher.model."),
+        ("cot --data d --out o --teacher LocalTeacher --teacher.model TinyQwen", "as --teacher.model.vocabulary."),
         ("fit --config configs/photos.yaml --model SFTT", "--model: there is no class SFTT; the nearest is SFT."),
         (
             "fit --config configs/photos.yaml --data.task OpenWrld",

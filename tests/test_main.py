@@ -35,6 +35,12 @@ def test_an_unknown_command_and_a_misplaced_one(capsys: Any) -> None:
     assert "python -m fgvr fit --config a.yaml" in capsys.readouterr().err
 
 
+def test_shards_audit_is_another_name_of_audit_and_of_nothing_else(capsys: Any, tmp_path: Path) -> None:
+    for words in (["--audit", str(tmp_path / "no--audit")], [f"--audit={tmp_path}/no--audit"]):
+        assert main(["shards", *words]) == 2
+        assert f"{tmp_path}/no--audit" in capsys.readouterr().err
+
+
 def test_within_is_a_setting_of_the_data_wherever_it_stands(capsys: Any) -> None:
     line = ["validate", "--config", "a.yaml", "--data.init_args.within", "Cat family"]
     assert program._with_within(["validate", "--within", "Cat family", "--config", "a.yaml"]) == line

@@ -20,7 +20,9 @@ from fgvr.aviary.source import Aviary
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PHOTOS = (ROOT / "docs" / "photos.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+PATH = next(block for block in BLOCKS if "--source ImageFolder" in block)
 
 
 def run(line: str, folder: Path) -> str:
@@ -41,6 +43,11 @@ def test_the_test_command_is_what_ci_runs():
 
 def test_the_first_command_installs_and_trains_the_quickstart():
     assert BLOCKS[0].strip() == "pip install -e . && python -m fgvr fit --config configs/quickstart.yaml"
+
+
+def test_the_page_on_photos_has_the_five_commands_of_the_readme():
+    assert PATH in PHOTOS
+    assert [line.split()[3] for line in PATH.splitlines()] == ["shards", "fit", "fit", "report", "predict"]
 
 
 def test_nothing_in_the_readme_waits_to_be_filled_in():
@@ -66,10 +73,17 @@ def draw_photos(folder: Path) -> None:
             picture.save(place / f"{number}-{index}.{suffixes[index % 3]}")
 
 
+def named(said: str) -> list[str]:
+    """The lines of a page that name photos, but for those within a family that these birds do not have."""
+    lines = [line for line in said.splitlines() if line.startswith("python -m fgvr predict")]
+    return [line for line in lines if "Parulidae" not in line]
+
+
 @pytest.mark.slow
-def test_a_folder_of_photos_packs_trains_and_exports_with_the_three_commands(tmp_path: Path):
+def test_a_folder_of_photos_packs_trains_exports_and_is_named(tmp_path: Path):
     draw_photos(tmp_path)
-    packed, fitted, exported = next(block for block in BLOCKS if "--source ImageFolder" in block).strip().splitlines()
+    packed, fitted = PATH.splitlines()[:2]
+    exported = next(line for line in PHOTOS.splitlines() if line.startswith("python -m fgvr export"))
     run(packed, tmp_path)
     manifest = json.loads((tmp_path / "data" / "photos" / "manifest.json").read_text())
     assert sum(sum(labels.values()) for labels in manifest["counts"].values()) == 48
@@ -81,9 +95,8 @@ def test_a_folder_of_photos_packs_trains_and_exports_with_the_three_commands(tmp
     assert (tmp_path / "exports" / "photos" / "model.safetensors").is_file()
     (tmp_path / "new_photos").mkdir()
     photo().save(tmp_path / "new_photos" / "one.jpg")
-    page = (ROOT / "docs" / "photos.md").read_text(encoding="utf-8")
-    said = [line for text in (README, page) for line in text.splitlines() if line.startswith("python -m fgvr predict")]
-    lines = {line for line in said if "Parulidae" not in line}  # a family that these birds do not have
+    by_run = "python -m fgvr predict runs/photos new_photos"
+    lines = {by_run, *(line for line in named(PHOTOS) if "--config" in line)}
     assert len(lines) == 3  # by the run, by its config as it was taught, and from a list of all classes
     for line in lines:
         run(line, tmp_path)
@@ -118,7 +131,7 @@ def test_an_unpacked_benchmark_becomes_a_model_in_three_commands(
 @pytest.mark.slow
 def test_reinforcement_learning_goes_on_from_ones_own_model_with_its_own_question(tmp_path: Path):
     draw_photos(tmp_path)
-    packed, fitted, _ = next(block for block in BLOCKS if "--source ImageFolder" in block).strip().splitlines()
+    packed, fitted, _, reported, used = PATH.splitlines()
     run(packed, tmp_path)
     taught = "--data.task.question 'Which bird is this?'"
     run(f"{fitted} {taught} --trainer.max_steps 60 --trainer.val_check_interval 60", tmp_path)
@@ -132,6 +145,12 @@ def test_reinforcement_learning_goes_on_from_ones_own_model_with_its_own_questio
             assert figures[f"start/{key}"] == pytest.approx(end[key])  # it is asked what it was taught
         settings = yaml.safe_load((tmp_path / "runs" / name / "config.yaml").read_text())
         assert settings["data"]["init_args"]["task"]["init_args"]["question"] == "Which bird is this?"
+    run(reported, tmp_path)
+    assert "runs/photos_grpo" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    (tmp_path / "new_photos").mkdir()
+    photo().save(tmp_path / "new_photos" / "one.jpg")
+    run(used, tmp_path)
+    assert (tmp_path / "predictions" / "predictions.csv").read_text().splitlines()[1].startswith('"one.jpg"')
     other = "--run.dir runs/other --data.task OpenWorld --data.task.question 'Say AB.' --model.max_new_tokens 1"
     words = [sys.executable, *shlex.split(line)[1:], *shlex.split(other)]
     refused = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=280)

@@ -2,6 +2,9 @@
 
 Each is a process group of its own, as `python -m fgvr` started with a new session would be, and no child of the tests'
 process: it may be killed, stopped or sent signals by its pid as any other.
+
+What such a run does not show: signals while it imports, what is read from the environment by then, and sets of names in
+another order, as all of them hash alike. `rl_run.FRESH` begins one anew.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import IO, Any
 
 ROOT = Path(__file__).parents[1]
 PER_RUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")  # read by each run
+READ_BY_IMPORTS = ("HF_", "KMP_", "LD_", "MKL_", "OMP_", "PYTHON", "TOKENIZERS_", "TORCH_", "TRANSFORMERS_")
 IMPORTED = (
     "fgvr.cli", "fgvr.modules", "fgvr.callbacks", "fgvr.datamodules", "fgvr.strategies", "fgvr.judges.served", "peft",
     "fgvr.models.tiny_qwen", "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl", "torch.utils.tensorboard",
@@ -36,18 +40,31 @@ def can_be_warm(settings: Mapping[str, str]) -> bool:
     return all(one in PER_RUN or one.startswith("FGVR_") for one in settings)
 
 
+def comes_too_late(settings: Mapping[str, str], began_with: Mapping[str, str]) -> list[str]:
+    """Variables of a run that its process has read already, when they had other values or none."""
+    names = [name for name in {**settings, **began_with} if name.startswith(READ_BY_IMPORTS)]
+    return sorted(name for name in names if settings.get(name) != began_with.get(name))
+
+
 class Warm:
     """A started run, to be used as a `subprocess.Popen` of text."""
 
     def __init__(self, args: Sequence[str], env: Mapping[str, str], out: IO[str] | None = None) -> None:
-        """`args` as for `python -m fgvr`, `env` beside what all have; what it says goes to `out`, or to a pipe."""
+        """`args` as for `python -m fgvr`, `env` beside what all have; what it says goes to `out`, or to a pipe.
+
+        Raises ValueError for variables that come too late.
+        """
         self.args, self.returncode = list(args), None
         self.stdout: IO[str] | None = None
+        own = {**env, **shared()}
+        with _ASKING:
+            zygote, began_with = _zygote()
+        if late := comes_too_late(own, began_with):
+            raise ValueError(f"no forked run can take up {', '.join(late)}: begin it anew")
         reading, writing = (None, out.fileno()) if out is not None else os.pipe()
         ours, theirs = socket.socketpair()
-        asked = json.dumps({"args": self.args, "env": {**env, **shared()}, "cwd": os.getcwd()}).encode()
+        asked = json.dumps({"args": self.args, "env": own, "cwd": os.getcwd()}).encode()
         with theirs, _ASKING:
-            zygote = _zygote()
             zygote.sendall(len(asked).to_bytes(4) + asked)
             socket.send_fds(zygote, [b"!"], [writing, theirs.fileno()])
         if reading is not None:
@@ -113,15 +130,15 @@ def shared() -> dict[str, str]:
 
 
 @functools.cache
-def _zygote() -> socket.socket:
-    """The process that runs are forked from; it ends when this one does."""
+def _zygote() -> tuple[socket.socket, Mapping[str, str]]:
+    """The process that runs are forked from, and its environment; it ends when this one does."""
     ours, theirs = socket.socketpair()
     line = [sys.executable, "-c", "import warm_start; warm_start.serve()", str(theirs.fileno())]
     environment = {**os.environ, **shared(), "GOMP_SPINCOUNT": "2000"}
     process = subprocess.Popen(line, env=environment, pass_fds=[theirs.fileno()], start_new_session=True)
     theirs.close()
     atexit.register(_end, ours, process)
-    return ours
+    return ours, environment
 
 
 def _end(asked: socket.socket, process: subprocess.Popen[bytes]) -> None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fgvr.callbacks.final_metrics import PIPED
 from fgvr.callbacks.protocol_photos import EncoderBaseline, Support, classes_of, compared
 from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.collate import encode_prompt
@@ -26,7 +27,7 @@ from fgvr.metrics.protocol.audit import COLUMNS, Audit, as_markdown, audit, tabl
 from fgvr.metrics.protocol.open_world import Said, open_figures, said_in
 from fgvr.metrics.protocol.passes import Pass, variants
 from fgvr.metrics.protocol.questions import STRENGTHS, Questions
-from fgvr.models.text_encoder import own_text_encoder, text_encoder
+from fgvr.models.text_encoder import TextEncoder, own_text_encoder, text_encoder
 from fgvr.modules import PolicyModule
 from fgvr.ranks import of_all_ranks
 from fgvr.similarity import Similarity, TowerCentroids
@@ -40,26 +41,26 @@ log = logging.getLogger(__name__)
 class ProtocolAudit(Callback):
     """Asks about every photo of a validation or test among options, in as many ways as a protocol may differ.
 
-    Our protocol: `options` names, the distractors of `main` strength, shuffled under each of `seeds` seeds, one single
-    choice; what names no option, or several, is wrong and counted. Beside it: the other `strengths` (random, siblings,
-    hardest by `similarity`, stored); the label first, and the released rule of Fine-R1 (`released`); a grey picture in
-    the photo's place (`blank`); who always picks the first option; and `encoders` on the same questions, after the
-    photos that are trained on. `choice` is how a choice is asked for; None takes the data's task if that is one, else
-    its question and whether it thinks. It does nothing during a training.
+    Our protocol: `options` names (those of `choice`, else 4), the distractors of `main` strength, shuffled under each
+    of `seeds` seeds, one single choice; what names no option, or several, is wrong and counted. Beside it: the other
+    `strengths` (random, siblings, hardest by `similarity`, stored); the label first, and the released rule of Fine-R1
+    (`released`); a grey picture in the photo's place (`blank`); who always picks the first option; and `encoders` on
+    the same questions, after the photos that are trained on. `choice` is how a choice is asked for; None takes the
+    data's task if that is one, else its question and whether it thinks. It does nothing during a training.
 
     Where the data's task is open, its answers are figured by text inclusion and by semantic similarity too, the latter
     by the `text_encoder` in a folder, or by the embeddings of the policy's own tokens; `dropped_words` are the words
     that a data set's names do without at their ends (Fine-R1: two of cars').
 
     Writes audit.md, audit.json and audit_replies.jsonl into the Trainer's root folder, prints the table, and logs
-    `audit/...`. Raises UserError for a strength that there is none of, fewer than one seed, and without a policy or a
-    data module of fgvr.datamodules.
+    `audit/...`. Raises UserError for a strength that there is none of, fewer than one seed, two encoders of one name,
+    and without a policy or a data module of fgvr.datamodules.
     """
 
     def __init__(
         self,
         choice: Task | None = None,
-        options: int = 4,
+        options: int | None = None,
         seeds: int = 3,
         main: str = "siblings",
         strengths: list[str] | None = None,
@@ -77,11 +78,19 @@ class ProtocolAudit(Callback):
             raise UserError("choice must be a fgvr.data.ClosedWorld with a number of options, as it asks among these")
         if choice is not None and choice.none_of_these:
             raise UserError("each question of an audit has a right option: set none_of_these to 0 in its choice")
+        if choice is not None and options not in (None, choice.options):
+            raise UserError(f"choice asks among {choice.options} options already, but options is {options}: drop it")
+        names = [one.name for one in encoders or []]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UserError(
+                f"encoders must differ in the names of their folders or in their shots, but two are {twice[0]!r}: they "
+                "would share a row of the table, so rename a folder or drop one"
+            )
         refuse_below(1, "the audit", seeds=seeds)
         refuse_below(0, "dropped_words", **(dropped_words or {}))
         self.choice: ClosedWorld | None = choice
         self.seeds, self.main, self.similarity = seeds, main, similarity
-        self.options = options if choice is None else int(choice.options)
+        self.options = (4 if options is None else options) if choice is None else int(choice.options)
         self.released, self.blank, self.encoders = released, blank, list(encoders or [])
         self.text_folder, self.dropped = text_encoder, dict(dropped_words or {})
         ClosedWorld(self.options)  # refuses a number out of its range
@@ -89,9 +98,10 @@ class ProtocolAudit(Callback):
         self._pass: Pass | None = None
         self._said: list[Said] = []
         self._support: list[Support] = []
+        self._encode: TextEncoder | None = None
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._pass, self._said, self._support, self.found = None, [], [], None
+        self._pass, self._said, self._support, self.found, self._encode = None, [], [], None, None
         if trainer.state.fn not in (TrainerFn.VALIDATING, TrainerFn.TESTING):
             return
         data: Any = getattr(trainer, "datamodule", None)
@@ -102,6 +112,8 @@ class ProtocolAudit(Callback):
             )
         for one in self.encoders:
             one.check()
+        if self.text_folder and not isinstance(data.task, ClosedWorld):  # now, not once everything has been asked
+            self._encode = text_encoder(self.text_folder)
         task = self._task(data.task).bind(data.taxonomy).opened(pl_module.processor.opening)
         split = "test" if trainer.state.fn == TrainerFn.TESTING else "val"
         strengths = dict.fromkeys((self.main, *self.strengths))
@@ -182,7 +194,9 @@ class ProtocolAudit(Callback):
     def _open(self, module: PolicyModule, said: Sequence[Said], root: str) -> Mapping[str, Mapping[str, float]]:
         if not said:
             return {}
-        encode = text_encoder(self.text_folder) if self.text_folder else own_text_encoder(module.trained_policy)
+        if strange := sorted(self.dropped.keys() - {one.dataset for one in said}):
+            log.info("dropped_words has %s, of which no photo was asked about.", ", ".join(strange))
+        encode, self._encode = self._encode or own_text_encoder(module.trained_policy), None
         return open_figures(said, encode, root, self.dropped)
 
 
@@ -199,18 +213,27 @@ def figures_of(found: Audit) -> dict[str, float]:
     }
 
 
+def _table(found: Audit) -> Table:
+    """As wide as it may be; where that is not enough words go on below, as what is cut tells no two rows apart."""
+    table = Table(title="Audit of the closed-world protocol (per cent)")
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")
+    for row in table_rows(found):
+        table.add_row(*map(escape, row))
+    return table
+
+
 def _write(folder: Path, found: Audit, replies: Sequence[dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "audit.json", (json.dumps(found.as_dict(), ensure_ascii=True, indent=1) + "\n").encode())
     write_whole(folder / "audit.md", as_markdown(found).encode("utf-8", "backslashreplace"))
     write_whole(folder / "audit_replies.jsonl", "".join(json.dumps(row) + "\n" for row in replies).encode())
-    table = Table(*COLUMNS, title="Audit of the closed-world protocol (per cent)")
-    for row in table_rows(found):
-        table.add_row(*map(escape, row))
     console = Console()
-    console.print(table)
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED)
+    console.print(_table(found))
     for sentence in found.said:
-        console.print(sentence, markup=False)
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     for note, count in found.notes.items():
         if count:
             log.info("%s: %d photos", note, count)

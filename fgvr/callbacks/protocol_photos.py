@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -48,8 +49,14 @@ class EncoderBaseline:
 
     def __post_init__(self) -> None:
         refuse_below(1, "an encoder", shots=self.shots)
-        if not self.decay > 0:
-            raise UserError(f"an encoder's decay must be above 0, got {self.decay}")
+        if not 0 < self.decay < math.inf:
+            raise UserError(f"an encoder's decay must be above 0 and finite, got {self.decay}")
+
+    @property
+    def name(self) -> str:
+        """What a table calls it: its folder's name, and how many photos of a class it has, where that is bounded."""
+        tower = "vision tower" if self.folder is None else Path(self.folder).resolve().name
+        return tower if self.shots is None else f"{tower}, {self.shots} shot{'s' * (self.shots > 1)}"
 
     def check(self) -> None:
         """Raises UserError for a folder that is not there."""
@@ -59,7 +66,7 @@ class EncoderBaseline:
     def support(self, data: Any, policy: Policy) -> Support:
         """The baseline after it has learned. Raises UserError where there is no photo to learn from."""
         encode = encoder_of(policy) if self.folder is None else image_encoder(self.folder)
-        name = "vision tower" if self.folder is None else Path(self.folder).name
+        name = self.name
         labels, notes = list[str](), Counter[str]()
         rows: list[Tensor] = []
         for label, places in sorted(_by_class(data.train_sets).items()):

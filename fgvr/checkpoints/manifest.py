@@ -99,7 +99,8 @@ def read_manifest(path: Path) -> CheckpointManifest:
     except UserError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedCheckpoint(f"The checkpoint {path} has a damaged {MANIFEST} ({error}).") from error
+        what = f"it lacks {error}" if isinstance(error, KeyError) else getattr(error, "strerror", None) or error
+        raise DamagedCheckpoint(f"The checkpoint {path} has a damaged {MANIFEST} ({what}).") from error
     _refuse_other_files(path, manifest)
     return manifest
 

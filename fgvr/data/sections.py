@@ -14,6 +14,7 @@ TAGS = ("analysis", "options", "comparison", "prediction")
 HEADINGS = ("Visual analysis", "Candidates", "Comparison", "Prediction")  # of the same parts, once they are a thought
 MOST = 4  # candidates
 _HEADING = re.compile(rf"^({'|'.join(HEADINGS)}): *", re.MULTILINE)
+_TAG = re.compile(rf"<\s*/?\s*(?:think|answer|{'|'.join(TAGS)})\s*>", re.IGNORECASE)
 _NUMBER = re.compile(r"^\s*(?:[-*•]|\(?(?:\d{1,2}|[A-Za-z])[.)])\s+")
 
 
@@ -33,22 +34,26 @@ class Sections:
 
 
 def read_reply(text: str) -> Sections:
-    """The parts of a teacher's reply, each in its tag, in order. Raises SampleError for the first that is not so."""
+    """The parts of a teacher's reply, each in its tag, in order. Raises SampleError for the first that is not so, or
+    says nothing, and for one that would not be read back as it was meant: with a tag or a heading inside."""
     bodies: list[str] = []
     start = 0
     for tag in TAGS:
         found = re.compile(rf"<{tag}>(.*?)</{tag}>", re.DOTALL | re.IGNORECASE).search(text, start)
-        if found is None or not found[1].strip():
+        body = "" if found is None else _without_tags(found[1]).strip()
+        if found is None or not re.search(r"\w", body):
             raise SampleError(f"missing section: {tag}")
-        bodies.append(_without_tags(found[1]).strip())
+        if _TAG.search(body) or _HEADING.search(body, 1):  # from its second line on
+            raise SampleError(f"tag or heading within a section: {tag}")
+        bodies.append(body)
         start = found.end()
     return Sections(bodies[0], candidates_in(bodies[1]), bodies[2], bodies[3].strip(" ."))
 
 
 def candidates_in(text: str) -> tuple[str, ...]:
-    """Names as a list has them: one to a line, or separated by semicolons, else by commas; numbers and dots aside."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    parts = lines if len(lines) > 1 else re.split(r";", text) if ";" in text else re.split(r",", text)
+    """Names as a list has them: by lines and semicolons, else by commas; numbers and dots aside."""
+    parts = re.split(r"[;\r\n]", text.strip())
+    parts = parts if len(parts) > 1 else text.split(",")
     names = (_NUMBER.sub("", part).strip(" .\t") for part in parts)
     return tuple(dict.fromkeys(name for name in names if name))
 

@@ -11,6 +11,7 @@ from fgvr.kernels.attention import Varlen, flash_attn_lacks
 from fgvr.kernels.prefix_attention import Backend
 
 AttentionSetting = Literal["auto", "sdpa", "varlen", "flash_attention_2"]
+Device = Literal["auto", "cpu", "cuda"]
 # the kernels of those that need no padding
 VARLEN: dict[str, Varlen] = {"varlen": "torch", "flash_attention_2": "flash"}
 ABILITY = (8, 0)  # compute capability that these kernels are written for
@@ -68,3 +69,19 @@ def _named(attention: AttentionSetting, groups: Backend | None) -> str:
         "flash_attention_2": "flash-attn, without padding",
     }
     return f"{names[attention]}, groups that share their prompt by {groups or usual_groups(attention)!r}"
+
+
+def place_of(device: Device, name: str = "device") -> torch.device:
+    """Where a model computes that nobody trains. Raises UserError, which has the setting's `name`, without a GPU."""
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise UserError(f"{name} cuda needs a GPU that torch can use, but there is none: take cpu")
+    return torch.device("cuda" if there and device != "cpu" else "cpu")
+
+
+def attention_at(
+    place: torch.device, asked: AttentionSetting = "auto", groups: Backend | None = None
+) -> AttentionSetting:
+    """What a model computes with that nobody trains, in half precision on a GPU; errors as `choose_attention`."""
+    precision = "bf16-mixed" if place.type == "cuda" else "32-true"
+    return choose_attention(asked, groups, place, precision, trains=False)[0]

@@ -88,6 +88,13 @@ class Backbone(ABC):
         transformers has it.
         """
 
+    def learned_origin(self) -> dict[str, str]:
+        """As `origin`, with a digest. Raises UserError for weights that were only drawn."""
+        origin = self.origin()
+        if not origin.get("digest"):
+            raise UserError(f"{type(self).__name__} holds nothing that was learned: take Pretrained or Trained")
+        return origin
+
 
 class Pretrained(Backbone):
     """A Qwen2.5-VL or Qwen3-VL checkpoint.

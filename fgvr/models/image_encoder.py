@@ -9,14 +9,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from fgvr.errors import UserError
-from fgvr.models.image_tower import FAMILIES, ImageTower
-
-UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError, TypeError)  # the last where settings clash
+from fgvr.models.image_tower import FAMILIES, UNREADABLE, ImageTower
 
 
 class PooledEncoder:

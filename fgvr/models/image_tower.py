@@ -9,24 +9,27 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from fgvr.errors import UserError
 
 FAMILIES = ("clip", "siglip", "siglip2")
+# of a folder that cannot be opened: an ImportError where a library is lacking, a TypeError where settings clash
+UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError, TypeError)
 
 
 def check_tower(folder: Path) -> None:
     """Raises UserError for a folder that is not there or holds another kind of model; reads no weights."""
     if not Path(folder).is_dir():
-        raise UserError(f"similarity.folder must be a folder with a CLIP or SigLIP, but there is no folder {folder}")
+        raise UserError(f"the encoder must be a folder with a CLIP or SigLIP, but there is no folder {folder}")
     try:
         kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise _unreadable(folder, error) from error
     if kind not in FAMILIES:
-        raise UserError(f"similarity.folder must hold one of {', '.join(FAMILIES)}, but {folder} holds {kind!r}")
+        raise UserError(f"the encoder's folder must hold one of {', '.join(FAMILIES)}, but {folder} holds {kind!r}")
 
 
 def open_tower(folder: Path) -> tuple[Any, torch.device]:
@@ -37,7 +40,7 @@ def open_tower(folder: Path) -> tuple[Any, torch.device]:
     check_tower(folder)
     try:
         model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise _unreadable(folder, error) from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return model.eval().to(device), device
@@ -53,7 +56,7 @@ class ImageTower:
         self.model, self.device = open_tower(folder)
         try:
             self.processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
-        except (OSError, ValueError, KeyError) as error:
+        except UNREADABLE as error:
             raise _unreadable(folder, error) from error
 
     @torch.no_grad()
@@ -65,4 +68,4 @@ class ImageTower:
 
 
 def _unreadable(folder: Path, error: Exception) -> UserError:
-    return UserError(f"similarity.folder must hold a whole CLIP or SigLIP, but {folder} does not: {error}")
+    return UserError(f"the encoder's folder must hold a whole CLIP or SigLIP, but {folder} does not: {error}")

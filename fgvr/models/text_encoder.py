@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn import Embedding
 from torch.nn.functional import embedding
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from fgvr.errors import UserError
 from fgvr.models.backbone import FAMILIES as POLICIES
 from fgvr.models.backbone import Backbone, Pretrained
-from fgvr.models.image_tower import FAMILIES
+from fgvr.models.image_tower import FAMILIES, UNREADABLE
 from fgvr.models.outline import empty_model
 from fgvr.models.policy import Policy
 from fgvr.models.text_tower import TextTower
 
 TextEncoder = Callable[[Sequence[str]], Float[Tensor, "N D"]]
-UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
 POOLS = ("cls", "mean", "max", "lasttoken")  # as sentence-transformers calls them
+log = logging.getLogger(__name__)
 
 
 class PooledTexts:
     """A transformers encoder of texts in `folder` (BERT and its kin), in float32, on the GPU where there is one.
 
     The row of a text is pooled of its tokens' last hidden states as sentence-transformers would, where it has saved the
-    folder: their mean, the first, the last or the largest; their mean elsewhere. Raises UserError for a folder that
-    cannot be read, and for one that does more than that.
+    folder: their mean, the first, the last or the largest; their mean elsewhere. A text is cut where that would cut
+    it, or the model's positions end; the first such text is told of. Raises UserError for a folder that cannot be read,
+    and for one that does more than that.
     """
 
     def __init__(self, folder: Path) -> None:
         place, self.pool = _saved(folder)
+        self.folder, self._told = folder, False
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(place, local_files_only=True)
             model = AutoModel.from_pretrained(place, local_files_only=True, use_safetensors=True, dtype=torch.float32)
@@ -44,16 +48,39 @@ class PooledTexts:
             raise _none(folder, error) from error
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.eval().to(self.device)
-        self.length = int(getattr(model.config, "max_position_embeddings", 512))
+        self.length = min(_positions(model), int(self.tokenizer.model_max_length), _most_tokens(place))
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "N D"]:
         """One row per text, on the CPU, not normalised; what is longer than the encoder reads is cut."""
         written = [text.strip() or self.tokenizer.unk_token or "." for text in texts]  # a text of nothing has no mean
         inputs = self.tokenizer(written, padding=True, truncation=True, max_length=self.length, return_tensors="pt")
+        if not self._told and inputs["input_ids"].shape[1] >= self.length:
+            longest = max(map(len, self.tokenizer(written, verbose=False)["input_ids"]))
+            if longest > self.length:
+                self._told = True
+                log.warning("%s reads %d tokens of a text: one has %d and is cut", self.folder, self.length, longest)
         inputs = inputs.to(self.device)
         hidden = self.model(**inputs).last_hidden_state
         return pooled(hidden, inputs["attention_mask"], self.pool).float().cpu()
+
+
+def _positions(model: Any) -> int:
+    """How many tokens the model has places for: those of RoBERTa and its kin are counted from behind the padding's."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, Embedding):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return int(getattr(model.config, "max_position_embeddings", None) or 512)
+
+
+def _most_tokens(place: Path) -> int:
+    """Of one text, as sentence-transformers has saved it. Raises UserError for a file that cannot be read."""
+    file = place / "sentence_bert_config.json"
+    try:
+        most = json.loads(file.read_text(encoding="utf-8")).get("max_seq_length") if file.is_file() else None
+        return int(most) if most else sys.maxsize
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise _none(place, error) from error
 
 
 def pooled(hidden: Float[Tensor, "N T D"], mask: Tensor, how: str) -> Float[Tensor, "N D"]:

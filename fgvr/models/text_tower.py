@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from fgvr.errors import UserError
-from fgvr.models.image_tower import open_tower
+from fgvr.models.image_tower import UNREADABLE, open_tower
 
 
 class TextTower:
@@ -25,8 +25,8 @@ class TextTower:
         self.model, self.device = open_tower(folder)
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"similarity.folder must hold a tokenizer too, but {folder} does not: {error}") from error
+        except UNREADABLE as error:
+            raise UserError(f"an encoder's folder must hold a tokenizer too, but {folder} does not: {error}") from error
         self.length = int(self.model.config.text_config.max_position_embeddings)
 
     @torch.no_grad()

@@ -253,8 +253,8 @@ class PolicyModule(LightningModule):
         if skips and run + 1 > self.optimizer_config.max_skipped:
             raise UserError(
                 f"gradients must be {'finite' if broken else 'near those of the steps before'}, but {run + 1} steps in "
-                f"a row, up to {self.global_step}, had others: lower the learning rate, or look in samples.jsonl at "
-                "the data of these steps"
+                f"a row, up to {self.global_step}, had others: lower the learning rate, look in samples.jsonl at the "
+                f"data of these steps{'' if broken else ', or give a larger optimizer.spike'}"
             )
         return skips
 

@@ -11,15 +11,13 @@ from fgvr.checkpoints.format import read_manifest
 from fgvr.checkpoints.kept import run_of
 from fgvr.errors import UserError
 from fgvr.models import Policy, PolicyConfig, Pretrained
-from fgvr.models.attention_choice import AttentionSetting, choose_attention
+from fgvr.models.attention_choice import AttentionSetting, Device, attention_at, place_of
 from fgvr.models.saved import tokens_evaluated
 from fgvr.models.trained import read_run, rebuild
 from fgvr.recogniser.calibration import read_calibrations
 from fgvr.recogniser.carried import of_data, of_run, read_carried, shard_sets
 from fgvr.recogniser.recogniser import Recogniser
 from fgvr.runs.finding import read_config, resolve
-
-Device = Literal["auto", "cpu", "cuda"]
 
 
 def load(
@@ -80,9 +78,5 @@ def _pretrained(backbone: Pretrained, device: Device) -> Policy:
 
 
 def _where(device: Device) -> tuple[torch.device, AttentionSetting]:
-    there = torch.cuda.is_available()
-    if device == "cuda" and not there:
-        raise UserError("device cuda needs a GPU that torch can use, but there is none: take cpu")
-    place = torch.device("cuda" if there and device != "cpu" else "cpu")
-    precision = "bf16-mixed" if place.type == "cuda" else "32-true"
-    return place, choose_attention("auto", None, place, precision, trains=False)[0]
+    place = place_of(device)
+    return place, attention_at(place)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fgvr.data.sections import HEADINGS, MOST, candidates_in, sections_of
 from fgvr.rewards.base import AnsweredGroup, Reward
-from fgvr.taxonomy.spelling import normalise
+from fgvr.taxonomy.spelling import mentions, normalise
 from fgvr.types import Answer
 
 
@@ -28,8 +28,8 @@ def share_of_parts(answer: Answer | None) -> float:
     if answer is None or not parts:
         return 0.0
     analysis, listed, comparison, prediction = (parts.get(heading, "") for heading in HEADINGS)
-    candidates = {normalise(name) for name in candidates_in(listed)}
-    compared = sum(name in normalise(comparison) for name in candidates)
+    candidates = {normalise(name) for name in candidates_in(listed)} - {""}  # mere punctuation names nothing
+    compared = sum(mentions(comparison, name) for name in candidates)
     done = (
         bool(analysis),
         1 <= len(candidates) <= MOST,

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
@@ -16,7 +16,7 @@ from fgvr.data.collate import PromptCollate
 from fgvr.data.images import open_image
 from fgvr.errors import SampleError, UserError, refuse_below
 from fgvr.models import Backbone, PixelBudget, Policy, PolicyConfig
-from fgvr.models.attention_choice import choose_attention
+from fgvr.models.attention_choice import Device, attention_at, place_of
 from fgvr.models.memory import is_out_of_memory
 from fgvr.models.sampling import Sampling
 from fgvr.models.text_encoder import own_embeddings
@@ -49,15 +49,14 @@ class LocalTeacher(Teacher):
         max_new_tokens: int = 2048,
         seed: int = 0,
         engine: RolloutEngine = InProcess(),  # noqa: B008 - settings only
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: Device = "auto",
     ) -> None:
         refuse_below(1, "teacher", batch=batch, max_new_tokens=max_new_tokens)
         if not 0 < temperature < math.inf:
             raise UserError(f"teacher.temperature must be above 0 and finite, got {temperature}")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise UserError("teacher.device cuda needs a GPU that torch can use, but there is none: take cpu")
+        self.place = place_of(device, "teacher.device")
         self.model, self.pixels, self.batch, self.seed = model, pixels, batch, seed
-        self.engine, self.device = engine, device
+        self.engine = engine
         self.sampling = Sampling(1, temperature, max_new_tokens)
 
     @property
@@ -102,18 +101,12 @@ class LocalTeacher(Teacher):
 
     @cached_property
     def _origin(self) -> dict[str, str]:
-        origin = self.model.origin()
-        if not origin.get("digest"):
-            raise UserError(f"{type(self.model).__name__} holds nothing that was learned: take Pretrained or Trained")
-        return origin
+        return self.model.learned_origin()
 
     @cached_property
     def _policy(self) -> Policy:
-        place = torch.device("cuda" if torch.cuda.is_available() and self.device != "cpu" else "cpu")
-        precision = "bf16-mixed" if place.type == "cuda" else "32-true"
-        attention, _ = choose_attention("auto", None, place, precision, trains=False)
-        config = PolicyConfig(self.model, self.pixels, attention=attention)
-        policy = Policy(config, self.model.processor(self.pixels)).to(place).eval()
+        config = PolicyConfig(self.model, self.pixels, attention=attention_at(self.place))
+        policy = Policy(config, self.model.processor(self.pixels)).to(self.place).eval()
         policy.weights_stay(True)
         self.engine.sync(policy)
         return policy

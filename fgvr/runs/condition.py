@@ -25,6 +25,7 @@ from fgvr.checkpoints.kept import find_checkpoint
 from fgvr.checkpoints.manifest import confirm
 from fgvr.errors import UserError
 from fgvr.runs.claim import Holder, holder_of
+from fgvr.runs.finding import read_config
 from fgvr.runs.folder import RunFolder
 from fgvr.runs.starts import FILE as STARTS
 from fgvr.whole_files import unsealed_line
@@ -199,6 +200,10 @@ def _judge_base(path: Path, newest: Judged | None) -> Judged:
 def _records(run: RunFolder) -> tuple[tuple[int, int] | None, tuple[str, ...]]:
     """The counted starts, and what is damaged of the records beside the checkpoints."""
     starts, damage = None, list[str]()
+    try:
+        read_config(run.dir)
+    except UserError as error:
+        damage.append(str(error))
     if (run.dir / STARTS).exists():
         try:
             known = read_object(run.dir / STARTS, "step", int, "remove it, and the count begins anew")

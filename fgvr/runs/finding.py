@@ -10,6 +10,7 @@ import yaml
 from fgvr.checkpoints.format import best_checkpoint, newest_checkpoint
 from fgvr.checkpoints.kept import CHECKPOINTS
 from fgvr.errors import UserError
+from fgvr.runs.noted import CONFIG
 
 
 def resolve(ckpt: Path, setting: str = "--ckpt", which: Literal["last", "best"] = "last") -> Path:
@@ -29,10 +30,15 @@ def resolve(ckpt: Path, setting: str = "--ckpt", which: Literal["last", "best"] 
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """A run's settings; empty where there are none. Raises UserError for a file that cannot be read."""
-    file = run / "config.yaml"
+    """A run's settings; empty where there are none. Raises UserError for a file that is not of them."""
+    file = run / CONFIG
     try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{file} must be the run's settings in yaml, but it cannot be read: {error}") from error
-    return loaded if isinstance(loaded, dict) else {}
+        loaded = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if not isinstance(loaded, dict):
+            raise ValueError(f"it holds {type(loaded).__name__}, not a mapping")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{file} must be the run's settings in yaml, but it cannot be read ({error}): the command that began the "
+            "run writes it anew"
+        ) from error
+    return loaded

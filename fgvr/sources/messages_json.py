@@ -93,7 +93,7 @@ class MessagesJSON(Source):
 def _read(item: Any) -> tuple[str, str, dict[str, str], str | None]:
     """The label, the photo's path and the texts of an item, or why it cannot be used."""
     messages = item.get("messages") if isinstance(item, Mapping) else None
-    said = [one for one in messages if isinstance(one, Mapping)] if isinstance(messages, list) else []
+    said = messages if isinstance(messages, list) and all(isinstance(one, Mapping) for one in messages) else []
     roles = tuple(one.get("role") for one in said)
     if roles not in ROLES or not all(isinstance(one.get("content"), str) for one in said):
         return "", "", {}, "its messages must be texts of user and assistant, with one of system before or not"
@@ -103,7 +103,7 @@ def _read(item: Any) -> tuple[str, str, dict[str, str], str | None]:
     *before, question, response = (str(one["content"]) for one in said)
     if question.count(PLACE) > 1:
         return "", "", {}, f"its user must have one {PLACE} at the most, got {question.count(PLACE)}"
-    answer = ANSWER.search(response)
+    answer = ANSWER.search(response.rpartition("</think>")[2])  # a thought may speak of tags
     if answer is None or not answer[1]:
         return "", "", {}, f"its assistant must answer in <answer>…</answer>, got {response!r:.100}"
     texts = {"question": question, "response": response} | ({"system": before[0]} if before else {})

@@ -139,3 +139,14 @@ def singulars(word: str) -> Iterator[str]:
     for plural, one in _IRREGULAR:
         if word.endswith(plural):
             yield word.removesuffix(plural) + one
+
+
+def mentions(text: str, name: str) -> bool:
+    """Whether the words of a name stand side by side in a text, in the singular or not; False for mere punctuation."""
+    said, words = _in_the_singular(text), _in_the_singular(name)
+    return bool(words) and any(said[n : n + len(words)] == words for n in range(len(said) - len(words) + 1))
+
+
+def _in_the_singular(text: str) -> tuple[str, ...]:
+    """As `cut`, without letters that are not seen, as a soft hyphen within a word is."""
+    return tuple(map(singular, cut("".join(c for c in text if unicodedata.category(c) != "Cf"))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fgvr.data.sections import Sections
-from fgvr.errors import SampleError, UserError
+from fgvr.errors import SampleError, UserError, refuse_below
 from fgvr.taxonomy.names import Names
 from fgvr.thoughts import prompts
 from fgvr.thoughts.checks import Limits, checked
@@ -40,12 +41,12 @@ class Recipe:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        least = {"descriptions": 0, "concepts": 0, "least": 0, "attempts": 1}
-        for name, lowest in least.items():
-            if getattr(self, name) < lowest:
-                raise UserError(f"recipe.{name} must be at least {lowest}, got {getattr(self, name)}")
-        if not self.temperature > 0:
-            raise UserError(f"recipe.temperature must be above 0, got {self.temperature}")
+        refuse_below(0, "recipe", descriptions=self.descriptions, concepts=self.concepts, least=self.least)
+        refuse_below(1, "recipe", attempts=self.attempts)
+        if not 0 < self.temperature < math.inf:
+            raise UserError(f"recipe.temperature must be above 0 and finite, got {self.temperature}")
+        if not math.isfinite(self.width):
+            raise UserError(f"recipe.width counts standard deviations and must be finite, got {self.width}")
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,8 @@ class Builder:
                 self.counts[f"{one.kind} kept"] += 1
                 hear(place, spoken(known))
         keys = list(missing)
-        for part in self.teacher.replies([asked[missing[key][0]] for key in keys]):
+        for heard in self.teacher.replies([asked[missing[key][0]] for key in keys]):
+            part = [(number, decoded(said) if isinstance(said, str) else said) for number, said in heard]
             self.kept.put((keys[number], said) for number, said in part if isinstance(said, str))
             for number, said in part:
                 places = missing[keys[number]]
@@ -207,3 +209,8 @@ class Builder:
 def spoken(reply: str) -> str:
     """A reply without the thoughts before it, if the teacher thinks aloud up to a </think>."""
     return reply.rpartition("</think>")[2].strip()
+
+
+def decoded(reply: str) -> str:
+    """A reply as UTF-8 can hold it: half of a letter, as JSON can spell one, is the sign for what was lost."""
+    return reply.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

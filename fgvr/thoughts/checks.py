@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from fgvr.data.control_tokens import known_control_tokens_in
 from fgvr.data.sections import MOST, Sections, read_reply
-from fgvr.errors import SampleError
+from fgvr.errors import SampleError, UserError, refuse_below, refuse_no_share, unseen
 from fgvr.taxonomy.names import Names
-from fgvr.taxonomy.spelling import cut
+from fgvr.taxonomy.spelling import mentions
 from fgvr.thoughts.teacher import Photo
 
 COMMON = frozenset(
@@ -42,6 +42,7 @@ COMMON = frozenset(
         "than",
     ]
 )
+LOST = "\ufffd"  # stands for what could not be decoded
 REFUSALS = re.compile(r"\b(?:i(?:'m| am) (?:sorry|unable)|i can(?:no|')t|as an ai)\b", re.IGNORECASE)
 
 
@@ -49,29 +50,44 @@ REFUSALS = re.compile(r"\b(?:i(?:'m| am) (?:sorry|unable)|i can(?:no|')t|as an a
 class Limits:
     """Characters of a whole thought, from `shortest` to `longest`; `foreign` is the share of its letters that may be of
     another script than the one most are of. `english` is the share of its words that must be among the commonest of
-    English, which no text in English lacks: 0 for a teacher that is to write another language."""
+    English, which no text in English lacks: 0 for a teacher that is to write another language. Raises UserError for
+    numbers that no thought could keep to."""
 
     shortest: int = 80
     longest: int = 6000
     foreign: float = 0.02
     english: float = 0.1
 
+    def __post_init__(self) -> None:
+        refuse_below(0, "recipe.limits", shortest=self.shortest)
+        refuse_no_share("recipe.limits", foreign=self.foreign, english=self.english)
+        if self.longest < max(1, self.shortest):
+            raise UserError(
+                f"recipe.limits.longest must be at least 1 and at least shortest, which is {self.shortest}, got "
+                f"{self.longest}"
+            )
+
 
 def checked(text: str, photo: Photo, names: Names, limits: Limits) -> Sections:
     """The parts of a reply that can be learned from, the names spelt as the taxonomy spells them.
 
-    Raises SampleError whose words are one of: "refused", "control token", "missing section: ...", "too many
-    candidates", "label not among the candidates", "candidate of another parent", "wrong prediction", "label in the
-    analysis", "mixed language", "another language", "too short", "too long".
+    Raises SampleError whose words are one of: "refused", "control token", "unreadable characters", "missing section:
+    ...", "tag or heading within a section: ...", "too many candidates", "label not among the candidates", "candidate of
+    another parent", "wrong prediction", "label in the analysis", "mixed language", "another language", "too short",
+    "too long".
     """
     if known_control_tokens_in(text):
         raise SampleError("control token")
+    if LOST in text or any(unseen(letter) for letter in text if letter not in "\n\r\t"):
+        raise SampleError("unreadable characters")
     try:
         parts = read_reply(text)
     except SampleError:
         if REFUSALS.search(text):
             raise SampleError("refused") from None
         raise
+    if len(parts.thought()) > limits.longest:  # before anything that takes long for what is far too long
+        raise SampleError("too long")
     candidates = tuple(dict.fromkeys(names.find(name) or name for name in parts.candidates))
     whole = Sections(parts.analysis, candidates, parts.comparison, names.find(parts.prediction) or parts.prediction)
     thought = whole.thought()
@@ -112,6 +128,4 @@ def _strays(candidates: tuple[str, ...], photo: Photo, names: Names) -> bool:
 
 def _names_label(analysis: str, label: str, names: Names) -> bool:
     """Whether the label or a synonym of it stands somewhere in the text."""
-    said = cut(analysis)
-    others = (cut(name) for name in (label, *names.taxonomy.synonyms.get(label, ())))
-    return any(said[n : n + len(name)] == name for name in others if name for n in range(len(said) - len(name) + 1))
+    return any(mentions(analysis, name) for name in (label, *names.taxonomy.synonyms.get(label, ())))

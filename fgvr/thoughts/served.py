@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import math
+import threading
 from typing import Any
 
 from PIL import Image
@@ -13,11 +15,12 @@ from PIL import Image
 from fgvr.errors import UserError
 from fgvr.judges.served.chat import Chat
 from fgvr.judges.served.patience import Unanswered
-from fgvr.judges.served.replies import content
+from fgvr.judges.served.replies import choice, content
 from fgvr.judges.served.server import Server
 from fgvr.thoughts.teacher import Asked, NoReply, Teacher
 
 SERVER = Server(url_env="FGVR_TEACHER_URL", key_env="FGVR_TEACHER_KEY", concurrency=16, timeout=300.0)
+log = logging.getLogger(__name__)
 
 
 class ServedTeacher(Teacher):
@@ -46,6 +49,7 @@ class ServedTeacher(Teacher):
         self.model, self.revision, self.max_tokens, self.temperature = model, revision, max_tokens, temperature
         self.concurrency = server.concurrency
         self._chat = Chat(server, model, lambda name: None, "teacher")
+        self._cut_off, self._lock = 0, threading.Lock()
 
     @property
     def identity(self) -> str:
@@ -63,13 +67,24 @@ class ServedTeacher(Teacher):
 
     def reply(self, asked: Asked) -> str:
         try:
-            return self._chat.run(self._chat.ask, lambda: self._body(asked), content).result()
+            said, whole = self._chat.run(self._chat.ask, lambda: self._body(asked), _read).result()
         except Unanswered as failure:
             reason = str(failure)
+        else:
+            with self._lock:
+                self._cut_off += not whole
+            return said
         raise NoReply(reason)
 
     def close(self) -> None:
         self._chat.close()
+        with self._lock:
+            count, self._cut_off = self._cut_off, 0
+        if count:
+            log.warning(
+                "%d replies were cut off at teacher.max_tokens=%d, so parts may be missing: raise it", count,
+                self.max_tokens,
+            )  # fmt: skip
 
     def _body(self, asked: Asked) -> bytes:
         said: list[dict[str, object]] = [{"type": "text", "text": asked.text}]
@@ -84,6 +99,11 @@ class ServedTeacher(Teacher):
                 "seed": asked.number,
             }
         ).encode()
+
+
+def _read(reply: Any) -> tuple[str, bool]:
+    """The text, and whether it is all that the model would have said."""
+    return content(reply), choice(reply).get("finish_reason") != "length"
 
 
 def _in_line(image: bytes) -> str:

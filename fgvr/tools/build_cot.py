@@ -215,11 +215,12 @@ class Written:
         """Photos that no conversation shows any more are removed, and the shards where conversations have changed."""
         (self.out / PHOTOS).mkdir(exist_ok=True)
         rows = [self._row(one) for one in self.accepted]
-        data, before = _json(rows), self.out / "cot.json"
-        if before.exists() and before.read_bytes() != data:
-            rmtree(self.out / SHARDS, ignore_errors=True)  # made of other conversations
-        write_whole(self.out / "taxonomy.json", _json(self.taxonomy.to_dict()))
-        write_whole(before, data)
+        made_of = {"taxonomy.json": _json(self.taxonomy.to_dict()), "cot.json": _json(rows)}
+        files = {self.out / name: data for name, data in made_of.items()}
+        if (self.out / SHARDS).exists() and any(not f.exists() or f.read_bytes() != d for f, d in files.items()):
+            rmtree(self.out / SHARDS)  # made of other conversations, or of a set whose classes stood elsewhere
+        for file, data in files.items():
+            write_whole(file, data)
         write_whole(self.out / "manifest.json", _json(self.manifest()))
         shown_now = {self.out / image for row in rows for image in row["images"]}
         for file in (self.out / PHOTOS).iterdir():
@@ -275,15 +276,21 @@ class Written:
         asked = {
             what: sum(n for name, n in counts.items() if name.endswith(what)) for what in ("asked", "kept", "reply")
         }
-        yield f"Replies: {asked['asked']:,} asked for, {asked['kept']:,} kept from before, {asked['reply']:,} not had."
+        had, kept, missed = asked["asked"], asked["kept"], asked["reply"]
+        yield f"Replies: {had + missed:,} asked for, {missed:,} of them not had; {kept:,} kept from before."
         if silence:
             yield f"Where the teacher gave no reply, at last: {silence}."
 
     def refuse_too_few(self, most: float) -> None:
         lacking = self.places - len(self.accepted)
-        if not self.accepted or lacking > most * self.places:
+        if not self.accepted:
             raise UserError(
-                f"At most a share of {most} of the photos may end without a thought, but {lacking:,} of "
+                f"at least one photo must end with a thought, but none of {self.places:,} did: see in "
+                f"{self.out / 'manifest.json'} why, and give more attempts (recipe.attempts) or another teacher"
+            )
+        if lacking > most * self.places:
+            raise UserError(
+                f"at most a share of {most} of the photos may end without a thought, but {lacking:,} of "
                 f"{self.places:,} did: see in {self.out / 'manifest.json'} why, and give more attempts "
                 "(recipe.attempts), another teacher or a larger max_rejected"
             )

@@ -139,7 +139,7 @@ def _of_lock(found: Condition) -> str:
     assert found.holder is not None
     if found.holder.writes is None:
         return f"{_name(found)} wrote to it last; whether it still does can be told there only"
-    return f"held by {_name(found)}" if found.holder.writes else f"free; {_name(found)}, which has ended, had it last"
+    return f"held by {_name(found)}" if found.holder.writes else f"free; {_name(found)} had it last"
 
 
 def _name(found: Condition) -> str:

@@ -19,7 +19,7 @@ from fgvr.errors import UserError, refuse_below
 
 # So that --model, --source and --padding accept these by their short names.
 from fgvr.models import Backbone, PixelBudget, Policy, PolicyConfig, Pretrained, TinyQwen, Trained  # noqa: F401
-from fgvr.models.attention_choice import choose_attention
+from fgvr.models.attention_choice import Device, attention_at, place_of
 from fgvr.models.sampling import Sampling
 from fgvr.options.deriving import Rules, derive, write_options
 from fgvr.options.sources import Alike, Confused, Mined, Mixture, OptionSource, RandomNames  # noqa: F401
@@ -53,7 +53,7 @@ def mine(
     seed: int = 0,
     engine: RolloutEngine = InProcess(),  # noqa: B008 - settings only
     rows: int = 320,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     rules: Rules = Rules(),  # noqa: B008 - settings only
     source: OptionSource = Mined(),  # noqa: B008 - settings only
     padding: OptionSource = RandomNames(),  # noqa: B008 - settings only
@@ -112,16 +112,11 @@ class _Asking:
     seed: int
     engine: RolloutEngine
     rows: int
-    device: str
+    device: Device
 
     def made(self, photos: _Photos) -> Made:
-        origin = self.policy.backbone.origin()
-        if not origin.get("digest"):
-            raise UserError(
-                f"{type(self.policy.backbone).__name__} holds nothing that was learned: take Pretrained or Trained"
-            )
         return made_of(
-            origin["digest"],
+            self.policy.backbone.learned_origin()["digest"],
             self.task,
             self.policy.pixels,
             self.sampling,
@@ -132,14 +127,8 @@ class _Asking:
         )
 
     def built(self) -> Policy:
-        there = torch.cuda.is_available()
-        if self.device == "cuda" and not there:
-            raise UserError("device cuda needs a GPU that torch can use, but there is none: take cpu")
-        place = torch.device("cuda" if there and self.device != "cpu" else "cpu")
-        precision = "bf16-mixed" if place.type == "cuda" else "32-true"
-        config = self.policy
-        attention, _ = choose_attention(config.attention, config.prefix_attention, place, precision, trains=False)
-        config = replace(config, attention=attention)
+        place, config = place_of(self.device), self.policy
+        config = replace(config, attention=attention_at(place, config.attention, config.prefix_attention))
         return Policy(config, config.backbone.processor(config.pixels)).to(place).eval()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
+from preloaded import ranks_strategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_pictures import size_of
 from toy_validation import (
@@ -145,7 +146,7 @@ def test_refusals_are_sentences(options: dict[str, Any], message: str) -> None:
 def test_two_processes_log_and_write_what_one_does(tmp_path: Path) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
     trainer(alone, JudgeValidation(TaxonomyJudge())).validate(Toy(), datamodule=TwoSets(), verbose=False)
-    spread = {"strategy": "ddp_spawn", "devices": 2, "use_distributed_sampler": False}
+    spread = {"strategy": ranks_strategy(), "devices": 2, "use_distributed_sampler": False}
     run = trainer(together, JudgeValidation(TaxonomyJudge()), **spread)
     run.validate(Toy(), datamodule=TwoSets(), verbose=False)
     check_figures(run.callback_metrics)

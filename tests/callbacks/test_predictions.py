@@ -11,6 +11,7 @@ import torch
 from hostile import encoded, photo
 from leaving import leave_group_at_exit
 from lightning.pytorch import Callback, LightningModule, Trainer
+from preloaded import ranks_strategy
 from toy_stream import TAXONOMY, ToyStream, write_set
 
 from fgvr.callbacks.predictions import NAMED, Prediction, Predictions, as_csv, predictions, within
@@ -251,7 +252,7 @@ def test_refusals_are_sentences(data, photos, tmp_path):
 @pytest.mark.slow
 def test_two_processes_write_what_one_does(data, photos, tmp_path):
     predict(data, photos, tmp_path / "alone")
-    predict(data, photos, tmp_path / "both", strategy="ddp_spawn", devices=2, use_distributed_sampler=False)
+    predict(data, photos, tmp_path / "both", strategy=ranks_strategy(), devices=2, use_distributed_sampler=False)
     files = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("alone", "both")]
     assert files[0] == files[1]
 

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -209,8 +210,13 @@ class Watch(threading.Thread):
 
 
 def files_with(text: str, folder: Path) -> list[Path]:
-    held = [path for path in folder.rglob("*") if path.is_file()]
-    return [path for path in held if text.encode() in path.read_bytes()]
+    """SLURM's daemons put new files in the places of old ones meanwhile."""
+    found = []
+    for path in (Path(held, name) for held, _, names in os.walk(folder) for name in names):
+        with suppress(FileNotFoundError):
+            if path.is_file() and text.encode() in path.read_bytes():
+                found.append(path)
+    return found
 
 
 def test_the_key_is_in_no_file_and_on_no_command_line(folder: Folder, cluster: SlurmCluster) -> None:

@@ -36,7 +36,7 @@ def test_the_shipped_evaluation_asks_the_quickstart_s_model(tmp_path: Path) -> N
     assert ours["n"] == photos
     # one answer is given to each photo, whatever stands beside it: no order and no label first can move it
     assert lines["order", "label first"]["moved"] == 0
-    probe = lines["encoder", "vision tower, linear probe"]
+    probe = lines["encoder", "vision tower, 2 shots, linear probe"]
     assert probe["means"]["unseen"][0] == 0  # of a class held out there is no photo to learn from
     assert probe["n"] == photos
     assert made["said"][0].startswith("The policy was not told the options")

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from killed_runs import assert_same_end, curves, kill_at_chosen_moments, killers, spare
-from rl_run import Moment, divek_config, ends, learn_sft, mine_options, refreshed_config, start, two_ranks
+from rl_run import FRESH, Moment, divek_config, ends, learn_sft, mine_options, refreshed_config, start, two_ranks
 
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_of_choices_killed_in_training_and_in_two_steps_ends_as_if_it_had_not_been(folder: Path) -> None:
     config = divek_config(folder, "choices", *killers(CHOICE_KILLS))
     whole, killed = spare(folder / "choices-whole", CHOICE_KILLS), folder / "choices-killed"
-    ends(start(config, whole))
+    ends(start(config, whole, **FRESH))  # no fork, as the killed ones are
     kill_at_chosen_moments(config, killed, CHOICE_KILLS)
     assert_same_end(killed, whole)
     assert curves(killed) == curves(whole)

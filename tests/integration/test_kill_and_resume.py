@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from rl_run import ROOT, ends, json_rows, kill_after, start
+from rl_run import FRESH, ROOT, ends, json_rows, kill_after, start
 
 from fgvr.checkpoints.format import newest_checkpoint, read_checkpoint
 from fgvr.shards.manifest import load_index, load_manifest
@@ -64,7 +64,7 @@ def check_every_sample_once(taken: list[dict[str, Any]], shards: Path) -> None:
 @pytest.mark.parametrize("kills", [2])  # scripts/kill_runs.py kills more often
 def test_killed_at_random_the_run_ends_as_if_it_had_not_been(tmp_path: Path, kills: int):
     config = small_config(tmp_path)
-    ends(start(config, tmp_path / "whole"))
+    ends(start(config, tmp_path / "whole", **FRESH))  # no fork, as the killed ones are
     dice = random.Random(kills)
     moments = sorted(dice.randrange(STEPS - 1) for _ in range(kills))
     for moment in moments:

@@ -5,7 +5,7 @@ from typing import Any
 import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.multiprocessing.spawn import spawn
+from preloaded import run_ranks
 from toy_answers import ANSWERS, BIRDS, answered, judged
 
 from fgvr.judges.base import Judged
@@ -112,4 +112,4 @@ def test_two_processes_together_say_what_one_says() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(_two_processes, (port, (figures, alone.classes.compute())), nprocs=2)
+    run_ranks(_two_processes, (port, (figures, alone.classes.compute())), 2)

@@ -5,7 +5,7 @@ import socket
 import pytest
 import torch.distributed as dist
 from PIL import Image
-from torch.multiprocessing.spawn import spawn
+from preloaded import run_ranks
 from toy_answers import BIRDS, JUDGE, example
 
 from fgvr.judges.base import Judged
@@ -114,4 +114,4 @@ def test_two_processes_show_what_one_shows() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(_rank, (port,), nprocs=2)
+    run_ranks(_rank, (port,), 2)

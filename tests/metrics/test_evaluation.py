@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
+from preloaded import run_ranks
 from toy_answers import BIRDS, JUDGE
 from toy_validation import SEEN, batch_of
 
@@ -215,7 +215,7 @@ def test_all_processes_end_alike(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(_rank, (port, tmp_path), nprocs=2)
+    run_ranks(_rank, (port, tmp_path), 2)
     said = [(tmp_path / str(rank)).read_text().splitlines() for rank in range(2)]
     assert said[0] == said[1]
     assert said[0][0] == "0.0125"

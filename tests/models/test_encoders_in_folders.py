@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,17 @@ import pytest
 import torch
 from conftest import photo, tiny_policy
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, ViTConfig, ViTImageProcessorPil, ViTModel
+from transformers import (
+    AutoModel,
+    BertConfig,
+    MPNetConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    ViTConfig,
+    ViTImageProcessorPil,
+    ViTModel,
+)
 
 from fgvr.errors import UserError
 from fgvr.models.image_encoder import image_encoder
@@ -29,9 +40,10 @@ def test_any_encoder_of_images_serves(tmp_path: Path):
     torch.testing.assert_close(encode([photo(60, 40)]), both[:1])
 
 
-def write_bert(folder: Path) -> None:
+def write_bert(folder: Path, kind: Callable[..., PretrainedConfig] = BertConfig) -> None:
     torch.manual_seed(0)
-    BertModel(BertConfig(**SMALL, vocab_size=len(WORDS), max_position_embeddings=8)).save_pretrained(folder)
+    settings: dict[str, Any] = {"vocab_size": len(WORDS), "max_position_embeddings": 8, "pad_token_id": 0}
+    AutoModel.from_config(kind(**SMALL, **settings)).save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
@@ -58,6 +70,32 @@ def test_any_encoder_of_texts_serves_and_padding_is_not_read(tmp_path: Path):
     torch.testing.assert_close(encode(["wren"]), both[:1])
     assert encode(["red " * 20]).isfinite().all()  # what is too long is cut
     assert encode([""]).isfinite().all()  # an answer of nothing
+
+
+@pytest.mark.parametrize(("kind", "places"), [(BertConfig, 8), (RobertaConfig, 7), (MPNetConfig, 6)])
+def test_a_text_is_cut_where_the_model_s_places_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: Callable[..., PretrainedConfig], places: int
+):
+    """Of 8 positions RoBERTa counts from behind that of the padding, 0 here: 8 - 1; MPNet's is always 1: 8 - 2."""
+    write_bert(tmp_path, kind)
+    encode = text_encoder(tmp_path)
+    assert encode(["red " * places]).isfinite().all()
+    assert not caplog.records
+    for _ in range(2):  # said once
+        torch.testing.assert_close(encode(["red " * 20 + "wren"]), encode(["red " * places]))
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{tmp_path} reads {places} tokens of a text: one has 21 and is cut"
+    ]
+
+
+def test_a_text_is_cut_where_sentence_transformers_would(tmp_path: Path):
+    write_bert(tmp_path)
+    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 3, "do_lower_case": false}')
+    encode = text_encoder(tmp_path)
+    torch.testing.assert_close(encode(["red red red wren"]), encode(["red red red"]))
+    (tmp_path / "sentence_bert_config.json").write_text("[")
+    with pytest.raises(UserError, match=r"^text_encoder: a folder with an encoder of texts is needed"):
+        text_encoder(tmp_path)
 
 
 def test_tokens_are_pooled_by_hand():
@@ -118,6 +156,17 @@ def test_a_folder_that_is_none_is_said(tmp_path: Path, opened):
         opened(tmp_path / "nowhere")
     with pytest.raises(UserError, match="encoder"):
         opened(tmp_path)
+
+
+def test_a_tokenizer_whose_library_is_lacking_is_said(tmp_path: Path):
+    write_bert(tmp_path)
+    for file in tmp_path.glob("token*"):
+        file.unlink()
+    settings = {"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    with pytest.raises(UserError, match=r"^encoder: a folder with an encoder of texts is needed"):
+        text_encoder(tmp_path, "encoder")
 
 
 def test_a_folder_of_timm_s_says_what_it_needs(tmp_path: Path):

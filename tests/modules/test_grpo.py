@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import tiny_backbone
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
+from preloaded import ranks_strategy
 from prompted import REPLIES, Batches, Measured, Watched, fit
 from scripted import WRONG, Scripted
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -66,8 +66,7 @@ def test_two_ranks_make_the_update_of_one(variant):
     alone = fit(module(**VARIANTS[variant], micro_batch_tokens=120))
     pair = module(**VARIANTS[variant], micro_batch_tokens=120)
     pair.configure_model()  # here too, so that the trained weights have somewhere to come back to
-    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo")
-    together = fit(pair, devices=2, strategy=strategy)
+    together = fit(pair, devices=2, strategy=ranks_strategy())
     assert_same(alone, together)
 
 
@@ -97,8 +96,7 @@ def test_every_cut_gives_the_same_gradient(variant):
 @pytest.mark.parametrize("variant", ["dr_grpo", pytest.param("filtered", marks=pytest.mark.slow)])
 def test_two_ranks_have_the_gradient_of_one(variant):
     alone = gradient(variant, 100)
-    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo")
-    together = gradient(variant, 100, devices=2, strategy=strategy)
+    together = gradient(variant, 100, devices=2, strategy=ranks_strategy())
     assert (together - alone).norm() <= 1e-6 * alone.norm()
 
 

@@ -6,7 +6,7 @@ import torch
 from conftest import sequenced, tiny_backbone, tiny_policy
 from leaving import leave_group_at_exit
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.strategies import DDPStrategy
+from preloaded import ranks_strategy
 from torch.utils.data import DataLoader, Dataset
 
 from fgvr.data.collate import SFTCollate
@@ -106,11 +106,7 @@ def test_two_ranks_make_the_update_of_one():
     alone = fit(module(micro_batch_tokens=120))
     pair = module(micro_batch_tokens=120)
     pair.configure_model()  # here too, so that the trained weights have somewhere to come back to
-    together = fit(
-        pair,
-        devices=2,
-        strategy=DDPStrategy(start_method="spawn", process_group_backend="gloo"),
-    )
+    together = fit(pair, devices=2, strategy=ranks_strategy())
     assert_same(alone, together)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import tiny_backbone
-from lightning.pytorch.strategies import DDPStrategy
+from preloaded import ranks_strategy
 from prompted import REPLIES, Measured, Watched
 from scripted import RIGHT, WRONG
 from triplet_rollouts import Triplets, WatchedTAPO, fit_triplets
@@ -150,8 +150,7 @@ def test_every_cut_gives_the_same_gradient(options):
 def test_two_ranks_have_the_gradient_of_one(negative):
     triplet = Triplet(gamma=0.5, eta1=0.1, negative=negative)
     alone = gradient(triplet=triplet, micro_batch_tokens=200)
-    strategy = DDPStrategy(start_method="spawn", process_group_backend="gloo")
-    together = gradient(triplet=triplet, micro_batch_tokens=200, fitting={"devices": 2, "strategy": strategy})
+    together = gradient(triplet=triplet, micro_batch_tokens=200, fitting={"devices": 2, "strategy": ranks_strategy()})
     assert near(together, alone)
 
 

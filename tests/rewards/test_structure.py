@@ -27,6 +27,10 @@ WHOLE = Sections("a red cap", ("Coal Tit", "Great Tit"), "The coal tit lacks wha
         ),  # five candidates, one compared
         (WHOLE.thought().replace("a red cap", ""), "Great Tit", 0.75),
         ("It is a great tit.", "Great Tit", 0.0),
+        (WHOLE.thought().replace("The coal tit lacks", "Coal tits' wings lack"), "Great Tit", 1.0),
+        (WHOLE.thought().replace("Coal Tit; ", "Rail; ").replace("The coal", "The trailing"), "Great Tit", 0.75),
+        (WHOLE.thought().replace("Coal Tit; ", "?!; "), "Great Tit", 1.0),  # the only candidate is compared
+        (Sections("a", ("?!",), "b", "Great Tit").thought(), "Great Tit", 0.25),  # no candidate, nothing compared
         (f"{WHOLE.thought()}\nPrediction: Great Tit", "Great Tit", 0.0),
     ],
 )

@@ -81,3 +81,20 @@ def test_a_damaged_base_counts_only_where_nothing_stands_in_for_it(tmp_path: Pat
     assert not examine(run).base[0].whole
     (base / "manifest.json").unlink()
     assert not examine(run).base[0].whole
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(b"run: [\n", "while parsing"), (b"\xff\xfe\x00", "decode"), (b"- 1\n", "it holds list, not a mapping")],
+)
+def test_settings_that_cannot_be_read_are_told(folder: Path, text: bytes, reason: str):
+    assert not examine(folder).damage  # nor where there are none yet
+    (folder / "config.yaml").write_bytes(text)
+    (said,) = examine(folder).damage
+    assert "config.yaml must be the run's settings in yaml, but it cannot be read" in said
+    assert reason in said
+
+
+def test_a_manifest_says_what_it_lacks(folder: Path):
+    (folder / "checkpoints" / "step-4.ckpt" / "manifest.json").write_text('{"step": 4}')
+    assert "damaged manifest.json (it lacks 'sha256')" in examine(folder).checkpoints[0].damage[0]

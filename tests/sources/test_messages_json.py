@@ -36,7 +36,8 @@ def written(folder: Path, items: object, name: str = "cot.json") -> Path:
 
 @pytest.mark.parametrize("name", ["cot.json", "cot.jsonl"])
 def test_the_texts_come_back_to_the_letter(tmp_path: Path, name: str) -> None:
-    items = [item(0, system="Think first."), item(1, SAID.replace("Great", "Coal")), item(2)]
+    speaks_of_tags = SAID.replace("Great", "Coal").replace("band.", "band, not <answer>Rook</answer>.")
+    items = [item(0, system="Think first."), item(1, speaks_of_tags), item(2)]
     pack(MessagesJSON(written(tmp_path, items, name)), tmp_path / "out", PackOptions(val=0))
     shards = ShardSet(tmp_path / "out", "train", ("seen",))
     task = AsWritten(think=True).bind(shards.taxonomy)
@@ -58,6 +59,7 @@ def test_what_cannot_be_used_is_refused_by_its_number(tmp_path: Path) -> None:
     items = [
         item(),
         {"messages": "no", "images": ["0.jpg"]},
+        {"messages": ["no", *item()["messages"]], "images": ["0.jpg"]},
         item() | {"images": []},
         item(question="<image><image>?"),
         item(response="<think>x</think>"),
@@ -65,6 +67,7 @@ def test_what_cannot_be_used_is_refused_by_its_number(tmp_path: Path) -> None:
     ]
     _, bad = parted(MessagesJSON(written(tmp_path, items)))
     words = (
+        "must be texts of user and assistant",
         "must be texts of user and assistant",
         "images must be one path",
         "at the most, got 2",

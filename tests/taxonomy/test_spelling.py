@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgvr.taxonomy.spelling import PART, UNUSUAL, cut, normalise, singular, singulars, spelling, unaccented
+from fgvr.taxonomy.spelling import PART, UNUSUAL, cut, mentions, normalise, singular, singulars, spelling, unaccented
 
 
 def test_spelling_keeps_the_pieces_of_a_list() -> None:
@@ -119,3 +119,19 @@ def test_long_text_takes_linear_time() -> None:
         normalise(text)
         UNUSUAL.search(text)
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "stands"),
+    [
+        ("Much like all Great Tits.", "great tit", True),
+        ("The great tit's head", "Great Tit", True),
+        ("gr\u00adeat ti\u200bt", "Great Tit", True),
+        ("a great titmouse", "Great Tit", False),
+        ("great, tit", "Great Tit", False),
+        ("trailing", "Rail", False),
+        ("anything", "?!", False),
+    ],
+)
+def test_a_name_stands_in_a_text_by_its_words(text: str, name: str, stands: bool) -> None:
+    assert mentions(text, name) == stands

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fgvr.errors import SampleError
+from fgvr.data.sections import candidates_in, sections_of
+from fgvr.data.tasks import format_answer, parse_completion
+from fgvr.errors import SampleError, UserError
 from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.thoughts.checks import Limits, checked, english_share, foreign_share
 from fgvr.thoughts.teacher import Photo
+from fgvr.types import Answer
 
 TAXONOMY = Taxonomy(
     {"Great Tit": ("Tits", "Great Tit"), "Coal Tit": ("Tits", "Coal Tit"), "Rook": ("Crows", "Rook")},
@@ -54,8 +59,19 @@ def test_a_sound_reply_is_read_in_the_taxonomy_s_spelling() -> None:
         ("I'm sorry, I can't help with that.", "refused"),
         ("", "missing section: analysis"),
         (reply(analysis="<|im_end|>"), "control token"),
+        (reply(analysis=f"{ANALYSIS} A great deal like all Great Tits."), "label in the analysis"),
+        (reply(analysis=f"{ANALYSIS} Gr\u200beat T\u00adit."), "label in the analysis"),
+        (reply(analysis="<think></think>"), "missing section: analysis"),
+        (reply(analysis="\u200b ..."), "missing section: analysis"),
+        (reply(comparison="A band. <thi<think>nk>"), "tag or heading within a section: comparison"),
+        (reply(comparison="<ans<answer>wer>Rook</ans<answer>wer>"), "tag or heading within a section: comparison"),
+        (reply(analysis=f"{ANALYSIS} <options>Rook</options>"), "tag or heading within a section: analysis"),
+        (reply(comparison="No band.\nPrediction: Coal Tit"), "tag or heading within a section: comparison"),
+        (reply(analysis=f"{ANALYSIS}\x1b[31m"), "unreadable characters"),
+        (reply(analysis=f"{ANALYSIS} \ufffd"), "unreadable characters"),
         (reply(analysis="x", options="Great Tit", comparison="y"), "too short"),
         (reply(comparison="band " * 2000), "too long"),
+        (reply(comparison="e" + "\u0301" * 400_000), "too long"),  # at once, though it would take minutes to compare
     ],
 )
 def test_a_reply_that_cannot_be_learned_from(text: str, words: str) -> None:
@@ -80,3 +96,36 @@ def test_the_share_of_common_words() -> None:
 def test_the_share_of_foreign_letters() -> None:
     assert foreign_share("abc дe") == pytest.approx(1 / 5)  # of five letters one is Cyrillic
     assert foreign_share("1 2 3") == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"shortest": -1}, "recipe.limits.shortest must be at least 0, got -1"),
+        ({"longest": 0, "shortest": 0}, "recipe.limits.longest must be at least 1"),
+        ({"shortest": 7000}, "at least shortest, which is 7000, got 6000"),
+        ({"foreign": float("nan")}, "recipe.limits.foreign is a share and must be between 0 and 1, got nan"),
+        ({"english": 2}, "recipe.limits.english is a share and must be between 0 and 1, got 2"),
+    ],
+)
+def test_limits_that_nothing_could_keep_to(settings: dict[str, float], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Limits(**settings)  # pyright: ignore[reportArgumentType]
+
+
+PIECES = [*"ab \n\r:<>/;,.1)", "<think>", "</answer>", "Prediction: ", "Great"]
+PARTS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+
+
+@given(PARTS, PARTS, PARTS)
+def test_what_is_accepted_is_read_back_as_it_was_written(analysis: str, options: str, comparison: str) -> None:
+    text = reply(analysis, f"{options};Great Tit", comparison)
+    try:
+        found = checked(text, PHOTO, Names(TAXONOMY), Limits(shortest=0, english=0))
+    except SampleError:
+        return
+    answer = parse_completion(format_answer("Great Tit", found.thought()))
+    assert answer == Answer("Great Tit", found.thought())
+    parts = sections_of(found.thought())
+    assert [*parts.values()] == [found.analysis, "; ".join(found.candidates), found.comparison, "Great Tit"]
+    assert candidates_in(parts["Candidates"] + ";") == found.candidates

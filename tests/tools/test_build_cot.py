@@ -130,6 +130,12 @@ def test_a_killed_run_ends_with_the_same_bytes(birds: Path, tmp_path: Path) -> N
             "is not seen at all.</comparison><prediction>{label}</prediction>",
             "label in the analysis",
         ),
+        ("\ud800", "unreadable characters"),  # half of a letter, as JSON can spell one
+        (
+            "<analysis>It is a bird <thi<think>nk>, in the light.</analysis><options>{label}</options><comparison>The "
+            "other one is not seen at all.</comparison><prediction>{label}</prediction>",
+            "tag or heading within a section: analysis",
+        ),
     ],
 )
 def test_a_teacher_that_never_gets_it_right_is_counted_and_past_the_limit_an_error(
@@ -141,7 +147,7 @@ def test_a_teacher_that_never_gets_it_right_is_counted_and_past_the_limit_an_err
     told = json.loads((tmp_path / "manifest.json").read_text())
     assert told["refused"] == {reason: 12}  # three photos, four attempts each
     assert (told["without_concepts"], len(told["classes_lost"])) == (3, 3)
-    assert "of the photos may end without a thought, but 3 of 3 did" in capsys.readouterr().err
+    assert "at least one photo must end with a thought, but none of 3 did" in capsys.readouterr().err
 
 
 def test_a_teacher_that_is_gone_is_a_sentence(birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +155,8 @@ def test_a_teacher_that_is_gone_is_a_sentence(birds: Path, tmp_path: Path, capsy
     assert main(line(birds, tmp_path, *options, "--teacher.server.patience", "0.2", "--examples", "2")) == 2
     said = capsys.readouterr()
     assert "Where the teacher gave no reply, at last: " in said.out
-    assert "of the photos may end without a thought, but 2 of 2 did" in said.err
+    assert "Replies: 20 asked for, 20 of them not had; 0 kept from before." in said.out
+    assert "at least one photo must end with a thought, but none of 2 did" in said.err
 
 
 @pytest.mark.parametrize(

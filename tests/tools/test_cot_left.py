@@ -72,6 +72,20 @@ def test_a_folder_holds_what_the_last_run_has_made_and_others_files_stay(birds: 
     assert sum(shard.samples for shard in load_manifest(out / "shards").shards) == 4
 
 
+@pytest.mark.parametrize(("changed", "stays"), [(None, True), ("taxonomy.json", False), ("cot.json", False)])
+def test_shards_are_packed_anew_of_other_conversations_or_classes_alone(
+    birds: Path, tmp_path: Path, changed: str | None, stays: bool
+) -> None:
+    out = tmp_path / "out"
+    cot(birds, out, AviaryTeacher(), examples=2, recipe=QUICK)
+    (out / "shards/mark").touch()
+    if changed is not None:
+        (out / changed).write_text("{}")  # as of an earlier run about other data
+    cot(birds, out, AviaryTeacher(), examples=2, recipe=QUICK)
+    assert (out / "shards/mark").exists() == stays
+    assert sum(shard.samples for shard in load_manifest(out / "shards").shards) == 2
+
+
 def test_a_folder_with_something_else_is_refused(birds: Path) -> None:
     whole = (birds / "manifest.json").read_bytes()
     with pytest.raises(UserError, match="is of something else: choose another out"):
@@ -142,3 +156,14 @@ def test_a_photo_travels_as_what_it_is() -> None:
     asked = Asked("thought", "What?", Photo("u", "x", (), data.getvalue()), 0)
     shown = json.loads(teacher._body(asked))["messages"][0]["content"][0]["image_url"]["url"]
     assert shown.startswith("data:image/webp;base64,")
+
+
+def test_replies_that_were_cut_off_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    with TeacherServer(finish="length", silent="concepts") as server:
+        teacher = ServedTeacher("teacher", Server(url=server.url), max_tokens=9)
+        for number in range(2):
+            teacher.reply(Asked("concepts", "List what is seen.", Photo("u", "l", (), b""), number))
+        teacher.close()
+        teacher.close()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["2 replies were cut off at teacher.max_tokens=9, so parts may be missing: raise it"]

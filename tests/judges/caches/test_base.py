@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from cache_processes import batch_keys, entry, fork_while_writing, processes, put_for_ever, put_overlapping
+from cache_processes import batch_keys, entry, fork_while_writing, put_for_ever, put_overlapping
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from preloaded import processes
 from redis_server import RedisServer
 
 from fgvr.judges.caches.base import CacheEntry, VerdictCache, as_json, decode, encode

@@ -1,0 +1,1 @@
+"""The format of checkpoints: whole or not there, and whose damage is noticed."""

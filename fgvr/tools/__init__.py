@@ -1,0 +1,1 @@
+"""The commands beside those of a run: a plain function with typed arguments each."""
