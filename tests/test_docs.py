@@ -22,8 +22,12 @@ TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
+TYPED = [page for page in PAGES if page.parent.name == "tutorials"]  # whole, by tests/test_tutorials.py
+
+
 def blocks(kind: str) -> list[str]:
-    return [block for text in TEXTS.values() for block in re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)]
+    texts = [text for page, text in TEXTS.items() if page not in TYPED]
+    return [block for text in texts for block in re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)]
 
 
 def commands() -> list[str]:

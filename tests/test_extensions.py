@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -111,7 +112,7 @@ def test_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         for number in range(10):
             (photos / f"{name.replace(' ', '_')}__{number:04}.jpg").write_bytes(aviary.encode(name, number))
     line = ["fit", "--config", "configs/photos.yaml", "--config", "named_files.yaml", "--trainer.max_steps", "2"]
-    process = Warm([*line, "--trainer.val_check_interval", "2"], {})
+    process = Warm([*line, "--trainer.val_check_interval", "2"], os.environ)
     said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
     manifest = json.loads((tmp_path / "data/photos/manifest.json").read_text())
