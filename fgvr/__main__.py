@@ -69,6 +69,7 @@ def main(args: list[str] | None = None) -> int:
     """
     if args is None:
         args = sys.argv[1:]
+        _import_from_here()
         if args and args[0] in WATCHED and not _names_photos(args):  # this process is the run's own
             with watched():
                 return main(args)
@@ -94,6 +95,12 @@ def main(args: list[str] | None = None) -> int:
         if sentence is None:
             raise
         return _refuse(sentence)
+
+
+def _import_from_here() -> None:
+    """Classes of one's own lie where the command is typed: `fgvr` finds them there as `python -m fgvr` does."""
+    if not sys.flags.safe_path and not {"", os.getcwd()} & {*sys.path}:
+        sys.path.insert(0, os.getcwd())
 
 
 def _run(args: list[str]) -> int:

@@ -40,7 +40,7 @@ from fgvr.errors import ENOUGH, Unfinished, UserError
 from fgvr.modules.base import PolicyModule
 from fgvr.next_steps import after_run
 from fgvr.runs.claim import claim
-from fgvr.runs.fingerprint import code_fingerprint, config_fingerprint
+from fgvr.runs.fingerprint import fingerprint
 from fgvr.runs.folder import (
     STOPPED_BY,
     RunFolder,
@@ -147,7 +147,7 @@ class FGVRCLI(LightningCLI):
         refuse_timer(one.class_path for one in _as_list(config.trainer.callbacks))
         self.plain_config: dict[str, Any] = plain_config(self.parser.dump(self.config, format="json"), self.verb)
         config.trainer.default_root_dir = str(self.run.dir)
-        self.fingerprint = {"config": config_fingerprint(self.plain_config), "code": code_fingerprint()}
+        self.fingerprint = fingerprint(self.plain_config)
         say_replaced_lists([Path(file) for file in config.get("config") or []])
         refuse_settings(self.plain_config, trains=self.verb == "fit")
         if self.verb == "fit":

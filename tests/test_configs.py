@@ -32,7 +32,7 @@ TWINS = {  # of a run that thinks, one that answers first
     for twin in sorted((AVIARY / "answer_first").glob("*.yaml"))
 }
 START = ".model.init_args.policy.backbone.init_args.run"
-OTHERS = {"hardware", "eval", "answer_first", "tuning"}
+OTHERS = {"hardware", "eval", "answer_first", "tuning", "tutorials"}
 METHODS = sorted(path for path in CONFIGS.rglob("*.yaml") if not OTHERS & {*path.parts} and path not in VARIANTS)
 EVALUATIONS = sorted((CONFIGS / "eval").glob("*.yaml"))
 HARDWARE = sorted((CONFIGS / "hardware").glob("*.yaml"))

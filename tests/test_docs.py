@@ -22,8 +22,12 @@ TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
+TYPED = [page for page in PAGES if page.parent.name == "tutorials"]  # whole, by tests/test_tutorials.py
+
+
 def blocks(kind: str) -> list[str]:
-    return [block for text in TEXTS.values() for block in re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)]
+    texts = [text for page, text in TEXTS.items() if page not in TYPED]
+    return [block for text in texts for block in re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)]
 
 
 def commands() -> list[str]:
@@ -60,6 +64,10 @@ def test_any_other_command_is_one_that_a_reader_has(line: str):
     elif words[0] == "python":
         for file in (word for word in words[1:] if word.startswith("benchmarks/")):
             assert (ROOT / file).is_file(), file
+    elif words[0] == "export":
+        name, _, folder = words[1].partition("=")
+        assert name == "PYTHONPATH"
+        assert (ROOT / folder).is_dir(), folder
     else:
         assert words[0] in ("pytest", "tensorboard", "ruff", "pyright", "docs/build"), (
             f"say how a reader gets {words[0]}"

@@ -2,7 +2,7 @@
 
 from fgvr.objectives.advantages import Advantage, GroupFilter, group_advantages, informative, zero_variance
 from fgvr.objectives.entropy import exact_entropy, sampled_entropy
-from fgvr.objectives.kl import KL, k1, k2, k3, kl_penalty
+from fgvr.objectives.kl import KL, KLEstimator, k1, k2, k3, kl_penalty
 from fgvr.objectives.overlong import soft_overlong_penalty
 from fgvr.objectives.policy_loss import Clip, PolicyLoss, policy_loss
 from fgvr.objectives.reduction import Reduction, loss_weights
@@ -13,6 +13,7 @@ __all__ = [
     "Advantage",
     "Clip",
     "GroupFilter",
+    "KLEstimator",
     "PolicyLoss",
     "Reduction",
     "Triplet",

@@ -16,6 +16,8 @@ Shape legend: N target tokens of one micro-batch, flat.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,26 +27,39 @@ from torch import Tensor
 from fgvr.errors import UserError
 from fgvr.objectives.policy_loss import bounded
 
-Estimator = Literal["k1", "k2", "k3"]
+Named = Literal["k1", "k2", "k3"]
+
+
+class KLEstimator(ABC):
+    """An estimator of one's own: any that is a function of two log-probs at a token drawn from the policy."""
+
+    @abstractmethod
+    def estimates(self, logp: Float[Tensor, " N"], ref_logp: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """One estimate for each target, in nats, with the gradient that is learned from; the reference needs none."""
 
 
 @dataclass(frozen=True)
 class KL:
     """What leaving the reference policy costs: `coefficient`, at least 0, times the divergence.
 
-    `value` is the estimator that is reported, `gradient` the one that is learned from. GRPO's is k3 for both
-    (arXiv 2402.03300, eq. 4, with coefficient 0.04). Raises UserError for other coefficients and estimators.
+    `value` is the estimator that is reported, `gradient` the one that is learned from: k1, k2, k3 or a class of your
+    own. GRPO's is k3 for both (arXiv 2402.03300, eq. 4, with coefficient 0.04). Raises UserError for other
+    coefficients and estimators.
     """
 
     coefficient: float
-    value: Estimator = "k3"
-    gradient: Estimator = "k3"
+    value: Named | KLEstimator = "k3"
+    gradient: Named | KLEstimator = "k3"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.coefficient) and self.coefficient >= 0):
             raise UserError(f"the KL coefficient must be finite and not below 0, got {self.coefficient}")
-        if not {self.value, self.gradient} <= ESTIMATORS.keys():
-            raise UserError(f"KL estimators are k1, k2 and k3, got value={self.value} and gradient={self.gradient}")
+        named = {one for one in (self.value, self.gradient) if not isinstance(one, KLEstimator)}
+        if not named <= ESTIMATORS.keys():
+            raise UserError(
+                "KL estimators are k1, k2 and k3, or a subclass of fgvr.objectives.KLEstimator by its class_path, got "
+                f"value={self.value} and gradient={self.gradient}"
+            )
 
 
 def k1(logp: Float[Tensor, " N"], ref_logp: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
@@ -69,16 +84,30 @@ def k3(logp: Float[Tensor, " N"], ref_logp: Float[Tensor, " N"]) -> Float[Tensor
 def kl_penalty(logp: Float[Tensor, " N"], ref_logp: Float[Tensor, " N"], kl: KL) -> Float[Tensor, " N"]:
     """Each target's divergence in nats, not yet times `kl.coefficient`: one estimator's value, one's gradient.
 
-    The reference is a constant, whatever graph it carries. Raises ValueError for shapes that disagree.
+    The reference is a constant, whatever graph it carries. Raises ValueError for shapes that disagree, and where an
+    estimator of one's own does not give one estimate for each target.
     """
     if logp.shape != ref_logp.shape:
         raise ValueError(
             f"every target needs a log-prob and a reference's, got {tuple(logp.shape)} and {tuple(ref_logp.shape)}"
         )
-    learned = ESTIMATORS[kl.gradient](logp, ref_logp.detach())
+    learned = _estimates(kl.gradient, logp, ref_logp.detach())
     if kl.value == kl.gradient:
         return learned
-    return ESTIMATORS[kl.value](logp, ref_logp).detach() + (learned - learned.detach())
+    return _estimates(kl.value, logp, ref_logp).detach() + (learned - learned.detach())
 
 
-ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3}
+def _estimates(by: Named | KLEstimator, logp: Float[Tensor, " N"], ref_logp: Float[Tensor, " N"]) -> Tensor:
+    if not isinstance(by, KLEstimator):
+        return ESTIMATORS[by](logp, ref_logp)
+    found = by.estimates(logp, ref_logp)
+    if found.shape != logp.shape:
+        raise ValueError(
+            f"{type(by).__name__} must give one estimate for each target, shape {tuple(logp.shape)}, got "
+            f"{tuple(found.shape)}: reduce nothing"
+        )
+    return found
+
+
+Function = Callable[[Tensor, Tensor], Tensor]
+ESTIMATORS: dict[str, Function] = {"k1": k1, "k2": k2, "k3": k3}

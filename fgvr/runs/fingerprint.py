@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import pydoc
+import sysconfig
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +59,12 @@ RENAMED = {
 DECIDING = ("RolloutGeneration", "CollapseWatch", "OptionRefresh")
 
 
+def fingerprint(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run of this config is made of, but for its data: settings, and code, that of one's own classes too."""
+    settings = config_fingerprint(config)
+    return {"config": settings, "code": {**code_fingerprint(), **own_code(settings)}}
+
+
 def config_fingerprint(config: Mapping[str, Any]) -> dict[str, Any]:
     """`{"model.init_args.lr": 1e-05, ...}`: every setting that decides what is learned, flattened, as plain values."""
     sections = {key: config[key] for key in ("model", "data", "seed_everything") if key in config}
@@ -75,6 +85,25 @@ def code_fingerprint(package: Path | None = None) -> dict[str, str]:
         for path in sorted(root.rglob("*.py"))
     }
     return {"version": fgvr.__version__, **sources}
+
+
+def own_code(config: Mapping[str, Any]) -> dict[str, str]:
+    """As `code_fingerprint`, of the files that hold the classes of one's own which a `config_fingerprint` names.
+
+    What they import besides, and what is installed as a package, is not looked at.
+    """
+    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")}
+    installed.add(Path(fgvr.__file__).parent.resolve())
+    found: dict[str, str] = {}
+    for path in {value for key, value in config.items() if key.rpartition(".")[2] == "class_path"}:
+        kind = None
+        with suppress(pydoc.ErrorDuringImport):  # then it is not there to be compared
+            kind = pydoc.locate(str(path))
+        file = inspect.getsourcefile(kind) if inspect.isclass(kind) else None
+        if file is not None and installed.isdisjoint(Path(file).resolve().parents):
+            name = f"{kind.__module__.replace('.', '/')}.py"
+            found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+    return found
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+WHERE = ": one of your own must lie in the folder that the command is typed in, or in one that PYTHONPATH names."
 BUILDING_BLOCKS = ("lightning", "torch")  # packages whose classes are seldom what a config chooses
 
 
@@ -35,7 +36,7 @@ def missing_class(class_path: str) -> str | None:
             if error.name is None or not class_path.startswith(error.name):
                 return f"{class_path} needs the module {error.name}, which is not installed."
     if module is None:
-        return f"there is no module {parts[0]} to import {class_path} from." if len(parts) > 1 else None
+        return f"there is no module {parts[0]} to import {class_path} from{WHERE}" if len(parts) > 1 else None
     if depth == len(parts) - 1 and hasattr(module, parts[-1]):
         return None if inspect.isclass(getattr(module, parts[-1])) else f"{class_path} is not a class."
     names = _names_of(module)

@@ -9,7 +9,7 @@ from typing import Any
 
 from fgvr.callbacks.sentences import sentences
 from fgvr.cli import FGVRCLI
-from fgvr.runs.fingerprint import code_fingerprint, config_fingerprint
+from fgvr.runs.fingerprint import fingerprint
 from fgvr.runs.folder import RunFolder, begun
 from fgvr.settings.given import plain_config
 from fgvr.settings.refused import refuse_settings
@@ -26,7 +26,7 @@ class Asking(FGVRCLI):
         self.run = RunFolder.of_start(vars(config.run))
         take_over_task(config, begun(self.run))
         self.plain_config = plain_config(self.parser.dump(self.config, format="json"), self.verb)
-        self.fingerprint = {"config": config_fingerprint(self.plain_config), "code": code_fingerprint()}
+        self.fingerprint = fingerprint(self.plain_config)
         refuse_settings(self.plain_config, trains=True)
 
     def instantiate_classes(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from fgvr.errors import UserError, shown
 from fgvr.runs.condition import Condition, Judged, Rows, examine
-from fgvr.runs.fingerprint import code_fingerprint
+from fgvr.runs.fingerprint import code_fingerprint, own_code
 from fgvr.runs.folder import RunFolder, Start, choose_start
 
 DESCRIPTION = (
@@ -57,7 +57,10 @@ def _silence() -> Iterator[None]:
 def _as_saved(found: Condition) -> Mapping[str, Any]:
     """What the newest checkpoint was made of, but by the code that stands here."""
     manifest = found.newest.manifest if found.newest else None
-    return {**manifest.fingerprint, "code": code_fingerprint()} if manifest else {}
+    if manifest is None:
+        return {}
+    code = {**code_fingerprint(), **own_code(manifest.fingerprint.get("config") or {})}
+    return {**manifest.fingerprint, "code": code}
 
 
 def _start(found: Condition, run: RunFolder, now: Mapping[str, Any]) -> tuple[Start, list[str]]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgvr.errors import UserError
-from fgvr.objectives import KL, k1, k2, k3, kl_penalty
+from fgvr.objectives import KL, KLEstimator, k1, k2, k3, kl_penalty
 from fgvr.objectives.kl import ESTIMATORS
 
 NAMES = ["k1", "k2", "k3"]
@@ -121,6 +121,38 @@ def test_nan_reaches_value_and_gradient():
     out = k3(logp, torch.tensor([-1.0, -2.0]))
     assert out.isnan().tolist() == [True, False]
     assert torch.autograd.grad(out.sum(), logp)[0].isnan().tolist() == [True, False]
+
+
+class Halved(KLEstimator):
+    """Half of k2, or its mean, which is no estimator."""
+
+    def __init__(self, reduced: bool = False) -> None:
+        self.reduced = reduced
+
+    def estimates(self, logp: torch.Tensor, ref_logp: torch.Tensor) -> torch.Tensor:
+        found = (logp - ref_logp).square() / 4
+        return found.mean(0, keepdim=True) if self.reduced else found
+
+
+def test_an_estimator_of_ones_own_is_reported_learned_from_or_both():
+    # d = 1, -2: d^2 / 4 and its slope d / 2; k3 and its slope 1 - e^-d
+    for kl, values, slopes in (
+        (KL(0.04, Halved(), Halved()), [0.25, 1.0], [0.5, -1.0]),
+        (KL(0.04, "k3", Halved()), [0.367879, 4.389056], [0.5, -1.0]),
+        (KL(0.04, Halved(), "k3"), [0.25, 1.0], [0.632121, -6.389056]),
+    ):
+        logp, ref = apart([1.0, -2.0])
+        out = kl_penalty(logp, ref.requires_grad_(), kl)
+        assert out.tolist() == pytest.approx(values, abs=1e-6)
+        got, of_reference = torch.autograd.grad(out.sum(), (logp, ref), allow_unused=True)
+        assert got.tolist() == pytest.approx(slopes, abs=1e-6)
+        assert of_reference is None
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_an_estimator_that_reduces_is_refused():
+    with pytest.raises(ValueError, match=r"Halved must give one estimate for each target, shape \(3,\), got \(1,\)"):
+        kl_penalty(torch.zeros(3), torch.zeros(3), KL(0.04, Halved(reduced=True), "k3"))
 
 
 def test_no_targets_have_no_divergence():

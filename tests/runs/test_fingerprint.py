@@ -6,7 +6,15 @@ import pytest
 
 import fgvr.callbacks
 from fgvr.errors import UserError
-from fgvr.runs.fingerprint import DECIDING, RENAMED, code_fingerprint, config_fingerprint, differences, refuse_changes
+from fgvr.runs.fingerprint import (
+    DECIDING,
+    RENAMED,
+    code_fingerprint,
+    config_fingerprint,
+    differences,
+    own_code,
+    refuse_changes,
+)
 
 CONFIG = {
     "model": {"class_path": "a.B", "init_args": {"lr": 1e-5, "sizes": [1, 2], "path": Path("x")}},
@@ -74,6 +82,19 @@ def test_code_is_told_apart_by_the_file_that_changed(tmp_path: Path) -> None:
     then = code_fingerprint(tmp_path)
     (tmp_path / "a/b.py").write_text("2")
     assert differences({"code": then}, {"code": code_fingerprint(tmp_path)}) == {"code": ["a/b.py changed"]}
+
+
+def test_a_class_of_ones_own_is_code_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "of_mine.py").write_text("class Reward:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = {"model.class_path": "fgvr.modules.GRPO", "a[0].class_path": "of_mine.Reward", "b.class_path": "gone.At"}
+    then = {
+        "code": own_code(config | {"logger.class_path": "lightning.pytorch.Trainer", "of_mine.Reward": "class_path"})
+    }
+    assert list(then["code"]) == ["of_mine.py"]
+    (tmp_path / "of_mine.py").write_text("class Reward:\n    weight = 2\n")
+    assert differences(then, {"code": own_code(config)}) == {"code": ["of_mine.py changed"]}
+    assert own_code({"model.class_path": "fgvr.modules.GRPO"}) == {}
 
 
 def test_a_class_that_has_moved_since_is_the_same_class() -> None:

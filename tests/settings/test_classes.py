@@ -1,11 +1,11 @@
 from fgvr.modules import SFT, PolicyModule
-from fgvr.settings.classes import class_named, class_parameters, known_classes, missing_class, nearest
+from fgvr.settings.classes import WHERE, class_named, class_parameters, known_classes, missing_class, nearest
 
 
 def test_classes_that_are_not_there() -> None:
     assert missing_class("toy_run.ToyModel") is None
     assert missing_class("fgvr.modulez.SFT") == "there is no modulez in fgvr; the nearest is fgvr.modules."
-    assert missing_class("nowhere.at.All") == "there is no module nowhere to import nowhere.at.All from."
+    assert missing_class("nowhere.at.All") == f"there is no module nowhere to import nowhere.at.All from{WHERE}"
     assert missing_class("os.system") == "os.system is not a class."
 
 
