@@ -158,6 +158,17 @@ def after_estimate(line: Sequence[str]) -> str:
     return next_steps(("train", typed("fit", *without(line, "--memory"))))
 
 
+def after_tasks(options: str) -> str:
+    return next_steps(("where lmms-eval and fgvr are installed", f"python -m lmms_eval {options}"))
+
+
+def after_prefetch(line: Sequence[str], lacking: int) -> str:
+    """Go without a network, or once more when what is lacking is there."""
+    if lacking:
+        return next_steps(("when these are mended, look again", typed("prefetch", *line)))
+    return next_steps(("train, also where there is no network", f"HF_HUB_OFFLINE=1 {typed('fit', *line)}"))
+
+
 def after_ladder(run: Path | None) -> str:
     if run is None:
         return "Next, give the rows of the trained weights too, with --trained, to see what training adds."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from fgvr.callbacks.sentences import sentences
 from fgvr.cli import FGVRCLI
 from fgvr.errors import UserError, shown
 from fgvr.models.hub_files import HubModel, cache_folder, fetch
+from fgvr.next_steps import after_prefetch
 from fgvr.pictures.tables import Table
 from fgvr.settings.given import plain_config
 from fgvr.settings.refused import refuse_numbers, refuse_settings
@@ -59,12 +59,9 @@ def prefetch(args: Sequence[str]) -> int:
         if need.remedy:
             print(shown(f"- {need.name}: {need.remedy}"))
     lacking = sum(need.lacking for need in needs)
-    line = shlex.join(_of_fit(args))
-    if lacking:
-        print(shown(f"{lacking} of {len(needs)} are missing. Mend these, then type: python -m fgvr prefetch {line}"))
-        return 1
-    print(shown(f"All is here. Where there is no network, type: HF_HUB_OFFLINE=1 python -m fgvr fit {line}"))
-    return 0
+    print(f"{lacking} of {len(needs)} are missing." if lacking else "All is here.")
+    print(shown(after_prefetch(_of_fit(args), lacking)))
+    return int(lacking > 0)
 
 
 def _fetched(need: Need) -> Need:

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.tasks import OpenWorld
-from fgvr.errors import UserError, shown
+from fgvr.errors import UserError
 from fgvr.harness.task_files import Asked, write_group, write_task
 from fgvr.models import Processor
+from fgvr.next_steps import after_tasks
 from fgvr.pictures.tables import Table
 from fgvr.recogniser.carried import FILE, read_carried
 from fgvr.shards.manifest import load_manifest
@@ -30,8 +31,10 @@ def tasks(
     split: str = "test",
     options: int = 4,
     seed: int = 0,
-) -> None:
+) -> str:
     """Write tasks for lmms-eval: free naming and a choice by letter about the photos of each set and cohort.
+
+    Returns what to do next.
 
     Args:
         data: shard sets, as a list: [data/cub, data/aircraft].
@@ -61,8 +64,7 @@ def tasks(
     group = f"fgvr_{split}"
     write_group(out, group, [name for name, _ in written])
     print_table(console, Table(("task", "photos"), tuple(written)))
-    line = f"python -m lmms_eval {_model(model)} --include_path {shlex.quote(str(out))} --tasks {group}"
-    print(shown(f"Wrote {out}. Where lmms-eval and fgvr are installed, now type: {line}"))
+    return after_tasks(f"{_model(model)} --include_path {shlex.quote(str(out))} --tasks {group}")
 
 
 def questions(model: Path | None, options: int) -> list[Asked]:
