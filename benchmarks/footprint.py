@@ -23,9 +23,9 @@ from fgvr.kernels.group_packing import join_images, pack_groups
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, TinyQwen
 from fgvr.models.anatomy import Anatomy
 from fgvr.models.footprint import Footprint, Rows, Spread, Written, footprint
-from fgvr.models.outline import Part
 from fgvr.models.processor import Processor
 from fgvr.models.sampling import Sampling
+from fgvr.models.weight_names import Part
 from fgvr.types import EncodedPrompt, GroupRows, ImageFeatures, ImageInputs
 
 TEXT = 14  # tokens around an image
@@ -48,6 +48,7 @@ class Case:
     longest: int = 48
     freeze: tuple[Part, ...] = ("vision", "projector")
     rank: int | None = None
+    full: tuple[Part, ...] = ()
     checkpointing: bool = False
     half: bool = False
 
@@ -58,17 +59,17 @@ class Case:
 
     @property
     def policy(self) -> PolicyConfig:
-        lora = None if self.rank is None else LoRA(rank=self.rank)
+        lora = None if self.rank is None else LoRA(rank=self.rank, full=self.full)
         return PolicyConfig(
             self.backbone,
             freeze=self.freeze,
             lora=lora,
-            gradient_checkpointing=self.checkpointing,  # pyright: ignore[reportArgumentType]
+            gradient_checkpointing=self.checkpointing,
         )
 
     @property
     def features_carried(self) -> bool:
-        return self.rank is not None or "vision" in self.freeze
+        return not self.full and (self.rank is not None or "vision" in self.freeze)
 
     def reckoned(self) -> Footprint:
         merged = (self.side // self.grid) ** 2
@@ -92,6 +93,7 @@ CASES = {
     "everything trained": Case(freeze=()),
     "LoRA of rank 16": Case(freeze=(), rank=16),
     "LoRA of rank 16, checkpointed": Case(freeze=(), rank=16, checkpointing=True),
+    "LoRA of rank 16, projector in full": Case(freeze=("vision",), rank=16, full=("projector",)),
     "wide and shallow": Case(hidden=1024, layers=2, groups=2),
     "deep, long completions": Case(hidden=256, layers=12, longest=96, groups=3),
     "Qwen3-VL, tower frozen": Case(family="qwen3_vl", side=192),

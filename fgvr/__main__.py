@@ -17,7 +17,7 @@ from fgvr.watchdog.beats import watched
 
 
 class Tool(NamedTuple):
-    """A plain function that becomes a command; its parameters become options.
+    """A plain function that becomes a command; its parameters become options. It returns what to do next.
 
     `words` are those that the command's first words stand for, without their names; "runs..." takes all as a list.
     """
@@ -34,10 +34,12 @@ RUNS = {
     "test": "evaluate a checkpoint of a run on the test data",
     "predict": "name photos without labels: predict MODEL PHOTOS, a table and a page with pictures",
     "estimate": "tell what a training would hold in memory, from its config alone",
+    "prefetch": "tell what a training needs where there is no network, and fetch what the hub has of it",
     "doctor": "tell whether a run can go on, from where, what is damaged, and what to type",
 }
 AUDIT = "--audit"
 WATCHED = ("fit", "validate", "test", "predict")
+QUIET = "--quiet"
 PREDICT = Tool("fgvr.tools.predict", "predict", RUNS["predict"], ("model", "photos"))
 OF_A_CONFIG = ("--config", "-c", "--run", "--trainer", "--data.", "--model.", "--ckpt_path", "--seed_everything")
 TOOLS = {
@@ -46,6 +48,7 @@ TOOLS = {
     "mine": Tool("fgvr.tools.mine_options", "mine", "sample a model's answers and make options of choice of them"),
     "cot": Tool("fgvr.tools.build_cot", "cot", "let a teacher write reasoning for labelled photos, checked"),
     "export": Tool("fgvr.tools.export", "export", "write a run's model as a folder that transformers opens"),
+    "tasks": Tool("fgvr.tools.tasks", "tasks", "write shard sets as tasks of lmms-eval, judged as fgvr judges"),
     "calibrate": Tool(
         "fgvr.tools.calibrate", "calibrate", "find from which confidence on a model's names can be trusted", ("model",)
     ),
@@ -101,6 +104,8 @@ def _import_from_here() -> None:
 
 
 def _run(args: list[str]) -> int:
+    quiet = QUIET in args
+    args = [arg for arg in args if arg != QUIET]
     if not args or args[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0
@@ -117,14 +122,16 @@ def _run(args: list[str]) -> int:
 
         return doctor(args[1:])
     if _names_photos(args):
-        _run_tool(command, args[1:], PREDICT)
+        _tell(_run_tool(command, args[1:], PREDICT), quiet)
         return 0
     if command in RUNS:
-        return _run_lightning(args)
+        return _run_lightning(args, quiet)
     if command == "shards" and any(_is_audit(arg) for arg in args):
-        return _run(["audit", *(f"--sets{arg[len(AUDIT) :]}" if _is_audit(arg) else arg for arg in args[1:])])
+        sets = [f"--sets{arg[len(AUDIT) :]}" if _is_audit(arg) else arg for arg in args[1:]]
+        return _run(["audit", *sets, *[QUIET] * quiet])
     if command in TOOLS:
-        _run_tool(command, _with_auto(args[1:]) if command == "shards" else args[1:], TOOLS[command])
+        options = _with_auto(args[1:]) if command == "shards" else args[1:]
+        _tell(_run_tool(command, options, TOOLS[command]), quiet)
     else:
         import difflib
 
@@ -186,7 +193,7 @@ def _with_within(args: list[str]) -> list[str]:
     return [*kept, *given]
 
 
-def _run_lightning(args: list[str]) -> int:
+def _run_lightning(args: list[str], quiet: bool) -> int:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from fgvr.cli import run_cli
@@ -196,15 +203,19 @@ def _run_lightning(args: list[str]) -> int:
         if args[0] == "estimate":
             from fgvr.tools.estimate import estimate
 
-            estimate(args[1:])
+            _tell(estimate(args[1:]), quiet)
+        elif args[0] == "prefetch":
+            from fgvr.tools.prefetch import prefetch
+
+            return prefetch(args[1:])
         else:
-            run_cli(args)
+            run_cli(args, quiet)
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     return 0
 
 
-def _run_tool(command: str, args: list[str], tool: Tool) -> None:
+def _run_tool(command: str, args: list[str], tool: Tool) -> str | None:
     from jsonargparse import ActionConfigFile, ArgumentError  # pyright: ignore[reportPrivateImportUsage]
 
     from fgvr.cli_help import explain
@@ -220,7 +231,13 @@ def _run_tool(command: str, args: list[str], tool: Tool) -> None:
         options = parser.instantiate(parser.parse_args(args))
     except (ArgumentError, ValueError, TypeError) as error:
         raise UserError(explain(parser, args, error)) from error
-    function(**{key: value for key, value in options.items() if key != "config"})
+    return function(**{key: value for key, value in options.items() if key != "config"})
+
+
+def _tell(next_steps: str | None, quiet: bool) -> None:
+    """The last sentence of a tool."""
+    if next_steps and not quiet:
+        print(shown(next_steps, keep="\n"))
 
 
 def _overview() -> str:
@@ -240,7 +257,8 @@ def _overview() -> str:
             *tools,
             "",
             "python -m fgvr COMMAND --help says what a command takes, with --model.help, --data.help or --source.help",
-            "what their settings mean; --print_config prints the whole config of a run.",
+            "what their settings mean; --print_config prints the whole config of a run. Each command ends with what to",
+            "do next, which --quiet leaves out; a run then tells of warnings and figures alone.",
         ]
     )
 

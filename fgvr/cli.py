@@ -38,6 +38,7 @@ from fgvr.cli_help import explain
 from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import ENOUGH, Unfinished, UserError
 from fgvr.modules.base import PolicyModule
+from fgvr.next_steps import after_run
 from fgvr.runs.claim import claim
 from fgvr.runs.fingerprint import fingerprint
 from fgvr.runs.folder import (
@@ -57,7 +58,7 @@ from fgvr.runs.starts import counted_start
 from fgvr.runs.traces import Traces
 from fgvr.settings.given import plain_config
 from fgvr.settings.refused import refuse_nulls, refuse_numbers, refuse_seed, refuse_settings, users_own
-from fgvr.settings.said import SayingParser, complete_help
+from fgvr.settings.said import CKPT_PATH, SayingParser, complete_help
 from fgvr.settings.taken_over import say_another_task, take_over_task
 from fgvr.settings.translated import evaluating, refused_by_trainer, training
 from fgvr.signals import Stop, hold
@@ -73,10 +74,6 @@ VERBS = {
     "test": {"model", "dataloaders", "datamodule", "ckpt_path", "verbose", "weights_only"},
     "predict": {"model", "dataloaders", "datamodule", "ckpt_path", "return_predictions", "weights_only"},
 }
-CKPT_PATH = (
-    "the checkpoint to evaluate: its path, 'best', 'last' (by default), or 'none' for the model as the config builds "
-    "it, which is the zero-shot baseline of a pretrained one"
-)
 
 
 class RunParser(SayingParser, LightningArgumentParser):
@@ -91,8 +88,8 @@ class FGVRCLI(LightningCLI):
 
     command = ""  # what the command line calls it, where that is not the verb
 
-    def __init__(self, args: list[str], stack: ExitStack) -> None:
-        self.verb, self.stack = args[0], stack
+    def __init__(self, args: list[str], stack: ExitStack, quiet: bool = False) -> None:
+        self.verb, self.line, self.stack, self.quiet = args[0], args[1:], stack, quiet
         self.start = Start()
         self.figures = LastFigures()
         options = {"parser_mode": "omegaconf", "exit_on_error": False}
@@ -226,7 +223,7 @@ class FGVRCLI(LightningCLI):
         with training():
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=self._checkpoint)
         if self.trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
-            return
+            return self._say_next()
         stopped_by = None if is_finished(self.trainer) else EarlyStopping.__name__
         if stopped_by and not stopped_early(self.trainer):
             raise Unfinished("a callback", ENOUGH)
@@ -257,6 +254,7 @@ class FGVRCLI(LightningCLI):
         """Lets a checkpoint answer the photos in `data.predict`; `Predictions` writes what it says."""
         with evaluating():
             self.trainer.predict(model, datamodule=datamodule, ckpt_path=self._checkpoint, return_predictions=False)
+        self._say_next()
 
     @property
     def _trains(self) -> bool:
@@ -269,7 +267,7 @@ class FGVRCLI(LightningCLI):
     def _forced(self, settings: Any) -> list[Callback]:
         """Callbacks of every run, whatever the config's own list says."""
         forced: list[Callback] = [SameStart(self.start), self.figures]
-        if settings.enable_progress_bar is not False:
+        if settings.enable_progress_bar is not False and not self.quiet:
             forced.append(Progress())
         if self.verb == "predict" and isinstance(self.datamodule, ShardDataModule):
             forced.append(Predictions())
@@ -315,11 +313,9 @@ class FGVRCLI(LightningCLI):
         # of a complete run: what is known of its training and data and was not evaluated again
         former = {key: value for key, value in facts.items() if key not in self.figures.figures}
         write_figures(self.run.metrics_file, self.figures.figures, **(former | kept))
-        began = {key: value for key, value in facts.items() if key.startswith(START)}
-        if figures := began | self.figures.figures:
+        if figures := {key: facts[key] for key in facts if key.startswith(START)} | self.figures.figures:
             print_figures(figures, f"{self.run.dir.name}, step {kept['step']}")
-        file, run = self.run.metrics_file, self.run.dir
-        log.info("The figures are in %s. See the run: python -m fgvr report %s --out %s/report", file, run, run)
+        self._say_next()
 
     def _report(self, file: str) -> None:
         if not self.figures.figures:
@@ -327,15 +323,19 @@ class FGVRCLI(LightningCLI):
         if self.trainer.is_global_zero:
             write_figures(self.run.dir / file, self.figures.figures, **self.figures.facts)
             print_figures(self.figures.figures, f"{self.verb}: {Path(self._checkpoint or 'no checkpoint').stem}")
-            log.info("The figures are in %s.", self.run.dir / file)
+            self._say_next()
+
+    def _say_next(self) -> None:
+        done = (self.start.checkpoint, self.figures.figures)
+        log.info(after_run(self.verb, self.run.dir, self.plain_config, self.line, *done))
 
 
-def run_cli(args: list[str]) -> None:
-    """Runs `[verb, *options]` to the end; sentences about what happens go to stderr."""
+def run_cli(args: list[str], quiet: bool = False) -> None:
+    """Runs `[verb, *options]` to the end; sentences about what happens go to stderr, of a quiet run warnings alone."""
     try:
-        level = logging.INFO if _leads() else logging.ERROR
+        level = (logging.WARNING if quiet else logging.INFO) if _leads() else logging.ERROR
         with ctrl_c_as_before(), sentences(level), failing_together(), ExitStack() as stack:
-            FGVRCLI(args, stack)
+            FGVRCLI(args, stack, quiet)
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # its threads must have ended before the process does

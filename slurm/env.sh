@@ -5,7 +5,7 @@
 # What fgvr and CUDA need on a node:
 #   module load cuda
 #   . /path/to/venv/bin/activate
-#   export HF_HOME=/path/to/models HF_HUB_OFFLINE=1
+#   export HF_HOME=/path/to/models HF_HUB_OFFLINE=1   # once python -m fgvr prefetch has filled it where there is a network
 
 # The network that the processes of several nodes meet on:
 #   export NCCL_SOCKET_IFNAME=ib0

@@ -1,8 +1,7 @@
 """Hostile files of every kind, each opened as a user would, by a process that watches itself: `hostile_set.py FOLDER`.
 
-Prints, as JSON, of each case how it ended, what was said, its seconds (of work, and with all waiting) and what of code,
-processes and network it touched, and the megabytes that the process came to hold at the most. A case's number is its
-kind's.
+Prints, as JSON, of each case how it ended, what was said, its seconds (of work, and with all waiting), the megabytes
+that it took at the most, and what of code, processes and network it touched. A case's number is its kind's.
 """
 
 from __future__ import annotations
@@ -271,13 +270,23 @@ def ended(case: Case, folder: Path) -> tuple[str, str]:
     return "passed", ""
 
 
+def held() -> float:
+    """Megabytes that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+def peak() -> float:
+    """Megabytes that this process has ever held; less what it held before a case, no less than the case took."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def found(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, (name, case) in enumerate(CASES.items()):
         touched.clear()
-        began, busy = time.monotonic(), time.process_time()
+        began, busy, before = time.monotonic(), time.process_time(), held()
         how, said = ended(case, folder / f"{number:02}")
         seconds = {"seconds": time.process_time() - busy, "waited": time.monotonic() - began}
-        yield name, {"how": how, "said": said, **seconds, "touched": list(touched)}
+        yield name, {"how": how, "said": said, **seconds, "megabytes": peak() - before, "touched": list(touched)}
 
 
 if __name__ == "__main__":
@@ -288,6 +297,4 @@ if __name__ == "__main__":
         model("fgvr.modules.SFT")(place / "warm")  # loads what every command loads
     small_model()
     sys.addaudithook(watch)
-    cases = dict(found(place))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"cases": cases, "peak": peak, "ran": (place / "ran").exists()}))
+    print(json.dumps({"cases": dict(found(place)), "ran": (place / "ran").exists()}))

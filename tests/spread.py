@@ -21,6 +21,7 @@ from prompted import REPLIES, Prompts
 from prompted import Batches as PromptBatches
 from scripted import Scripted
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 from triplet_rollouts import TripletBatches, Triplets
@@ -28,9 +29,9 @@ from triplet_rollouts import TripletBatches, Triplets
 from fgvr.callbacks import RolloutGeneration
 from fgvr.data.collate import SFTCollate
 from fgvr.judges import TaxonomyJudge
-from fgvr.models import PixelBudget, PolicyConfig
+from fgvr.models import PixelBudget, Policy, PolicyConfig
 from fgvr.models.sampling import Sampling
-from fgvr.models.sharding import whole
+from fgvr.models.sharding import Sharding, shard_policy, whole
 from fgvr.modules import GRPO, SFT, TAPO, Optimizer, PolicyModule, SpeciaRL
 from fgvr.rewards import Exact, Format, Term, WeightedSum
 from fgvr.strategies import FSDP2Strategy
@@ -57,7 +58,7 @@ class Case:
 
     `policy` and `options` are those of its config and of its module. With `first_has_all` the first process has all
     the examples, else each has every n-th. Triplets of the numbers in `lacking` have no negative. `tied` says that head
-    and embeddings are one weight.
+    and embeddings are one weight. `rates` are the optimizer's.
     """
 
     method: str
@@ -70,6 +71,7 @@ class Case:
     lacking: tuple[int, ...] = ()
     tied: bool = False
     precision: str = "32-true"
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 class Noted(PolicyModule):
@@ -140,7 +142,8 @@ def module_of(case: Case) -> Noted:
     if case.tied:
         backbone = tied(backbone)
     config = PolicyConfig(backbone, PixelBudget(28 * 28, 84 * 84), **case.policy)
-    optimizer = Optimizer(lr=1e-3, schedule="constant", eps=1e-3, weight_decay=0.01, max_grad_norm=0.5)
+    shared: dict[str, Any] = {"schedule": "constant", "eps": 1e-3, "weight_decay": 0.01, "max_grad_norm": 0.5}
+    optimizer = Optimizer(lr=1e-3, rates=dict(case.rates), **shared)
     if case.method == "sft":
         made: Any = NotedSFT(config, optimizer)
     else:
@@ -224,6 +227,24 @@ def _take_part(rank: int, world: int, port: int, folder: Path, work: Callable[..
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.save(work(rank, world, *given), folder / f"found{rank}.pt")
     dist.destroy_process_group()
+
+
+def policy_of(
+    family: str = "qwen2_5_vl", world: int = 0, precision: torch.dtype | None = None, **options: Any
+) -> Policy:
+    """A tiny policy, in parts where there are several processes."""
+    torch.manual_seed(3)
+    backbone = tiny_backbone(family)
+    config = PolicyConfig(backbone, PixelBudget(28 * 28, 84 * 84), **options)
+    policy = Policy(config, backbone.processor(config.pixels))
+    if world:
+        shard_policy(policy, Sharding(init_device_mesh("cpu", (world,)), precision))
+    return policy
+
+
+def meet(rank: int, world: int) -> None:
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", rank=rank, world_size=world)
 
 
 class Counted(TorchDispatchMode):

@@ -32,10 +32,11 @@ TWINS = {  # of a run that thinks, one that answers first
     for twin in sorted((AVIARY / "answer_first").glob("*.yaml"))
 }
 START = ".model.init_args.policy.backbone.init_args.run"
-OTHERS = {"hardware", "eval", "answer_first", "tutorials"}
+OTHERS = {"hardware", "eval", "answer_first", "tuning", "tutorials"}
 METHODS = sorted(path for path in CONFIGS.rglob("*.yaml") if not OTHERS & {*path.parts} and path not in VARIANTS)
 EVALUATIONS = sorted((CONFIGS / "eval").glob("*.yaml"))
 HARDWARE = sorted((CONFIGS / "hardware").glob("*.yaml"))
+TUNING = sorted((CONFIGS / "tuning").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("config", METHODS, ids=lambda path: path.stem)
@@ -80,6 +81,18 @@ def test_hardware_is_told_of_and_spreads_a_training_as_its_name_says(hardware: P
     assert spread.world == {"cpu": 1, "one": 1, "eight": 8, "nodes": 32}[hardware.stem.partition("_")[0]]
     assert spread.world % spread.shards == 0
     assert spread.gpu == spread.half == (hardware.stem != "cpu")
+
+
+@pytest.mark.parametrize("method", ["sft_qwen2_5_vl_7b_lora.yaml", "grpo_qwen2_5_vl_3b.yaml"])
+@pytest.mark.parametrize("tuning", TUNING, ids=lambda path: path.stem)
+def test_tuning_goes_on_top_and_says_what_is_trained_and_how_fast_alone(tuning: Path, method: str):
+    before, after = printed(CONFIGS / method), printed(CONFIGS / method, tuning)
+    own = flat(yaml.safe_load(tuning.read_text()))
+    assert {key: after[key] for key in own} == own
+    changed = {key for key in {*before, *after} if before.get(key, "absent") != after.get(key, "absent")}
+    within = (".model.init_args.policy.lora", ".model.init_args.policy.freeze", ".model.init_args.optimizer.rates")
+    assert all(key.startswith(within) for key in changed)
+    assert f"configs/tuning/{tuning.name}" in (CONFIGS.parent / "docs" / "configs.md").read_text()
 
 
 @pytest.mark.parametrize("config", METHODS, ids=lambda path: path.stem)

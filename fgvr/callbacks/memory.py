@@ -141,9 +141,14 @@ def _title(training: Training) -> str:
     over = f"{spread.world} ranks" if spread.world > 1 else "one rank"
     parts = f", {spread.shards} of which share a copy" if spread.shards > 1 else ""
     return (
-        f"Memory of a rank in GiB: {model.weights / 1e9:.2f} billion weights, {model.trained / 1e9:.2f} trained, on "
+        f"Memory of a rank in GiB: {counted(model.weights)} weights, {counted(model.trained)} of them trained, on "
         f"{over}{parts}"
     )
+
+
+def counted(weights: float) -> str:
+    """As people say it: in billions, of a small model in millions."""
+    return f"{weights / 1e9:.2f} billion" if weights >= 1e8 else f"{weights / 1e6:.2f} million"
 
 
 def _note(training: Training) -> str:

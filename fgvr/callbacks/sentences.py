@@ -18,6 +18,7 @@ NOT_SAID = (
     "Restored all states from the checkpoint",
     "Loaded model weights from the checkpoint",
 )
+LIGHTNING = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")  # loggers that speak
 NOT_WARNED = (
     "`isinstance.treespec, LeafSpec",
     "The `srun` command is available",
@@ -29,13 +30,18 @@ NOT_WARNED = (
 
 @contextmanager
 def sentences(level: int) -> Iterator[None]:
-    """Within it, what fgvr logs from `level` on goes to stderr, above a bar that is live."""
+    """Within it, what fgvr and lightning log from `level` on goes to stderr, above a bar that is live."""
     root = logging.getLogger("fgvr")
     handler, before = BesideBar(), root.level
     root.addHandler(handler)
     root.setLevel(level)
-    others = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    others.addFilter(_worth_saying)
+    others = [logging.getLogger(name) for name in LIGHTNING]
+
+    def worth_saying(record: logging.LogRecord) -> bool:
+        return record.levelno >= level and not any(part in record.getMessage() for part in NOT_SAID)
+
+    for other in others:
+        other.addFilter(worth_saying)
     try:
         with warnings.catch_warnings():
             for message in NOT_WARNED:
@@ -44,8 +50,5 @@ def sentences(level: int) -> Iterator[None]:
     finally:
         root.setLevel(before)
         root.removeHandler(handler)
-        others.removeFilter(_worth_saying)
-
-
-def _worth_saying(record: logging.LogRecord) -> bool:
-    return not any(part in record.getMessage() for part in NOT_SAID)
+        for other in others:
+            other.removeFilter(worth_saying)

@@ -1,7 +1,7 @@
 """What may take the place of a layer's own attention, and varlen attention under all of it.
 
-Shape legend: R rows, T row length, H heads, K key heads (each serves H / K heads), D width of a head, N query tokens,
-M key tokens; `bounds` has one entry more than there are sequences.
+Shape legend: R rows, T row length, H heads, K key heads (each serves H / K heads: grouped queries, arXiv 2305.13245), D
+width of a head, N query tokens, M key tokens; `bounds` has one entry more than there are sequences.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def varlen_attention(
 ) -> Float[Tensor, "N H D"]:
     """Causal attention within each sequence, whose last query stands beside its last key.
 
-    "flash" is flash-attn, "torch" torch's own kernel (both on a GPU, in half precision), "loop" the slow twin of both.
+    "flash" is flash-attn (FlashAttention-2, arXiv 2307.08691), "torch" torch's own kernel (both on a GPU, in half
+    precision), "loop" the slow twin of both.
     """
     if how == "loop":
         return _loop(query, key, value, spans, scale)

@@ -1,5 +1,7 @@
 """Decoding a group's completions side by side over one copy of their prompt's keys and values.
 
+As in Hydragen (arXiv 2402.05099) the queries of all completions meet the shared keys in one product of matrices.
+
 Shape legend: B prompts, P longest prompt, S completions of a prompt that are still being written, K key heads, Q heads
 that each of them serves, D width of a head, L longest completion, W of its places that are read, N rows that go on
 behind prompts, T tokens of the longest of these.
@@ -19,8 +21,8 @@ from fgvr.kernels.attention import AttentionPlan, as_autocast, masked_attention
 class PromptCache(AttentionPlan):
     """Reads whole prompts, padded on the right, and keeps every layer's keys and values for those who go on.
 
-    `lengths` are the prompts' tokens. The two values that a rotary embedding turns together stand side by side in the
-    keys that are kept.
+    `lengths` are the prompts' tokens. The two values that a rotary embedding turns together (RoFormer, arXiv
+    2104.09864, section 3.2) stand side by side in the keys that are kept.
     """
 
     def __init__(self, lengths: Int[Tensor, " B"]) -> None:
@@ -142,8 +144,8 @@ def of_length_one(
 ) -> Float[Tensor, "*_ D"]:
     """x over its length: an RMS norm without the factor sqrt(D) and the gain, which whoever reads it takes in.
 
-    `floor` is sqrt(D * eps), so that a vector of zeros stays one; in its precision the length is measured. The result
-    is rounded to `dtype`.
+    RMS norm is that of arXiv 1910.07467. `floor` is sqrt(D * eps), so that a vector of zeros stays one; in its
+    precision the length is measured. The result is rounded to `dtype`.
     """
     lengths = torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=floor.dtype), floor)
     return torch.div(x, lengths, out=torch.empty_like(x, dtype=dtype or x.dtype))

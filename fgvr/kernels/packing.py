@@ -103,8 +103,9 @@ def _filled(lengths: Sequence[int], count: int) -> list[int]:
 def balanced_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
     """Spreads sequences over as few rows of about `row_tokens` as hold them, so evenly that little padding is left.
 
-    Longest first, each to the emptiest row; the rows are then as wide as the fullest. One or two rows fewer are taken
-    when that wastes less. Returns the indices in each row, ascending; never an empty row. Raises ValueError when
+    Longest first, each to the emptiest row (of so many rows no other spread has a fullest one that is shorter by more
+    than a quarter: Graham, 1969); the rows are then as wide as the fullest. One or two rows fewer are taken when that
+    wastes less. Returns the indices in each row, ascending; never an empty row. Raises ValueError when
     `row_tokens` is below 1.
     """
     if row_tokens < 1:

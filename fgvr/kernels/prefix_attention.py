@@ -33,8 +33,8 @@ def prefix_attention(segments: Int[Tensor, "R T"], backend: Backend, varlen: Var
 
     "dense" masks the square of the row's length: the reference. "split" attends twice, prompt to prompt and completions
     to prompt and themselves, on any device; completions of like length go together where otherwise most would be
-    padding. "varlen" does so without padding, by flash-attn or torch's kernel. "flex" is FlexAttention, which skips the
-    blocks that nobody sees.
+    padding. "varlen" does so without padding, by flash-attn or torch's kernel. "flex" is FlexAttention (arXiv
+    2412.05496), which skips the blocks that nobody sees.
     """
     if backend == "dense":
         return DensePrefix(segments)

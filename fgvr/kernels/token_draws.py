@@ -1,5 +1,7 @@
 """Drawing tokens by the inverse of their cumulative distribution, in double precision or finer.
 
+The inversion method for discrete variates (Devroye, Non-Uniform Random Variate Generation, 1986, section III.2).
+
 Shape legend: M rows, V vocabulary, K draws from a row, C tokens of a span.
 """
 

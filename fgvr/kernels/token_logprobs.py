@@ -1,5 +1,8 @@
 """Log-probabilities of given tokens, straight from hidden states and the head's weight: the logits never exist whole.
 
+Log Z is found tile by tile with a running maximum (Milakov and Gimelshein, arXiv 1805.02867, algorithm 3), and tiles of
+logits are made again in the backward pass, as in Cut Cross-Entropy (arXiv 2411.09009).
+
 Shape legend: N target rows, D width, V vocabulary.
 """
 

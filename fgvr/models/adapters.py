@@ -18,6 +18,7 @@ from torch import nn
 from fgvr.checkpoints.sharded import own_rows
 from fgvr.errors import UserError
 from fgvr.models.sharding import rows_kept
+from fgvr.models.weight_names import ADAPTERS, refuse_unreadable
 
 ALL_LINEAR = "all-linear"
 VISION = r".*visual.*"  # names of the modules of tower and projector
@@ -36,14 +37,15 @@ COUNTERPARTS = {
 
 @dataclass(frozen=True)
 class LoRA:
-    """Low-rank adapters (arXiv 2106.09685) on linear layers; everything else is frozen.
+    """Low-rank adapters (arXiv 2106.09685) on linear layers; everything else but `full` is frozen.
 
     `targets` are the last parts of layers' names, or one regular expression for whole names, such as
     `model\\.language_model\\.layers\\.2[0-9]\\..*`, or "all-linear"; each must fit a layer of the model. With
     `exclude_vision` the tower and projector get none; without it a name there means their layers of the same work too
     (qkv for q_proj, linear_fc1 for up_proj and so on). `alpha / rank` scales the update; with `rslora`
     `alpha / sqrt(rank)` does (arXiv 2312.03732). `dora` learns each output's magnitude beside its direction (arXiv
-    2402.09353).
+    2402.09353). `full` names what is trained whole beside the adapters: vision, projector, language, or weights and
+    modules by patterns of their whole names.
 
     Raises UserError for a rank below 1, an alpha that is not above 0, a pattern that cannot be read, and for adapters
     on the head, which the chunked head does not see.
@@ -55,8 +57,11 @@ class LoRA:
     exclude_vision: bool = True
     rslora: bool = False
     dora: bool = False
+    full: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "full", tuple(self.full))
+        refuse_unreadable(self.full, "policy.lora.full")
         if not isinstance(self.targets, str):
             alone = list(self.targets) == [ALL_LINEAR]
             object.__setattr__(self, "targets", ALL_LINEAR if alone else tuple(self.targets))
@@ -94,7 +99,8 @@ class LoRA:
 
     def plain(self) -> dict[str, Any]:
         """As values that a checkpoint can hold: `LoRA(**plain)` is the same again."""
-        return {**vars(self), "targets": self.targets if isinstance(self.targets, str) else list(self.targets)}
+        targets = self.targets if isinstance(self.targets, str) else list(self.targets)
+        return {**vars(self), "targets": targets, "full": list(self.full)}
 
 
 def with_adapters(model: Any, lora: LoRA) -> PeftModel:
@@ -205,15 +211,26 @@ def what_is_trained(model: nn.Module, lora: LoRA | None, parts: Mapping[str, Seq
     count = sum(trained.values())
     line = f"Trained: {count:,} of {total:,} weights ({count / total:.2%})"
     if lora is None:
-        shares = {
-            part: sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
-            for part, modules in parts.items()
-        }
-        return f"{line}, {_listed(shares)}."
-    layers = dict.fromkeys(name.partition(".lora_")[0] for name in trained)
+        return f"{line}, {_listed(_in_full_by_part(parts))}."
+    layers = dict.fromkeys(name.partition(ADAPTERS)[0] for name in trained if ADAPTERS in name)
     kind = "DoRA" if lora.dora else "LoRA"
     where = "; ".join(_adapters_by_part(layers, model, parts))
-    return f"{line}, {kind} of rank {lora.rank}, scale {lora.scale:g}, on {len(layers)} layers: {where}."
+    adapters = f"{line}, {kind} of rank {lora.rank}, scale {lora.scale:g}, on {len(layers)} layers: {where}"
+    whole = {part: size for part, size in _in_full_by_part(parts).items() if size}
+    return f"{adapters}; and in full {_listed(whole)}." if whole else f"{adapters}."
+
+
+def _in_full_by_part(parts: Mapping[str, Sequence[nn.Module]]) -> dict[str, int]:
+    """Trained weights of each part that are no adapters'."""
+    return {
+        part: sum(
+            weight.numel()
+            for module in modules
+            for name, weight in module.named_parameters()
+            if weight.requires_grad and ADAPTERS not in f".{name}"
+        )
+        for part, modules in parts.items()
+    }
 
 
 def _adapters_by_part(

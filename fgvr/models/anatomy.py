@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from fgvr.models.attention import plan_attention
-from fgvr.models.outline import outline, parts_of
+from fgvr.models.outline import outline
 from fgvr.models.policy import PolicyConfig
+from fgvr.models.weight_names import ADAPTERS, parts_of
 
 ROUNDED = (nn.Linear, nn.Conv3d)  # layers whose weights autocast rounds
 Kinds = list[tuple[nn.Module, int]]  # layers that are alike, one of them and how many there are
@@ -40,6 +41,11 @@ class Anatomy:
     @cached_property
     def trained(self) -> int:
         return count(x for x in self.base.parameters() if x.requires_grad)
+
+    @cached_property
+    def trained_in_full(self) -> int:
+        """Trained weights that are no adapters'."""
+        return count(x for name, x in self.base.named_parameters() if x.requires_grad and ADAPTERS not in name)
 
     @property
     def tower(self) -> Any:

@@ -18,6 +18,7 @@ from transformers.utils.hub import cached_file
 
 from fgvr.checkpoints.kept import began_with, how_to_put_back, run_of
 from fgvr.errors import UserError
+from fgvr.models.bars import bars_on_terminals_alone
 from fgvr.models.folders import find_folder, folder_digest, keep_folder
 from fgvr.models.hub import Place, place_of
 from fgvr.models.processor import PixelBudget, Processor
@@ -157,7 +158,7 @@ class Pretrained(Backbone):
     def build(self, attention: Attention) -> PreTrainedModel:
         self.config()
         self.origin()  # remembered from now on: others may remove or replace the folder while a run goes on
-        with self._readable("weights"):
+        with self._readable("weights"), bars_on_terminals_alone():
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 self._place.source,
                 revision=self._place.revision,

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from transformers import PretrainedConfig
 
+from fgvr.errors import UserError
 from fgvr.models.adapters import LoRA
 from fgvr.models.anatomy import Anatomy
 from fgvr.models.footprint import Footprint, Rows, Spread, Written, footprint
@@ -147,11 +148,20 @@ def changes(training: Training) -> Iterator[Change]:
     if spread.shards == 1:
         ranks = spread.world if spread.world > 1 else NODE
         yield _spread_over(training, "shards", replace(spread, world=ranks, shards=ranks))
-    if policy.lora is None:
-        adapted = replace(policy, lora=LoRA(rank=64))
-        yield Change("lora", {f"{POLICY}.lora": "{rank: 64}"}, replace(training, policy=adapted))
+    if policy.lora is None and (adapted := _adapted(training)) is not None:
+        yield Change("lora", {f"{POLICY}.lora": "{rank: 64}"}, adapted)
     if spread.shards > 1 and not spread.offload:
         yield _spread_over(training, "offload", replace(spread, offload=True))
+
+
+def _adapted(training: Training) -> Training | None:
+    """The training with adapters; None where they would lie on what policy.freeze names."""
+    adapted = replace(training, policy=replace(training.policy, lora=LoRA(rank=64)))
+    try:
+        _ = adapted.model.base
+    except UserError:
+        return None
+    return adapted
 
 
 def _spread_over(training: Training, kind: str, spread: Spread) -> Change:

@@ -129,7 +129,10 @@ def footprint(
     means, gradients = model.trained * MEANS // spread.shards, model.trained * 4 // spread.shards
     weights = _weights(model, spread, model.frozen_linear)
     every_linear = sum(count(products(unit)) * times for unit, times in model.units)
-    reference = _weights(model, spread, every_linear) if kl and model.policy.lora is None else 0
+    reference = 0
+    if kl:  # a frozen copy; beside adapters of no more than what is trained in full
+        adapted = model.policy.lora is not None
+        reference = 4 * model.trained_in_full // spread.shards if adapted else _weights(model, spread, every_linear)
     found = {rows: _update(model, rows, spread) for rows in dict.fromkeys(updates)}
     passes = [found[rows] for rows in updates]
     later = max(passes[1:], key=sum, default=(0, 0))

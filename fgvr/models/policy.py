@@ -7,7 +7,7 @@ step.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,10 +28,12 @@ from fgvr.models.attention_choice import VARLEN, AttentionSetting, usual_groups
 from fgvr.models.backbone import Attention, Backbone
 from fgvr.models.blank import blank_prompt
 from fgvr.models.decoder import Decoder
-from fgvr.models.outline import Part, empty_model, parts_of, prepared
+from fgvr.models.outline import empty_model, prepared
 from fgvr.models.processor import PixelBudget, Processor
 from fgvr.models.sampling import Sampling
-from fgvr.models.sharding import gather_weights, spread_weights
+from fgvr.models.sharding import gather_weights, spread_weights, unsharded
+from fgvr.models.start import Start
+from fgvr.models.weight_names import parts_of, refuse_unreadable
 from fgvr.models.writing import Page, ReadPrompts, Written, write_completions
 from fgvr.types import EncodedPrompt, GroupRows, ImageFeatures, ImageInputs, PackedRows, PromptBatch
 
@@ -41,8 +43,9 @@ class PolicyConfig:
     """What is trained: a backbone, its pixel budget, what of it is frozen, adapters, and how attention is computed.
 
     `backbone` is where weights and processor come from. Without `pixels` a run that starts from another one's
-    checkpoint keeps to that one's budget, any other takes the default one. `freeze` names parts that are not trained,
-    `lora` the adapters that are trained in place of the rest. `gradient_checkpointing` trades time for memory.
+    checkpoint keeps to that one's budget, any other takes the default one. `freeze` names what is not trained: vision,
+    projector, language, or weights and modules by patterns of their whole names, see `fgvr.models.weight_names`. `lora`
+    has the adapters that are trained in place of the rest. `gradient_checkpointing` trades time for memory.
     `attention` is "sdpa" (torch's, under masks), "varlen" (torch's own kernel, without padding), "flash_attention_2"
     (flash-attn, without padding, in the vision tower too) or "auto": the last of these that device and precision allow.
     `prefix_attention` says how groups that share their prompt attend, see `fgvr.kernels.prefix_attention`; None takes
@@ -51,13 +54,14 @@ class PolicyConfig:
 
     backbone: Backbone
     pixels: PixelBudget | None = None
-    freeze: tuple[Part, ...] = ()
+    freeze: tuple[str, ...] = ()
     lora: LoRA | None = None
     attention: AttentionSetting = "auto"
     prefix_attention: Backend | None = None
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
+        refuse_unreadable(self.freeze, "policy.freeze")
         if set(self.freeze) == {"vision", "projector", "language"} and self.lora is None:
             raise UserError(
                 "something must be left to train, but vision, projector and language are all frozen and there is "
@@ -104,6 +108,7 @@ class Policy(nn.Module):
             model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model: Any = prepared(model, config.freeze, config.lora)
         self._decoders: dict[torch.dtype | None, Decoder] | None = None  # by precision, while the weights stay
+        self._start = Start()
         self.train()  # a loaded model comes in evaluation mode, in which nothing is checkpointed
 
     @property
@@ -163,6 +168,19 @@ class Policy(nn.Module):
         if self.config.lora is None:
             raise ValueError("only a policy with LoRA holds its reference: keep a frozen copy of this one")
         return self.model.disable_adapter()
+
+    def keep_start(self) -> None:
+        """Says that the run begins with the weights as they are: those trained in full beside adapters are copied."""
+        self._start.keep(self)
+
+    @contextmanager
+    def at_start(self) -> Iterator[None]:
+        """Within it this is the policy that the run began with: without adapters, and as `keep_start` found the rest.
+
+        Every process holds all weights meanwhile. A collective call. Raises ValueError where the start is not known.
+        """
+        with self._start.in_place(self), unsharded(self), self.adapters_off():
+            yield
 
     def decoder(self) -> Decoder:
         """The language model as it is now, laid out for `write`; under autocast in its precision."""

@@ -18,7 +18,9 @@ from transformers import AutoModelForImageTextToText, GenerationConfig
 
 from fgvr.errors import UserError
 from fgvr.models.backbone import PIXELS
+from fgvr.models.bars import bars_on_terminals_alone
 from fgvr.models.hub_layout import finish_layout
+from fgvr.models.modules_to_save import save_adapter
 from fgvr.models.policy import Policy
 from fgvr.models.processor import Processor
 from fgvr.models.trained import KIND
@@ -77,7 +79,7 @@ def write_hf_folder(
 ) -> None:
     """Weights, configuration, tokenizer, chat template, image processor and generation defaults in the Hub's layout.
 
-    "merge" folds adapters into the weights; "keep" writes only the adapter, for use on its base. What is written is
+    "merge" folds adapters into the weights; "keep" writes only what is trained, for use on its base. What is written is
     rounded to `dtype`; answers are cut off at `max_new_tokens` by default. The policy must not be used afterwards: it
     has been merged and rounded too.
     """
@@ -92,14 +94,16 @@ def write_hf_folder(
         peft_config.base_model_name_or_path, peft_config.revision = origin["path"], origin["revision"] or None
         for _, parameter in policy.trainable():
             parameter.data = parameter.data.to(dtype)
-        policy.model.save_pretrained(str(folder))
+        with bars_on_terminals_alone():
+            save_adapter(policy, folder)
     else:
         model = policy.model.merge_and_unload() if policy.config.lora is not None else policy.model
         model = model.to(dtype)
         model.config.dtype = dtype
         setattr(model.config, PIXELS, asdict(policy.processor.pixels))
         model.generation_config = policy.processor.generation_config(max_new_tokens)
-        model.save_pretrained(str(folder))
+        with bars_on_terminals_alone():
+            model.save_pretrained(str(folder))
     for file in folder.glob("*.safetensors"):
         file.chmod((folder / "config.json" if adapter == "merge" else folder / "adapter_config.json").stat().st_mode)
     policy.processor.save(folder, max_new_tokens)
@@ -155,6 +159,13 @@ def compare(
     return Agreement(**differs, same_answers=same, samples=len(questions))
 
 
+def folder_replies(folder: Path, questions: Sequence[Question]) -> list[str]:
+    """What a merged folder answers, greedily and through its own files, as text."""
+    processor = Processor.from_folder(folder, None)
+    model = AutoModelForImageTextToText.from_pretrained(str(folder), dtype=torch.float32).eval()
+    return [processor.decode(_strangers_answer(model, processor, question)) for question in questions]
+
+
 def _round(parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
     for parameter in parameters:
         parameter.data = parameter.data.to(dtype).float()
@@ -162,7 +173,8 @@ def _round(parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
 
 def _reopen(run: Policy, folder: Path, adapter: Literal["merge", "keep"]) -> Any:
     if adapter == "merge":
-        return AutoModelForImageTextToText.from_pretrained(str(folder), dtype=torch.float32)
+        with bars_on_terminals_alone():
+            return AutoModelForImageTextToText.from_pretrained(str(folder), dtype=torch.float32)
     base = run.config.backbone.build("sdpa")
     model = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()  # pyright: ignore[reportCallIssue]
     model.generation_config = GenerationConfig.from_pretrained(str(folder))

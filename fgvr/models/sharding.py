@@ -85,6 +85,12 @@ def is_sharded(policy: nn.Module) -> bool:
     return isinstance(policy, FSDPModule)
 
 
+def is_gathered(policy: nn.Module) -> bool:
+    """Whether the weights are spread over processes, and every one of these holds all of them at the moment."""
+    units = _units(policy)
+    return bool(units) and _is_whole(units)
+
+
 def gather_weights(policy: nn.Module) -> None:
     """Every process holds all weights from now on, until `spread_weights`. A collective call, where they are not whole.
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fgvr.checkpoints.sharded import StoredTensor
 from fgvr.models.rows import Rows, WeightSource
+from fgvr.models.weight_names import BASE_MODEL
 
-BASE_MODEL = "base_model.model."  # what peft puts before the names of the model that it adapts
 FIRST, SECOND = ".lora_A.default.weight", ".lora_B.default.weight"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
@@ -20,6 +20,8 @@ from fgvr.models.attention_choice import choose_attention
 from fgvr.models.rows import load_rows
 from fgvr.models.saved import card_differences, policy_card
 from fgvr.models.sharding import Sharding, place_buffers, shard_policy, whole
+from fgvr.models.weight_names import refuse_unreadable
+from fgvr.modules.rates import SETTING, Former, Group, groups_of, parameter_groups, rates_now, table_of_rates
 from fgvr.modules.spikes import SpikeRule
 from fgvr.types import PromptBatch
 from fgvr.watchdog.beats import UPDATING, beat
@@ -30,11 +32,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW (arXiv 1711.05101) with linear warm-up, then a constant, a linearly falling or a cosine rate.
+    """AdamW (arXiv 1711.05101, algorithm 2) with linear warm-up, then a constant, a linearly falling or a cosine rate.
 
-    `lr` is the rate at its highest, `schedule` says what becomes of it then. `betas`, `eps` and `weight_decay` are
-    AdamW's own. `warmup` counts optimiser steps. What falls ends at `floor` x lr at the last step. `max_grad_norm`
-    clips the global norm. A step with a gradient that is not finite, or a spike, is skipped and counted; after
+    `lr` is the rate at its highest, `schedule` says what becomes of it then. `rates` are those of weights that have one
+    of their own, under the same schedule: of vision, projector, language, or of weights and modules by patterns of
+    their whole names, which go before the part that they lie in. `betas`, `eps` and `weight_decay` are
+    AdamW's own. `warmup` counts optimiser steps. What falls ends at `floor` x lr at the last step; the cosine
+    is that of SGDR (arXiv 1608.03983, eq. 5) without restarts. `max_grad_norm` clips the global norm (arXiv 1211.5063,
+    algorithm 1). A step with a gradient that is not finite, or a spike, is skipped and counted; after
     `max_skipped` in a row the run stops. A spike is a norm above max_grad_norm and above `spike` times the median of
     the last 32 (null: nothing is one). Raises UserError outside the ranges.
     """
@@ -49,9 +54,12 @@ class Optimizer:
     max_grad_norm: float = 1.0
     max_skipped: int = 10
     spike: float | None = 100.0
+    rates: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value in (("lr", self.lr), ("max_grad_norm", self.max_grad_norm)):
+        refuse_unreadable(tuple(self.rates), SETTING)
+        rates = ((f"rates {key!r}", rate) for key, rate in self.rates.items())
+        for name, value in (("lr", self.lr), ("max_grad_norm", self.max_grad_norm), *rates):
             if not value > 0:
                 raise UserError(f"optimizer.{name} must be above 0, got {value}")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -133,6 +141,8 @@ class PolicyModule(LightningModule):
             self.policy = self.built(self.policy_config)
             if self._trainer is not None and self.trainer.state.fn == "fit":
                 log.info(self.policy.what_is_trained())
+                for line in table_of_rates(self.policy, self.groups()):
+                    log.info("  %s", line)
 
     def built(self, config: PolicyConfig, trains: bool = True) -> Policy:
         """The policy with its weights, of which this process holds its part where the strategy has them in parts.
@@ -172,11 +182,14 @@ class PolicyModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         config, total = self.optimizer_config, self._total_steps()
-        parameters = [parameter for _, parameter in self.trained_policy.trainable()]
         options = {"betas": config.betas, "eps": config.eps, "weight_decay": config.weight_decay}
-        optimizer = torch.optim.AdamW(parameters, lr=config.lr, fused=True, **options)
+        optimizer = torch.optim.AdamW(parameter_groups(self.groups()), lr=config.lr, fused=True, **options)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.scale(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def groups(self) -> list[Group]:
+        """The weights that are trained, with their rates. Raises UserError for rates that the policy has no use for."""
+        return groups_of(self.trained_policy, self.optimizer_config.lr, self.optimizer_config.rates)
 
     def _total_steps(self) -> int:
         # Not trainer.estimated_stepping_batches: reading it here makes Lightning forget the loader's state on resume.
@@ -222,13 +235,13 @@ class PolicyModule(LightningModule):
         norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_config.max_grad_norm))
         if self._skips(float(norm)):
             optimizer.zero_grad()
-        rate = optimizer.param_groups[0]["lr"]
+        rate, rates = optimizer.param_groups[0]["lr"], rates_now(optimizer)
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()
         if self.logs_now:
             skipped = {"train/skipped_steps": self.skipped[0].float(), "train/spikes": self.spikes.count.float()}
-            self.log_dict({"train/grad_norm": norm, **skipped})
+            self.log_dict({"train/grad_norm": norm, **skipped, **rates})
             self.log("lr", rate, prog_bar=True)
 
     def _skips(self, norm: float) -> bool:
@@ -313,3 +326,16 @@ class PolicyModule(LightningModule):
             )
         # Frozen weights that were left out are those configure_model() has just loaded.
         checkpoint["state_dict"] = own | state
+        if self.trainer.state.fn == "fit" and checkpoint.get("optimizer_states"):
+            self._go_on_with_own_rates(checkpoint)
+
+    def _go_on_with_own_rates(self, checkpoint: dict[str, Any]) -> None:
+        """Lays out what the optimizer knows for the rates of these settings, where it was kept with others."""
+        (optimizer,), (schedule,) = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
+        former, groups = Former(optimizer, schedule, checkpoint["fgvr_policy"]["trained"]), self.groups()
+        if former.goes_on_as(groups):
+            return
+        log.info(former.changes(groups))
+        total = self._total_steps()
+        state, schedule = former.under(groups, lambda step: self.optimizer_config.scale(step, total))
+        checkpoint["optimizer_states"], checkpoint["lr_schedulers"] = [state], [schedule]

@@ -33,9 +33,10 @@ class GRPO(PolicyModule):
 
     DAPO (arXiv 2503.14476), Dr.GRPO (arXiv 2503.20783) and RLOO (arXiv 2402.14740) are values of these arguments, see
     configs/. `reward` scores a completion (a single one counts under its own name), `advantage` compares it with its
-    group, `clip` bounds how far one rollout batch moves the policy, `kl` holds it near the policy the run began with
-    (the one without adapters under LoRA, else a frozen copy). `reduction` is that of `loss_weights`; "constant" divides
-    by sampling.max_new_tokens. `group_filter` drops uninformative groups and samples others in their place.
+    group, `clip` bounds how far one rollout batch moves the policy, `kl` holds it near the policy the run began with (a
+    frozen copy; under LoRA the one without adapters, for which what is trained in full is put back). `reduction` is
+    that of `loss_weights`; "constant" divides by sampling.max_new_tokens. `group_filter` drops uninformative groups and
+    samples others in their place.
     `entropy_coefficient` is added times the exact entropy to what is maximised. With `mask_truncated` completions that
     were cut off are left out. Each rollout batch is split into `updates` optimiser steps. It is gone through
     `epochs` times.
@@ -134,6 +135,12 @@ class GRPO(PolicyModule):
                 f"a {self.optimizer_config.schedule} rate must know its last step, but with a group filter an epoch's "
                 "steps are not known beforehand: set trainer.max_steps, or optimizer.schedule to constant"
             )
+
+    def configure_model(self) -> None:
+        built_already = self.policy is not None
+        super().configure_model()
+        if self.kl is not None and not built_already:  # before a checkpoint is loaded
+            self.trained_policy.keep_start()
 
     def on_fit_start(self) -> None:
         if self.kl is not None and self.policy_config.lora is None and not self._frozen:
@@ -258,7 +265,7 @@ class GRPO(PolicyModule):
             with unsharded(self._frozen[0]):
                 yield self._frozen[0]
         else:
-            with unsharded(self.trained_policy), self.trained_policy.adapters_off():
+            with self.trained_policy.at_start():
                 yield self.trained_policy
 
     def _count(self, **values: Tensor) -> None:

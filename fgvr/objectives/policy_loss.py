@@ -73,8 +73,8 @@ def policy_loss(
 
     At level "sequence" a target's ratio is exp of the mean log-ratio of its whole sequence, with its gradient into
     every token (GSPO, arXiv 2507.18071, eq. 6-7). Log-ratios are clamped to +-20 nats before exp, without gradient
-    beyond. At ratio 1 the value is -A and the gradient is REINFORCE's, -A. A target of advantage 0 has value and
-    gradient 0, even if its log-probs are NaN; elsewhere a NaN reaches value and gradient.
+    beyond. At ratio 1 the value is -A and the gradient is REINFORCE's, -A (Williams, 1992). A target of advantage 0
+    has value and gradient 0, even if its log-probs are NaN; elsewhere a NaN reaches value and gradient.
 
     Raises ValueError for shapes that disagree and for an advantage that is not finite.
     """

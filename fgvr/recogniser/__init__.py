@@ -3,5 +3,6 @@
 from fgvr.recogniser.loading import load
 from fgvr.recogniser.recogniser import Recogniser
 from fgvr.recogniser.recognition import Candidate, Recognition
+from fgvr.recogniser.ways import Ways
 
-__all__ = ["Candidate", "Recogniser", "Recognition", "load"]
+__all__ = ["Candidate", "Recogniser", "Recognition", "Ways", "load"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from fgvr.errors import SampleError, UserError, shown
 from fgvr.sources.base import read_picture
 from fgvr.sources.photos import Photos, find_photos
 
-Photo = str | Path | Image.Image | NDArray[Any]
+KINDS = "paths, PIL images, numpy arrays or bytes"
+Photo = str | Path | Image.Image | NDArray[Any] | bytes | BinaryIO
 
 
 @dataclass(frozen=True)
@@ -44,24 +45,24 @@ class Several:
 
 
 def all_given(photos: Photo | Iterable[Photo]) -> Several:
-    """A file, a folder (all photos below it), a picture, an array, or several of these.
+    """A file, a folder (all photos below it), a picture, an array, a file's bytes, or several of these.
 
     An array holds one photo [height, width], [height, width, 3 or 4], or several [number, height, width, 3], as uint8.
     Raises UserError when there is nothing, and for what is no photo at all; a file that cannot be read is told of when
     it is loaded.
     """
     if isinstance(photos, str | Path):
+        if Path(photos).is_file():
+            return Several([_one(photos, 0)], single=True)
         found = find_photos(Path(photos), "photos")
-        return Several(
-            [Given(name, partial(_of_folder, found, n)) for n, name in enumerate(found.names)], _is_file(photos)
-        )
+        return Several([Given(name, partial(_of_folder, found, n)) for n, name in enumerate(found.names)], single=False)
     if isinstance(photos, np.ndarray) and photos.ndim == 4:
         return Several([_of_array(one, f"photo {n}") for n, one in enumerate(photos)], single=False)
-    if isinstance(photos, Image.Image | np.ndarray):
+    if isinstance(photos, Image.Image | np.ndarray) or _holds_a_file(photos):
         return Several([_one(photos, 0)], single=True)
     if not isinstance(photos, Iterable):
-        raise UserError(f"photos must be paths, PIL images or numpy arrays, got {type(photos).__name__}")
-    several = [_one(photo, number) for number, photo in enumerate(photos)]
+        raise UserError(f"photos must be {KINDS}, got {type(photos).__name__}")
+    several = [given for number, photo in enumerate(photos) for given in _each_of(photo, number)]
     if not several:
         raise UserError("photos must hold at least one, got an empty list")
     return Several(several, single=False)
@@ -72,8 +73,18 @@ def content_of(photo: Image.Image) -> str:
     return hashlib.sha256(repr(photo.size).encode() + photo.tobytes()).hexdigest()
 
 
-def _is_file(path: str | Path) -> bool:
-    return Path(path).is_file()
+def _each_of(photo: Any, number: int) -> Iterator[Given]:
+    """One of several, or all that a folder among them holds."""
+    if isinstance(photo, str | Path) and Path(photo).is_dir():
+        for given in all_given(photo):
+            yield Given(f"{shown(Path(photo).as_posix())}/{given.name}", given.load)
+    else:
+        yield _one(photo, number)
+
+
+def _holds_a_file(photo: Any) -> bool:
+    """Bytes, or a file that is open for reading them."""
+    return isinstance(photo, bytes | bytearray | memoryview) or callable(getattr(photo, "read", None))
 
 
 def _one(photo: Any, number: int) -> Given:
@@ -84,7 +95,14 @@ def _one(photo: Any, number: int) -> Given:
         return Given(name, partial(upright_rgb, photo, name))
     if isinstance(photo, np.ndarray):
         return _of_array(photo, f"photo {number}")
-    raise UserError(f"photos must be paths, PIL images or numpy arrays, but number {number} is {type(photo).__name__}")
+    if _holds_a_file(photo):
+        data = photo.read() if hasattr(photo, "read") else bytes(photo)
+        if isinstance(data, bytes):
+            return Given(f"photo {number}", partial(open_image, data, f"photo {number}"))
+        raise UserError(
+            f"a file of a photo must be opened for bytes, as open(path, 'rb'), but number {number} is of text"
+        )
+    raise UserError(f"photos must be {KINDS}, but number {number} is {type(photo).__name__}")
 
 
 def _of_folder(found: Photos, number: int) -> Image.Image:

@@ -34,6 +34,10 @@ def load(
     bfloat16, on a CPU in float32. Raises UserError for what is neither, is damaged, or lacks its names.
     """
     folder, known = Path(path), None if data is None else Path(data)
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device must be auto, cpu or cuda, got {device!r}: which GPU is CUDA_VISIBLE_DEVICES' to say")
+    if checkpoint not in ("last", "best"):
+        raise UserError(f"checkpoint must be last or best, got {checkpoint!r}: give the path of another one as path")
     if (folder / "adapter_config.json").is_file():
         raise UserError(
             f"{folder} holds an adapter alone, which is loaded with its base: load the run, or export it with "

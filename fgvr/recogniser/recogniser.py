@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import torch
 from PIL import Image
 
 from fgvr.data.closed_world import ClosedWorld
 from fgvr.data.collate import PromptCollate
-from fgvr.errors import SampleError, UserError, refuse_no_share
+from fgvr.errors import SampleError, UserError, refuse_below, refuse_no_share
 from fgvr.models import Policy
 from fgvr.recogniser.calibration import AGAIN, Calibration, Mode
 from fgvr.recogniser.carried import Carried
 from fgvr.recogniser.given import Given, Photo, Several, all_given, content_of
 from fgvr.recogniser.recognition import Recognition, recognised, unusable
-from fgvr.recogniser.restricted import Restricted, restricted
+from fgvr.recogniser.restricted import restricted
+from fgvr.recogniser.ways import How, Ways
 from fgvr.rollouts import InProcess, RolloutEngine
-from fgvr.rollouts.two_step import Decision, TwoStep, read_reply, two_step, voted
+from fgvr.rollouts.two_step import Decision, read_reply, two_step, voted
 from fgvr.shards.order import key_of
 from fgvr.taxonomy.names import Names
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.types import EncodedPrompt, Example, ReadRecord
 
 AT_ONCE = 16  # photos that are read while as many others are answered
-
-
-@dataclass(frozen=True)
-class How:
-    """How photos are named: by which plan, in one step or two, among which names, from which confidence on."""
-
-    plan: TwoStep
-    two_step: bool
-    restricted: Restricted
-    threshold: float | None
 
 
 class Recogniser:
@@ -82,74 +74,55 @@ class Recogniser:
         return self.taxonomy.ranks
 
     @overload
-    def predict(self, photos: Image.Image, **how: Any) -> Recognition: ...
+    def predict(self, photos: Image.Image, **ways: Unpack[Ways]) -> Recognition: ...
 
     @overload
-    def predict(self, photos: Sequence[Photo], **how: Any) -> list[Recognition]: ...
+    def predict(self, photos: Sequence[Photo], **ways: Unpack[Ways]) -> list[Recognition]: ...
 
     @overload
-    def predict(self, photos: Photo | Iterable[Photo], **how: Any) -> Any: ...
+    def predict(self, photos: Photo | Iterable[Photo], **ways: Unpack[Ways]) -> Any: ...
 
-    def predict(self, photos: Photo | Iterable[Photo], **how: Any) -> Recognition | list[Recognition]:
+    def predict(self, photos: Photo | Iterable[Photo], **ways: Unpack[Ways]) -> Recognition | list[Recognition]:
         """One photo's `Recognition`, or a list of them for a folder, an array of several photos or a sequence.
 
-        A photo is a path, a PIL image or an array of uint8 [height, width, 3]. One that cannot be used has its
-        `Recognition` too, whose `error` says why. `how` is that of `each`.
+        A photo is a path, a PIL image, an array of uint8 [height, width, 3], or the bytes of a file. One that cannot
+        be used has its `Recognition` too, whose `error` says why. What `ways` can say stands in `Ways`.
         """
         several = all_given(photos)
-        found = [recognition for recognition, _ in self._each(several, self.how(**how))]
+        found = [recognition for recognition, _ in self._each(several, self.how(**ways))]
         return found[0] if several.single else found
 
     def each(
-        self, photos: Photo | Iterable[Photo] | Several, **how: Any
+        self, photos: Photo | Iterable[Photo] | Several, **ways: Unpack[Ways]
     ) -> Iterator[tuple[Recognition, Image.Image | None]]:
-        """Each photo's `Recognition` as soon as it is there, in order, with the photo itself, None where unusable.
-
-        `how` is that of `Recogniser.how`.
-        """
+        """Each photo's `Recognition` as soon as it is there, in order, with the photo itself, None where unusable."""
         several = photos if isinstance(photos, Several) else all_given(photos)
-        yield from self._each(several, self.how(**how))
+        yield from self._each(several, self.how(**ways))
 
-    def how(
-        self,
-        classes: Sequence[str] | None = None,
-        within: str | None = None,
-        open_world: bool = False,
-        two_step: bool = False,
-        abstain: bool = False,
-        risk: float | None = None,
-        threshold: float | None = None,
-        samples: int | None = None,
-        temperature: float | None = None,
-        seed: int | None = None,
-    ) -> How:
-        """Settings, checked.
-
-        Args:
-            classes: names to answer with, at any rank of the taxonomy; what stands below one counts for it
-            within: a name of the taxonomy below which all photos are known to stand
-            open_world: let replies count too that name nothing of the taxonomy; these have no path
-            two_step: let the model choose among its own likeliest names (DiVE-k, arXiv 2511.18305)
-            abstain: answer as finely as the calibrated threshold allows, and not at all where no rank reaches it
-            risk: the share of answers that may be wrong, where it is not the one calibrated for; implies abstain
-            threshold: a confidence of your own, from 0 to 1, in place of the calibrated one; implies abstain
-            samples: replies to each photo, at least 2
-            temperature: that they are drawn at
-            seed: of what is drawn
-        """
+    def how(self, **ways: Unpack[Ways]) -> How:
+        """The settings, checked. Raises UserError for what does not go together, and for thresholds there are not."""
+        if unknown := sorted(ways.keys() - Ways.__annotations__.keys()):
+            raise UserError(f"predict has no setting {unknown[0]!r}: there are {', '.join(Ways.__annotations__)}")
+        refuse_below(2, "predict", samples=ways.get("samples"))
+        if (heat := ways.get("temperature")) is not None and not 0 < heat < math.inf:
+            raise UserError(
+                f"predict.temperature must be above 0, as replies are drawn, got {heat}: 0.1 is nearly greedy"
+            )
+        two_step, risk, threshold = ways.get("two_step", False), ways.get("risk"), ways.get("threshold")
         if risk is not None and threshold is not None:
             raise UserError("a risk chooses the threshold: give one of risk and threshold, not both")
         kept = self.calibrations.get("two_step" if two_step else "vote")
-        given = {"samples": samples, "temperature": temperature, "seed": seed}
-        asked = {name: value for name, value in given.items() if value is not None}
+        drawn = {name: ways.get(name) for name in ("samples", "temperature", "seed")}
+        asked = {name: value for name, value in drawn.items() if value is not None}
         plan = replace(self.carried.steps(), **asked)
         if threshold is not None:
             refuse_no_share("predict", threshold=threshold)
-        elif abstain or risk is not None:
+        elif ways.get("abstain", False) or risk is not None:
             calibrated = self._calibrated(kept, two_step, asked)
             threshold = calibrated.chosen(risk).threshold
-            plan = replace(plan, **{name: getattr(calibrated, name) for name in given})
-        return How(plan, two_step, restricted(self.taxonomy, classes, within, open_world), threshold)
+            plan = replace(plan, **{name: getattr(calibrated, name) for name in drawn})
+        among = restricted(self.taxonomy, ways.get("classes"), ways.get("within"), ways.get("open_world", False))
+        return How(plan, two_step, among, threshold)
 
     def _calibrated(self, kept: Calibration | None, two_step: bool, asked: Mapping[str, Any]) -> Calibration:
         """The thresholds of this mode. Raises UserError when there are none, or they are of something else."""

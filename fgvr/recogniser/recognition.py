@@ -62,7 +62,7 @@ class Recognition:
 
     def __str__(self) -> str:
         if self.error:
-            return f"{self.photo}: {self.error}"
+            return self.error if self.error.startswith(self.photo) else f"{self.photo}: {self.error}"
         if self.answer is None:
             path = " > ".join(f"{one.name} {one.confidence:.2f}" for one in self.path)
             return f"{self.photo}: no answer{f' ({path})' if path else ''}"

@@ -52,6 +52,8 @@ def restricted(
         raise UserError("an open world has no classes and no branch: leave open_world out, or classes and within")
     if open_world:
         return Restricted()
+    if isinstance(classes, str):
+        raise UserError(f"classes must be a list of names, got {classes!r}: give [{classes!r}, ...]")
     if classes is None and within is None:
         nodes = [node for node in taxonomy.lineage if node != taxonomy.root]
         return Restricted(frozenset(nodes), {node: node for node in nodes})

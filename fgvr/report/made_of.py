@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from fgvr.pictures.tables import Cell, Table, shortened
@@ -27,28 +28,28 @@ Line = tuple[Cell, ...]
 
 def made_of(subjects: Sequence[Subject]) -> Part:
     """Everything that a reader needs to say what was run, and to run it again."""
-    found = Gathered()
+    found, kinds = Gathered(), list[list[Table]]()
     for subject in subjects:
         ran, whose = subject.ran, of_run(subject.name, subjects)
-        found.tables.append(Table(("", "value"), tuple(_facts(ran)), f"The run{whose}"))
-        if ran.environments:
-            found.tables.append(_software(ran, whose))
-        if ran.checkpoints:
-            found.tables.append(_checkpoints(ran, whose))
-        if subject.photos.sets:
-            found.tables.append(_sets(subject, whose))
+        tables = [Table(("", "value"), tuple(_facts(ran)), f"The run{whose}")]
+        tables += [_software(ran, whose)] if ran.environments else []
+        tables += [_checkpoints(ran, whose)] if ran.checkpoints else []
+        tables += [_sets(subject, whose)] if subject.photos.sets else []
         if lost := _lost(ran):
-            found.tables.append(Table(("what was lost", "over the run"), tuple(lost), f"Counted as lost{whose}"))
+            tables.append(Table(("what was lost", "over the run"), tuple(lost), f"Counted as lost{whose}"))
         if ran.config_text:
             found.listings.append(Listing(f"config.yaml{whose}", ran.config_text))
         for folder, manifest in subject.photos.sets.items():
             found.listings.append(Listing(f"data manifest, {folder.name}{whose}", _manifest(manifest)))
+        kinds.append(tables)
         found.said += [f"{subject.name}: {one}" for one in (*ran.remarks, *subject.remarks, *subject.photos.missing)]
         if not ran.environments:
             found.said.append(
                 f"{subject.name}: which software it ran on is not known; since this version a run keeps that in "
                 "environment.json."
             )
+    # one kind after the other, so that those of two runs stand side by side
+    found.tables += [table for of_kind in zip_longest(*kinds) for table in of_kind if table is not None]
     return found.part("made-of", "What was run", "The folder holds no config.yaml: only runs of this version keep one.")
 
 

@@ -21,6 +21,7 @@ from fgvr.report.plots import Plot
 
 PAGES = Path(__file__).parent / "pages"
 OPEN_ROWS = 32  # of a table that is not folded away
+LONG = 24  # letters from which on a name may be broken
 # what would end a script's element early or change how it is read, wherever it stands within JSON's own quotes
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -103,6 +104,12 @@ def _deck_data(deck: Deck) -> Markup:
     return as_data(deck.data)
 
 
+def breakable(text: str) -> Markup:
+    """Text that may go on in the next line behind the dots and slashes of a long name, as of a setting or a path."""
+    parts = re.split(r"(?<=[./])", visible(text)) if len(text) > LONG else [visible(text)]
+    return Markup("<wbr>").join(parts)
+
+
 @cache
 def _templates() -> Environment:
     environment = Environment(
@@ -113,5 +120,5 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
         finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
-    environment.filters |= {"plot_data": _plot_data, "deck_data": _deck_data}
+    environment.filters |= {"plot_data": _plot_data, "deck_data": _deck_data, "breakable": breakable}
     return environment

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fgvr.errors import UserError, shown
+from fgvr.errors import shown
 from fgvr.pictures.drawing import COLOURS
 from fgvr.pictures.tables import shortened
 from fgvr.report.curves import Curve
@@ -42,14 +42,6 @@ def drawn(traces: Sequence[Any], **layout: Any) -> Mapping[str, Any]:
 
     figure = go.Figure(list(traces), {"template": {}, **layout})
     return json.loads(str(figure.to_json()))
-
-
-def refuse_without_plotly() -> None:
-    """Raises UserError where Plotly is not installed."""
-    try:
-        import plotly  # noqa: F401
-    except ImportError as error:
-        raise UserError("a report is drawn by Plotly, which is not installed: pip install 'fgvr[report]'") from error
 
 
 def word(text: str, longest: int = 60) -> str:

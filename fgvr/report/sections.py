@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from fgvr.metrics.two_step_reading import by_cohort
 from fgvr.options.sweep import Cell
 from fgvr.pictures.ladder import ladder_tables
 from fgvr.pictures.tables import Table, class_table, shortened
+from fgvr.report.curves import Curves
 from fgvr.report.decks import MOST, gallery, mistakes, options, triplets
 from fgvr.report.evaluation_plots import (
     Weights,
@@ -32,6 +33,7 @@ from fgvr.report.training_plots import phases_plot, training_plots, validation_p
 from fgvr.whole_files import unsealed
 
 Subjects = Sequence[Subject]
+NO_KL = "No KL to where the policy began is drawn, as no run has a KL term: model.init_args.kl brings one."
 
 
 def sections(subjects: Subjects, tell: Callable[[str], None] = lambda _: None) -> list[Part]:
@@ -45,6 +47,10 @@ def sections(subjects: Subjects, tell: Callable[[str], None] = lambda _: None) -
         tell(maker.__name__.replace("_", " "))
         parts.append(maker(subjects))
     return parts
+
+
+def _curves(subjects: Subjects) -> dict[str, Curves]:
+    return {subject.name: subject.ran.curves for subject in subjects}
 
 
 def sampled(subjects: Subjects) -> Part:
@@ -66,23 +72,18 @@ def sampled(subjects: Subjects) -> Part:
 
 
 def training(subjects: Subjects) -> Part:
-    found = Gathered()
-    found.plots += training_plots({subject.name: subject.ran.curves for subject in subjects})
-    if not any("kl" in subject.ran.curves for subject in subjects) and found.plots:
-        found.said.append(
-            "No KL to where the policy began is drawn, as no run has a KL term: model.init_args.kl brings one."
-        )
-    return found.part(
+    curves = _curves(subjects)
+    plots = training_plots(curves)
+    told = [NO_KL] if plots and not any("kl" in own for own in curves.values()) else []
+    return Gathered(told, [*plots]).part(
         "training", "Training",
         "There are no curves: a run with TensorBoard's logger, which is the default, draws them into tensorboard/.",
     )  # fmt: skip
 
 
 def phases(subjects: Subjects) -> Part:
-    found = Gathered()
-    plots = (phases_plot(subject.name if len(subjects) > 1 else "", subject.ran.curves) for subject in subjects)
-    found.plots += [plot for plot in plots if plot is not None]
-    return found.part(
+    plots = [phases_plot(name if len(subjects) > 1 else "", own) for name, own in _curves(subjects).items()]
+    return Gathered(plots=[plot for plot in plots if plot is not None]).part(
         "phases", "Where the time goes",
         "The phases of a step are not known: fgvr.callbacks.Throughput in the trainer.callbacks of a run of "
         "reinforcement learning times them.",
@@ -90,13 +91,9 @@ def phases(subjects: Subjects) -> Part:
 
 
 def validation(subjects: Subjects) -> Part:
-    found = Gathered()
-    cohorts, ranks = cohorts_and_ranks(subjects)
-    found.plots += validation_plots({subject.name: subject.ran.curves for subject in subjects}, cohorts, ranks)
     last = {subject.name: figures for subject in subjects if (figures := subject.ran.figures.get("final"))}
-    if plot := best_of_plot(last):
-        found.plots.append(plot)
-    return found.part(
+    plots = [*validation_plots(_curves(subjects), *cohorts_and_ranks(subjects)), best_of_plot(last)]
+    return Gathered(plots=[plot for plot in plots if plot is not None]).part(
         "validation", "Validation over the training",
         "No validation was drawn: fgvr.callbacks.JudgeValidation judges one every trainer.val_check_interval batches.",
     )  # fmt: skip
@@ -162,8 +159,7 @@ def two_steps(subjects: Subjects) -> Part:
         for name, rows in subject.two_steps.items():
             if name != next(iter(subject.two_steps)) or len(subject.two_steps) == 1:
                 plot = risk_plot(by_cohort(rows.photos))
-                title = f"{plot.title}, {name}{of_run(subject.name, subjects)}"
-                found.plots.append(type(plot)(title, plot.figure, plot.note, plot.tall))
+                found.plots.append(replace(plot, title=f"{plot.title}, {name}{of_run(subject.name, subjects)}"))
         if curves := read_calibration(subject.ran.folder / "calibration.json", subject.remarks):
             title = f"Risk over coverage, by calibrated threshold{of_run(subject.name, subjects)}"
             found.plots.append(calibration_plot(title, curves))
@@ -202,7 +198,7 @@ def ladder(subjects: Subjects) -> Part:
         before, after = by_cohort(first.photos), None if last is None else by_cohort(last.photos)
         weights = [Weights("untrained", before), *([] if after is None else [Weights("trained", after)])]
         plot = rungs_plot(weights)
-        found.plots.append(type(plot)(f"{plot.title}{whose}", plot.figure, plot.note, plot.tall, wide=True))
+        found.plots.append(replace(plot, title=f"{plot.title}{whose}", wide=True))
         made = first.made if last is None or last.made is not None else None
         tables = ladder_tables(before, after, made)
         found.tables += [Table(one.columns, one.rows, f"{one.title}{whose}", one.note) for one in tables if one.rows]

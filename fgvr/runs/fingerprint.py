@@ -110,7 +110,8 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, li
     """Per part ("config", "data", "code") what differs, as `key: old -> new`, source files by name alone.
 
     A part that agrees, or that one side does not have, is absent. A class that has another name now is the same class,
-    and what decides nothing today is not asked of an older run either.
+    and what decides nothing today is not asked of an older run either. A setting that only one side has says nothing
+    where it is an empty list or mapping.
     """
     found: dict[str, list[str]] = {}
     for part in ("config", "data", "code"):
@@ -121,7 +122,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, li
             if part == "config":
                 old, new = _deciding(old), _deciding(new)
             old, new = _renamed(old), _renamed(new)
-            changed = [key for key in sorted({*old, *new}) if _show(old, key) != _show(new, key)]
+            changed = [key for key in sorted({*old, *new}) if not _agree(old, new, key)]
             if changed and part == "code":
                 found[part] = [f"{key} changed" for key in changed]
             elif changed:
@@ -162,6 +163,12 @@ def _deciding(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: RENAMED.get(value, value) if isinstance(value, str) else value for key, value in values.items()}
+
+
+def _agree(old: Mapping[str, Any], new: Mapping[str, Any], key: str) -> bool:
+    if key in old and key in new:
+        return _show(old, key) == _show(new, key)
+    return (old if key in old else new)[key] in ([], {})
 
 
 def _show(values: Mapping[str, Any], key: str) -> str:

@@ -17,6 +17,10 @@ from fgvr.settings.classes import known_classes, typed
 from fgvr.settings.given import class_given_for, config_files
 from fgvr.settings.whole_lists import WholeListParser
 
+CKPT_PATH = (
+    "the checkpoint to evaluate: its path, 'best', 'last' (by default), or 'none' for the model as the config builds "
+    "it, which is the zero-shot baseline of a pretrained one"
+)
 PROGRAM, OPTIONS = "python -m fgvr", "[--config FILE] [--SETTING VALUE ...]"
 # where a part of a sentence ends that says something, and the next begins with a name and its verb
 NEXT_NAME = re.compile(r"(?<=[^`,;])[,;] (?:and )?(?=`[a-z_]\w*` [a-z]+s )")

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-from array import array
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from itertools import accumulate, groupby
 
 from fgvr.shards.manifest import FORMAT, Leak, Manifest, ShardIndex, ShardInfo, dump_index, index_name
 from fgvr.shards.plan import PackOptions, Plan, PlannedShard
+from fgvr.shards.temporary import Temporary
 from fgvr.sources.base import Refusal, Source
+
+PICTURES = """
+    CREATE TABLE pictures (hash BLOB, split TEXT, key TEXT, label TEXT);
+    CREATE INDEX hashes ON pictures (hash);
+"""
+REPEATED = """
+    SELECT hash, split, key, label FROM pictures
+    WHERE hash IN (SELECT hash FROM pictures GROUP BY hash HAVING count(*) > 1) ORDER BY hash
+"""
 
 
 class Accounts:
-    """Sums over the shards added so far; keeps a hash and a key for each picture, and none of the index entries."""
+    """Sums over the shards added so far; each picture's hash and key stand in a temporary file."""
 
     def __init__(self) -> None:
         self._shards: list[ShardInfo] = []
         self._refused: list[Refusal] = []
         self._notes: Counter[str] = Counter()
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
-        self._widths, self._heights = array("I"), array("I")
-        self._first: dict[bytes, tuple[str, str, str]] = {}
-        self._again: dict[bytes, list[tuple[str, str, str]]] = defaultdict(list)
+        self._widths: Counter[int] = Counter()
+        self._heights: Counter[int] = Counter()
+        self._pictures = Temporary(PICTURES)
 
     def add(self, shard: PlannedShard, index: ShardIndex) -> None:
         """Takes in one shard that is on the disk with its index."""
@@ -43,11 +54,10 @@ class Accounts:
         self._notes.update(index.notes)
         self._counts[shard.split].update(sample.label for sample in index.samples)
         for sample in index.samples:
-            self._widths.append(sample.width)
-            self._heights.append(sample.height)
-            picture, place = bytes.fromhex(sample.picture), (shard.split, sample.key, sample.label)
-            if self._first.setdefault(picture, place) != place:
-                self._again[picture].append(place)
+            self._widths[sample.width] += 1
+            self._heights[sample.height] += 1
+            row = (bytes.fromhex(sample.picture), shard.split, sample.key, sample.label)
+            self._pictures.ask("INSERT INTO pictures VALUES (?, ?, ?, ?)", row)
 
     def manifest(self, source: Source, options: PackOptions, plan: Plan, max_bad_share: float) -> Manifest:
         """The manifest of all that was added; accepted when the refused share is at most `max_bad_share`."""
@@ -78,16 +88,19 @@ class Accounts:
 
     def contradictions(self) -> list[dict[str, str]]:
         """For each picture that stands under more than one label, byte for byte, the label of every key that has it."""
-        found = [[self._first[picture], *again] for picture, again in self._again.items()]
-        labels = [{key: label for _, key, label in places} for places in found]
+        labels = [{key: label for _, key, label in places} for _, places in self._repeated()]
         return [of_keys for of_keys in labels if len(set(of_keys.values())) > 1]
+
+    def _repeated(self) -> Iterator[tuple[bytes, list[tuple[str, str, str]]]]:
+        """The hash of each picture whose bytes occur more than once, with the split, key and label of each time."""
+        for picture, rows in groupby(self._pictures.ask(REPEATED), key=lambda row: row[0]):
+            yield picture, [(split, key, label) for _, split, key, label in rows]
 
     def _repeated_pictures(self) -> tuple[tuple[Leak, ...], Mapping[str, int]]:
         """Pictures whose bytes occur more than once: named where they stand in two splits, else only counted."""
         leaks: list[Leak] = []
         notes: Counter[str] = Counter()
-        for picture, again in self._again.items():
-            found = [self._first[picture], *again]
+        for picture, found in self._repeated():
             splits = {split for split, _, _ in found}
             if len(splits) > 1:
                 leaks.append(Leak(picture.hex(), tuple(sorted(f"{split}/{key}" for split, key, _ in found))))
@@ -110,7 +123,8 @@ def timm_info(manifest: Manifest) -> dict[str, dict[str, dict[str, object]]]:
     return {"splits": splits}
 
 
-def _range(values: array[int]) -> list[int]:
-    """Least, median and greatest; empty for no values."""
-    ordered = sorted(values)
-    return [ordered[0], ordered[len(ordered) // 2], ordered[-1]] if ordered else []
+def _range(counts: Counter[int]) -> list[int]:
+    """Least, median and greatest of what is counted; empty for nothing."""
+    ordered = sorted(counts)
+    ends = list(accumulate(counts[value] for value in ordered))
+    return [ordered[0], ordered[bisect_right(ends, ends[-1] // 2)], ordered[-1]] if ordered else []

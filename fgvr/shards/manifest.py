@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +171,11 @@ def read_manifest(folder: Path) -> Manifest:
             f"a whole shard set has a {MANIFEST}, but {folder} has none: its packing was not finished, "
             "so run the same `python -m fgvr shards` line again"
         )
-    data, vouched = _read(file)
+    there = patiently(file.stat, file)
+    manifest, vouched = _read_once(file, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns)
     if not vouched:
         _warn_of_old(file)
-    return _parse(file, data)
+    return manifest
 
 
 def vouched_for(folder: Path) -> bool:
@@ -280,7 +281,14 @@ def _read(file: Path) -> tuple[dict[str, Any], bool]:
         raise UserError(f"{file} must be JSON as it was written, but {error}: {AGAIN}") from error
 
 
-@cache  # a set is opened many times in a run
+@lru_cache(maxsize=8)  # a set is opened many times in a run, and that of ten million members has megabytes to check
+def _read_once(file: Path, *_changed: int) -> tuple[Manifest, bool]:
+    """The manifest in a file, and whether a digest vouches for it; `_changed` are others when the file is another."""
+    data, vouched = _read(file)
+    return _parse(file, data), vouched
+
+
+@cache
 def _warn_of_old(file: Path) -> None:
     logger.warning(
         "%s was written by an older version and has no digest of itself, so damage to it would pass unnoticed: the "

@@ -63,7 +63,7 @@ def _changes_of_pictures(manifest: Manifest, plan: Plan) -> list[str]:
     before_triplets = (manifest.options.get("triplets") or {}).get("plan")  # which were chosen among the same pictures
     if plan.hash in (manifest.plan, before_triplets):
         return []
-    if not any(_can_be_read(item.record) for shard in plan.shards for item in shard.items):
+    if not any(_can_be_read(item.record) for item in plan.items()):
         raise SourceGone(f"none of the {plan.pictures} pictures that it names can be read")
     before = sum(shard.samples for shard in manifest.shards) + len(manifest.refused)
     now = plan.pictures + len(plan.refused)

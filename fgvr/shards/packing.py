@@ -38,10 +38,12 @@ from fgvr.shards.manifest import (
     save_manifest,
     vouched_for,
 )
+from fgvr.shards.near_names import told_of_near_names
 from fgvr.shards.partners import stored_partners, with_partners
-from fgvr.shards.plan import Item, PackOptions, Plan, PlannedShard, first_of_each_folder, make_plan, told_of_shares
+from fgvr.shards.plan import PackOptions, Plan, PlannedShard, first_of_each_folder, make_plan, told_of_shares
 from fgvr.shards.reading import open_shard_writer
 from fgvr.shards.repeats import told_of_repeats
+from fgvr.shards.shelf import Item
 from fgvr.shards.texts import RESPONSES, has_response, told_of_responses
 from fgvr.similarity import Similarity
 from fgvr.sources.base import Source
@@ -98,7 +100,8 @@ def pack(
         if before is None:
             responses = told_of_responses(plan.records("train"), plan.taxonomy)
             shares = told_of_shares(plan, options)
-            for sentence in (*overview(source.dataset, plan), *shares, *source.remarks(), *responses):
+            names = told_of_near_names(plan)
+            for sentence in (*overview(source.dataset, plan), *names, *shares, *source.remarks(), *responses):
                 say(sentence)
         _clear(out, plan, overwrite, damaged)
         if damaged:

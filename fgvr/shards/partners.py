@@ -14,8 +14,9 @@ from PIL import Image
 from fgvr.data.images import inspect_image, open_image, stored_form
 from fgvr.errors import SampleError, UserError
 from fgvr.shards.manifest import WITH_PARTNER, PartnerEntry, canonical_json
-from fgvr.shards.plan import Item, Plan, sample_key
+from fgvr.shards.plan import Plan, sample_key
 from fgvr.shards.reading import VIEWS
+from fgvr.shards.shelf import Item
 from fgvr.similarity import Classes, Ranking, Similarity
 from fgvr.similarity.base import some_photos
 from fgvr.sources.base import HELD_OUT_COHORTS, PartnerRecord, Record
@@ -67,7 +68,7 @@ def with_partners(plan: Plan, similarity: Similarity, seed: int, say: Callable[[
     Classes that are held out take no part. Raises UserError where the source brings triplets of its own, and where no
     picture has a positive or none a negative.
     """
-    trained = [item for shard in plan.shards for item in shard.items if _is_trained(item)]
+    trained = [item for item in plan.items() if _is_trained(item)]
     if any(item.record.partners for item in trained):
         raise UserError("the source has triplets of its own: leave --triplets out, or pack a source without them")
     if similarity.decay is not None:

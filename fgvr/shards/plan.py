@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from fgvr.errors import UserError
 from fgvr.shards.manifest import FORMAT, SHOWN, canonical_json
+from fgvr.shards.shelf import Item, Shelf, draw
 from fgvr.shards.texts import control_complaint, refuse_names
-from fgvr.sources.base import COHORTS, HELD_OUT_COHORTS, Record, Refusal, Source
+from fgvr.sources.base import COHORTS, HELD_OUT_COHORTS, SPLITS, Record, Refusal, Source
 from fgvr.taxonomy.reserved import refuse_figure_as_dataset
 from fgvr.taxonomy.tree import Taxonomy
 
 ClassSplit = Literal["seen-unseen", "base-novel"]
-SPLIT_ORDER = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -58,24 +57,17 @@ class PackOptions:
             raise UserError(f"samples_per_shard must be between 1 and 100,000, got {self.samples_per_shard}")
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A record with its place: everything about a sample except its picture."""
-
-    record: Record
-    key: str
-    split: str
-    cohort: str
-
-
 @dataclass(frozen=True)
 class PlannedShard:
-    """The samples of one shard in the order of the tar; some may still be refused when they are read."""
+    """The samples of one shard in the order of the tar; some may still be refused when they are read.
+
+    Each is made anew when it is reached: with a million of them, none is kept.
+    """
 
     file: str
     split: str
     cohort: str
-    items: tuple[Item, ...]
+    items: Collection[Item]
 
 
 @dataclass(frozen=True)
@@ -97,9 +89,13 @@ class Plan:
     def pictures(self) -> int:
         return sum(len(shard.items) for shard in self.shards)
 
-    def records(self, split: str) -> list[Record]:
+    def items(self) -> Iterator[Item]:
+        """All that is planned, in the order of the shards."""
+        return (item for shard in self.shards for item in shard.items)
+
+    def records(self, split: str) -> Iterator[Record]:
         """The pictures of one split, in the order of its shards."""
-        return [item.record for shard in self.shards if shard.split == split for item in shard.items]
+        return (item.record for shard in self.shards if shard.split == split for item in shard.items)
 
 
 def make_plan(source: Source, options: PackOptions) -> Plan:
@@ -108,8 +104,9 @@ def make_plan(source: Source, options: PackOptions) -> Plan:
     refuse_figure_as_dataset(source.dataset)
     taxonomy = source.taxonomy()
     refuse_names(taxonomy)
-    records, refused = _sift(source, taxonomy)
-    if not records:
+    shelf = Shelf(taxonomy.paths, options.seed)
+    refused = fill(shelf, source, taxonomy)
+    if not shelf:
         raise UserError(
             f"{source.dataset} must hold at least one labelled picture, but {len(refused)} were "
             f"refused{first_of_each_folder(refused)}"
@@ -121,12 +118,11 @@ def make_plan(source: Source, options: PackOptions) -> Plan:
             f"alone{beside} name the folder or the table that holds all classes, or list all of them in a "
             "taxonomy.yaml"
         )
-    cohorts = class_cohorts(records, options)
-    splits = picture_splits(records, cohorts, options)
-    kept = few_shot(records, splits, options)
-    notes = {f"left out by k_shot {options.k_shot}": len(records) - len(kept)} if len(kept) < len(records) else {}
-    items = [Item(record, sample_key(record.name), splits[record.name], cohorts[record.label]) for record in kept]
-    shards = cut_into_shards(items, options)
+    cohorts = class_cohorts(shelf, options)
+    give_splits(shelf, cohorts, options)
+    left_out = shelf.arrange(cohorts, options.k_shot)
+    notes = {f"left out by k_shot {options.k_shot}": left_out} if left_out else {}
+    shards = cut_into_shards(shelf, options)
     digest = _plan_hash(source, taxonomy, options, shards, refused)
     return Plan(digest, taxonomy, cohorts, shards, refused, notes)
 
@@ -148,13 +144,13 @@ def sample_key(name: str) -> str:
     return "-".join(part for part in (slug, hashlib.sha256(name.encode()).hexdigest()[:12]) if part)
 
 
-def class_cohorts(records: Sequence[Record], options: PackOptions) -> dict[str, str]:
+def class_cohorts(shelf: Shelf, options: PackOptions) -> dict[str, str]:
     """On which side of the class split each label stands: as the source says, or halved, or held out by the seed.
 
     Halving follows CoOp: of the sorted labels the first half is base, the middle one of an odd number too.
     """
-    labels = sorted({record.label for record in records})
-    given = _given_cohorts(records)
+    labels = shelf.labels()
+    given = _given_cohorts(shelf)
     if given:
         if options.unseen or options.class_split == "base-novel":
             raise UserError(
@@ -171,46 +167,48 @@ def class_cohorts(records: Sequence[Record], options: PackOptions) -> dict[str, 
         raise UserError(
             f"unseen must leave at least one class to train on, got {options.unseen} of {len(labels)} classes"
         )
-    held_out = set(sorted(labels, key=lambda label: _draw(options.seed, "class", label))[:count])
+    held_out = set(sorted(labels, key=lambda label: draw(options.seed, "class", label))[:count])
     return {label: "unseen" if label in held_out else "seen" for label in labels}
 
 
-def picture_splits(records: Sequence[Record], cohorts: Mapping[str, str], options: PackOptions) -> dict[str, str]:
-    """The split of each record by its name.
+def give_splits(shelf: Shelf, cohorts: Mapping[str, str], options: PackOptions) -> None:
+    """Puts every record into a split.
 
     A record without a split gets one class by class, in an order drawn by the seed: the first `val` of the class to
     val, the next `test` to test, the rest to train; from three pictures on at least one to each. Held-out classes are
     divided among val and test alone. Where the source names splits but no val, `val` is taken out of its train, save
     records with partners: these are trained on, since the same photos stand among the partners of others.
     """
-    named = {record.split for record in records if record.split is not None}
-    splits = {record.name: record.split for record in records if record.split is not None}
-    for label, group in _by_label(records, options.seed, "split").items():
-        free = [record.name for record in group if record.split is None]
+    named = shelf.given_splits()
+    for label, free, train in shelf.classes():
         if cohorts[label] in HELD_OUT_COHORTS:
             both = options.val + options.test
             val = _at_least_one(options.val / both if both else 0.0, len(free))
-            splits |= _deal(free, val, len(free) - val)
+            test = len(free) - val
         else:
             val = min(_at_least_one(options.val, len(free)), len(free) - 1)
             test = min(_at_least_one(options.test, len(free)), len(free) - 1 - val)
-            splits |= _deal(free, val, test)
+        shelf.give("val", free[:val])
+        shelf.give("test", free[val : val + test])
         if named and "val" not in named:
-            train = [record.name for record in group if record.split == "train" and not record.partners]
-            splits |= _deal(train, min(_at_least_one(options.val, len(train)), len(train) - 1), 0)
-    return splits
+            shelf.give("val", train[: min(_at_least_one(options.val, len(train)), len(train) - 1)])
 
 
 def told_of_shares(plan: Plan, options: PackOptions) -> list[str]:
     """Which of the shares `val` and `test` have no say, as the source itself splits; not one left at its default that
     the source makes up for."""
-    items = [item for shard in plan.shards for item in shard.items]
-    named = {item.record.split for item in items}
-    divisible = any(item.record.split == "train" and not item.record.partners for item in items)
+    counts = {
+        split: sum(len(shard.items) for shard in plan.shards if shard.split == split) for split in ("val", "test")
+    }
+    named: set[str | None] = set()
+    divisible = False
+    for record in (item.record for item in plan.items()):
+        named.add(record.split)
+        divisible |= record.split == "train" and not record.partners
     used = {"val": None in named or ("val" not in named and divisible), "test": None in named}
     told: list[str] = []
     for split, share, usual in (("val", options.val, PackOptions.val), ("test", options.test, PackOptions.test)):
-        count = sum(item.split == split for item in items)
+        count = counts[split]
         if share and not used[split] and (share != usual or not count):
             told.append(
                 f"the share {split} of {share} has no say: the source itself says what each picture is for, and "
@@ -219,54 +217,27 @@ def told_of_shares(plan: Plan, options: PackOptions) -> list[str]:
     return told
 
 
-def few_shot(records: Sequence[Record], splits: Mapping[str, str], options: PackOptions) -> list[Record]:
-    """All records, or at most `k_shot` training records of each class, drawn by the seed, and all of val and test.
-
-    A picture that turns out to be unreadable later is not replaced: the subset depends on names and the seed alone.
-    """
-    if options.k_shot is None:
-        return list(records)
-    kept = [record for record in records if splits[record.name] != "train"]
-    for group in _by_label(records, options.seed, "shot").values():
-        kept.extend([record for record in group if splits[record.name] == "train"][: options.k_shot])
-    return kept
-
-
-def cut_into_shards(items: Iterable[Item], options: PackOptions) -> tuple[PlannedShard, ...]:
+def cut_into_shards(shelf: Shelf, options: PackOptions) -> tuple[PlannedShard, ...]:
     """Shards by split and cohort, each a mixture of classes: the samples are ordered by a hash of seed and name."""
-    groups: dict[tuple[str, str], list[Item]] = defaultdict(list)
-    for item in items:
-        groups[item.split, item.cohort].append(item)
-    shards: list[PlannedShard] = []
-    for split, cohort in sorted(groups, key=lambda group: (SPLIT_ORDER.index(group[0]), group[1])):
-        mixed = sorted(groups[split, cohort], key=lambda item: _draw(options.seed, "order", item.record.name))
-        for number, start in enumerate(range(0, len(mixed), options.samples_per_shard)):
-            part = tuple(mixed[start : start + options.samples_per_shard])
-            shards.append(PlannedShard(f"{split}-{cohort}-{number:06d}.tar", split, cohort, part))
-    return tuple(shards)
+    return tuple(
+        PlannedShard(f"{split}-{cohort}-{number:06d}.tar", split, cohort, part)
+        for split, cohort, items in shelf.groups()
+        for number, part in enumerate(items.cut(options.samples_per_shard))
+    )
 
 
-def _sift(source: Source, taxonomy: Taxonomy) -> tuple[list[Record], tuple[Refusal, ...]]:
-    records: list[Record] = []
+def fill(shelf: Shelf, source: Source, taxonomy: Taxonomy) -> tuple[Refusal, ...]:
+    """Puts every usable record of a source on a shelf; the others, sorted."""
     refused: list[Refusal] = []
-    names: set[str] = set()
-    keys: dict[str, str] = {}
     for found in source.records():
         if isinstance(found, Refusal):
             refused.append(found)
             continue
-        complaint = _complaint(found, taxonomy)
-        if found.name in names:
-            complaint = "two pictures must not have one name, but this one came before"
-        elif (other := keys.setdefault(sample_key(found.name), found.name)) != found.name:
-            complaint = f"two pictures must not have one key, but {other} has it already"
-        names.add(found.name)
-        if complaint is None:
-            records.append(found)
-        else:
-            refused.append(Refusal(found.name, found.name, complaint))
-    records.sort(key=lambda record: record.name)
-    return records, tuple(sorted(refused, key=lambda refusal: (refusal.file, refusal.sample, refusal.reason)))
+        complaint, key = _complaint(found, taxonomy), sample_key(found.name)
+        clash = shelf.put(found, key) if complaint is None else shelf.bar(found.name, key)
+        if (reason := clash or complaint) is not None:
+            refused.append(Refusal(found.name, found.name, reason))
+    return tuple(sorted(refused, key=lambda refusal: (refusal.file, refusal.sample, refusal.reason)))
 
 
 def _complaint(record: Record, taxonomy: Taxonomy) -> str | None:
@@ -275,7 +246,7 @@ def _complaint(record: Record, taxonomy: Taxonomy) -> str | None:
         return f"its label {record.label!r} is not a class of the taxonomy"
     if path != tuple(record.path):
         return f"its path {list(record.path)} is not that of {record.label!r} in the taxonomy"
-    if record.split not in (None, *SPLIT_ORDER):
+    if record.split not in (None, *SPLITS.values()):
         return f"split must be train, val or test, got {record.split!r}"
     if record.cohort not in (None, *COHORTS):
         return f"cohort must be one of {list(COHORTS)}, got {record.cohort!r}"
@@ -286,13 +257,13 @@ def _complaint(record: Record, taxonomy: Taxonomy) -> str | None:
     return control_complaint(record)
 
 
-def _given_cohorts(records: Sequence[Record]) -> dict[str, str]:
+def _given_cohorts(shelf: Shelf) -> dict[str, str]:
     given: dict[str, str] = {}
-    for record in records:
-        if record.cohort is not None and given.setdefault(record.label, record.cohort) != record.cohort:
+    for name, label, cohort in shelf.given_cohorts():
+        if given.setdefault(label, cohort) != cohort:
             raise UserError(
-                f"a class must stand in one cohort, but {record.label!r} is {given[record.label]} and, at "
-                f"{record.name}, {record.cohort}: mend the source"
+                f"a class must stand in one cohort, but {label!r} is {given[label]} and, at {name}, {cohort}: mend "
+                "the source"
             )
     if {"seen", "base"} <= set(given.values()):
         raise UserError(
@@ -301,30 +272,12 @@ def _given_cohorts(records: Sequence[Record]) -> dict[str, str]:
     return given
 
 
-def _by_label(records: Sequence[Record], seed: int, purpose: str) -> dict[str, list[Record]]:
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda record: _draw(seed, purpose, record.name)):
-        groups[record.label].append(record)
-    return groups
-
-
-def _deal(names: Sequence[str], val: int, test: int) -> dict[str, str]:
-    return {
-        name: "val" if place < val else "test" if place < val + test else "train" for place, name in enumerate(names)
-    }
-
-
 def _share(share: float, count: int) -> int:
     return math.floor(share * count + 0.5)
 
 
 def _at_least_one(share: float, count: int) -> int:
     return max(_share(share, count), int(share > 0 and count >= 3))
-
-
-def _draw(seed: int, purpose: str, name: str) -> str:
-    """A number as hex that looks random and depends on these three only."""
-    return hashlib.sha256(f"{seed}\0{purpose}\0{name}".encode()).hexdigest()
 
 
 def _plan_hash(

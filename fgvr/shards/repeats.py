@@ -21,7 +21,8 @@ def told_of_repeats(manifest: Manifest, contradictions: Sequence[Mapping[str, st
             f"What is trained on measures nothing in a test: keep one file of each {AGAIN}"
         )
     if contradictions:
-        files = {item.key: item.record.name for shard in plan.shards for item in shard.items}
+        keys = {key for labels in contradictions for key in labels}
+        files = {item.key: item.record.name for item in plan.items() if item.key in keys}
         named = sorted(
             " and ".join(sorted(f"{files[key]} as {label!r}" for key, label in labels.items()))
             for labels in contradictions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from fgvr.data.control_tokens import known_control_tokens_in, refuse_control_tokens
 from fgvr.data.tasks import OpenWorld
@@ -33,19 +33,25 @@ def has_response(record: Record) -> bool:
     return record.extra.get("response") is not None
 
 
-def told_of_responses(training: Sequence[Record], taxonomy: Taxonomy) -> list[str]:
+def told_of_responses(training: Iterable[Record], taxonomy: Taxonomy) -> list[str]:
     """Sentences on the responses of the pictures to train on: how many, what teaches them, which cannot be taught."""
-    responses = sorted((record for record in training if has_response(record)), key=lambda record: record.name)
+    task: OpenWorld | None = None
+    first: tuple[str, str] | None = None  # by name
+    pictures = responses = complaints = 0
+    for pictures, record in enumerate(training, 1):  # noqa: B007  (the last one counts)
+        if not has_response(record):
+            continue
+        responses += 1
+        task = task or OpenWorld(think=True).bind(taxonomy)
+        if (complaint := _complaint(record, task)) is not None:
+            complaints += 1
+            first = min(first or (record.name, complaint), (record.name, complaint))
     if not responses:
         return []
-    task = OpenWorld(think=True).bind(taxonomy)
-    complaints = [complaint for record in responses if (complaint := _complaint(record, task)) is not None]
-    told = f"{len(responses):,} of {len(training):,} pictures to train on have a response"
+    told = f"{responses:,} of {pictures:,} pictures to train on have a response"
     said = [f"{told}: a task with think true teaches them (data.init_args.task.init_args.think), any other does not"]
-    if complaints:
-        said.append(
-            f"such a task cannot use {len(complaints):,} of these responses, the first: {complaints[0]}: mend them"
-        )
+    if first is not None:
+        said.append(f"such a task cannot use {complaints:,} of these responses, the first: {first[1]}: mend them")
     return said
 
 

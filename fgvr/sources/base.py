@@ -117,14 +117,16 @@ class Source(ABC):
 def read_picture(file: Path, name: str) -> bytes:
     """The bytes of one file. Raises SampleError when it is missing, unreadable, no regular file or over 256 MiB."""
     try:
-        usable = file.is_file() and file.stat().st_size <= MAX_BYTES
-        data = file.read_bytes() if usable else None
+        if not file.is_file():
+            raise SampleError(f"{name} must be a file, but {'is a folder' if file.is_dir() else 'there is none'}")
+        if file.stat().st_size > MAX_BYTES:
+            raise SampleError(f"{name} must be a file of at most {MAX_BYTES >> 20} MiB, but it is larger")
+        return file.read_bytes()
+    except SampleError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SampleError(f"{name} must be a readable file, but it is not ({reason})") from error
-    if data is None:
-        raise SampleError(f"{name} must be a file of at most {MAX_BYTES >> 20} MiB, but it is none or larger")
-    return data
 
 
 @dataclass(frozen=True, slots=True)

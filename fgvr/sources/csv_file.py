@@ -75,8 +75,8 @@ class CSV(Source):
 
     def records(self) -> Iterator[Record | Refusal]:
         base = without_links(self.root)
-        found = [self._record(line, row, base) for line, row in self._rows]
-        yield from sorted(found, key=lambda item: item.name if isinstance(item, Record) else item.sample)
+        for line, row in sorted(self._rows, key=self._name_of):
+            yield self._record(line, row, base)
 
     @cached_property
     def _table(self) -> tuple[dict[str, int], list[tuple[int, list[str]]]]:
@@ -160,12 +160,18 @@ class CSV(Source):
         ranks = self._rank_columns[:-1] if self._finest_is_label else self._rank_columns
         return tuple(clean(row[self._columns[column]]) for column in (*ranks, "label"))
 
+    def _name_of(self, numbered: tuple[int, list[str]]) -> str:
+        """The file that a row names, else where it stands."""
+        line, row = numbered
+        named = printable(clean(row[self._columns["file"]])) if len(row) == len(self._columns) else ""
+        return named or f"{self.file.name} line {line}"
+
     def _record(self, line: int, row: list[str], base: Path) -> Record | Refusal:
-        where = f"{self.file.name} line {line}"
+        where, name = f"{self.file.name} line {line}", self._name_of((line, row))
         if len(row) != len(self._columns):
             return Refusal(where, where, f"it must have {len(self._columns)} fields, but it has {len(row)}")
         cells = {column: clean(row[place]) for column, place in self._columns.items()}
-        name, split, cohort = printable(cells["file"]), cells.get("split") or None, cells.get("cohort") or None
+        split, cohort = cells.get("split") or None, cells.get("cohort") or None
         file, climbs = inside(self.root, row[self._columns["file"]].strip(), base)
         known = self.known(cells["label"])
         complaint = climbs or self._label_complaint(row, known)
@@ -174,7 +180,7 @@ class CSV(Source):
         if cohort is not None and cohort not in COHORTS:
             complaint = f"cohort must be one of {list(COHORTS)}, got {cohort!r}"
         if complaint is not None or known is None:
-            return Refusal(where, name or where, f"{where}: {complaint}")
+            return Refusal(where, name, f"{where}: {complaint}")
         extra = {column: cell for column, cell in cells.items() if column not in (*self._rank_columns, *self.OWN)}
         if not extra.get("response", True):
             del extra["response"]  # an empty cell is no response

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,26 @@ from fgvr.taxonomy.tree import Taxonomy
 
 NEARLY_ALL = 0.9  # of the pictures: at the depth at which so many lie, the others are out of place
 NAMED = 5  # folders in a sentence
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Files of one folder that may be pictures: with a million of them, what each takes of memory counts.
+
+    `path` is the folder's, `name` is it relative to the root with a slash behind it, `place` its parts, NFC. `files`
+    are the files' names, parted by slashes.
+    """
+
+    path: str
+    name: str
+    place: tuple[str, ...]
+    files: str
+
+    @classmethod
+    def of(cls, root: Path, folder: Path, files: Iterable[str]) -> _Files:
+        relative = folder.relative_to(root)
+        place = tuple(unicodedata.normalize("NFC", part) for part in relative.parts)
+        return cls(str(folder), f"{relative.as_posix()}/" if place else "", place, "/".join(files))
 
 
 class ImageFolder(Source):
@@ -84,8 +106,12 @@ class ImageFolder(Source):
         return self._taxonomy
 
     def records(self) -> Iterator[Record | Refusal]:
-        for name, found in self._files:
-            yield found if isinstance(found, Refusal) else self._record(name, found)
+        for one in self._found:
+            if isinstance(one, Refusal):
+                yield one
+                continue
+            for file in one.files.split("/"):
+                yield self._record(printable(f"{one.name}{file}"), f"{one.path}/{file}", one.place)
 
     def remarks(self) -> list[str]:
         said: list[str] = []
@@ -100,59 +126,62 @@ class ImageFolder(Source):
         return said
 
     @cached_property
-    def _walked(self) -> list[tuple[str, str | None]]:
-        """What lies in the root but for `leave_out`, folders without pictures included."""
+    def _walked(self) -> tuple[list[_Files | Refusal], list[str]]:
+        """What lies in the root but for `leave_out`, sorted, and which folders are without pictures."""
         if not self.root.is_dir():
             raise SourceGone(f"root must be a folder of pictures, but {self.root} is not a folder: give its path")
         missing = [name for name in self.leave_out if not (self.root / name).exists()]
         if missing:
             raise UserError(f"leave_out must name folders of {self.root}, but there is no {missing[0]!r}: mend it")
-        kept: list[tuple[str, str | None]] = []
+        found: list[_Files | Refusal] = []
+        empty: list[str] = []
+        for (folder, reason), files in groupby(self._walk(), key=lambda one: (one[0].parent, one[1])):
+            if reason is None:
+                found.append(_Files.of(self.root, folder, (file.name for file, _ in files)))
+                continue
+            names = [printable(path.relative_to(self.root).as_posix()) for path, _ in files]
+            if reason == EMPTY:
+                empty += names
+            else:
+                found += [Refusal(name, name, reason) for name in names]
+        return found, empty
+
+    def _walk(self) -> Iterator[tuple[Path, str | None]]:
         for path, reason in walk(self.root, without_links(self.root)):
             if not {*path.relative_to(self.root).parts[:1]}.isdisjoint(self.leave_out):
                 continue
             if reason is not None and reason.startswith(UNREADABLE):  # nobody knows how many pictures lie in it
                 complaint = f"{path}: {reason}: change its permissions or move it out of {self.root}"
                 raise SourceGone(complaint) if path == self.root else UserError(complaint)
-            kept.append((str(path), reason))
-        return kept
+            yield path, reason
 
-    @cached_property
-    def _files(self) -> list[tuple[str, str | Refusal]]:
-        """Every file that counts, by its name relative to the root, sorted; NFC, so that all systems agree."""
-        found: list[tuple[str, str | Refusal]] = []
-        for path, reason in self._walked:
-            name = printable(Path(path).relative_to(self.root).as_posix())
-            if reason != EMPTY:
-                found.append((name, path if reason is None else Refusal(name, name, reason)))
+    @property
+    def _found(self) -> list[_Files | Refusal]:
+        """Every file that counts, sorted by its path."""
+        found, _ = self._walked
         if not found:
             raise SourceGone(f"root must hold pictures in class folders, but {self.root} holds none: check the path")
-        return sorted(found, key=lambda item: item[0])
+        return found
 
-    @cached_property
+    @property
     def _empty(self) -> list[str]:
-        return [printable(Path(path).relative_to(self.root).as_posix()) for path, why in self._walked if why == EMPTY]
+        return self._walked[1]
 
     @cached_property
-    def _places(self) -> dict[str, tuple[str, ...]]:
-        """The folders above each picture, by its name."""
-        return {name: self._place(found) for name, found in self._files if isinstance(found, str)}
-
-    def _place(self, path: str) -> tuple[str, ...]:
-        place = tuple(unicodedata.normalize("NFC", part) for part in Path(path).relative_to(self.root).parts[:-1])
-        return self._same.setdefault(place, place)
-
-    @cached_property
-    def _same(self) -> dict[tuple[str, ...], tuple[str, ...]]:
-        """Each place once, for all pictures in it."""
-        return {}
+    def _places(self) -> Counter[tuple[str, ...]]:
+        """The folders above pictures, and above how many."""
+        places: Counter[tuple[str, ...]] = Counter()
+        for one in self._found:
+            if isinstance(one, _Files):
+                places[one.place] += one.files.count("/") + 1
+        return places
 
     @cached_property
     def _has_splits(self) -> bool:
         if self.splits is not None:
             return self.splits
-        deep = {place[0] for place in self._places.values() if len(place) >= 2}
-        flat = {place[0] for place in self._places.values() if len(place) == 1}
+        deep = {place[0] for place in self._places if len(place) >= 2}
+        flat = {place[0] for place in self._places if len(place) == 1}
         named = {top for top in deep if top.casefold() in SPLITS}
         others = sorted((deep | flat) - named)
         if named and others:
@@ -166,7 +195,9 @@ class ImageFolder(Source):
     @cached_property
     def _depths(self) -> Counter[int]:
         """How many pictures lie under how many folders, the split aside."""
-        depths = Counter(len(place) - self._has_splits for place in self._places.values())
+        depths: Counter[int] = Counter()
+        for place, count in self._places.items():
+            depths[len(place) - self._has_splits] += count
         return Counter({depth: count for depth, count in depths.items() if depth > 0})
 
     @cached_property
@@ -193,7 +224,7 @@ class ImageFolder(Source):
             return read_taxonomy(self.taxonomy_file)
         paths: dict[str, tuple[str, ...]] = {}
         whole: dict[str, tuple[str, ...]] = {}
-        for place in sorted(set(self._places.values())):
+        for place in sorted(self._places):
             folders = place[int(self._has_splits) :]
             if not folders or self._misplaced(folders):
                 continue
@@ -212,8 +243,8 @@ class ImageFolder(Source):
     def _refuse_downloads(self) -> None:
         """Raises UserError for a layout that would be read otherwise than it is meant, with what to do."""
         refuse_known_layout(self.root, self.leave_out)
-        places = set(self._places.values())
-        refused = [found for _, found in self._files if isinstance(found, Refusal)]
+        places = set(self._places)
+        refused = [found for found in self._found if isinstance(found, Refusal)]
         refuse_strange_tops(self.root, places, refused)
         if self.splits is None:
             refuse_bare_splits(self.root, places)
@@ -235,8 +266,7 @@ class ImageFolder(Source):
     def _misplaced(self, folders: tuple[str, ...]) -> bool:
         return self.taxonomy_file is None and not self._ragged and len(folders) != self._depth
 
-    def _record(self, name: str, path: str) -> Record | Refusal:
-        place = self._place(path)
+    def _record(self, name: str, path: str, place: tuple[str, ...]) -> Record | Refusal:
         split = None
         if self._has_splits:
             split = SPLITS.get(place[0].casefold()) if place else None

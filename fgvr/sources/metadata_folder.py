@@ -59,8 +59,8 @@ class MetadataFolder(Source):
 
     def records(self) -> Iterator[Record | Refusal]:
         base, _ = without_links(self.root), self._taxonomy
-        found = [self._record(where, table, row, base) for where, table, row in self._rows]
-        yield from sorted(found, key=lambda one: one.name if isinstance(one, Record) else one.sample)
+        for where, table, row in sorted(self._rows, key=lambda place: self._name_of(*place)):
+            yield self._record(where, table, row, base)
 
     @cached_property
     def _rows(self) -> list[tuple[str, Path, Mapping[str, Any]]]:
@@ -118,8 +118,12 @@ class MetadataFolder(Source):
         folder = table.parent.relative_to(self.root).as_posix()
         return f"{'' if folder == '.' else f'{folder}/'}{row.get('file_name') or ''}"
 
+    def _name_of(self, where: str, table: Path, row: Mapping[str, Any]) -> str:
+        """The photo that a row names, else where it stands."""
+        return printable(self._relative(table, row)) if _names_a_photo(row) else where
+
     def _record(self, where: str, table: Path, row: Mapping[str, Any], base: Path) -> Record | Refusal:
-        if None in row or not isinstance(row.get("file_name"), str) or not row["file_name"]:
+        if not _names_a_photo(row):
             return Refusal(where, where, f"{where}: it must have file_name and no more fields than there are columns")
         path = self._relative(table, row)
         label, taxonomy = self._label_of(table, row), self._taxonomy
@@ -135,6 +139,10 @@ class MetadataFolder(Source):
         name = printable(path)
         load = PictureAt(str(file), name)
         return Record(name, known, taxonomy.paths[known], split, None, load, extra, stamp_of(file))
+
+
+def _names_a_photo(row: Mapping[str, Any]) -> bool:
+    return None not in row and isinstance(row.get("file_name"), str) and bool(row["file_name"])
 
 
 def metadata_files(root: Path) -> list[Path]:

@@ -15,13 +15,13 @@ EMPTY = "the folder holds no picture"
 
 
 def walk(folder: Path, base: Path) -> Iterator[tuple[Path, str | None]]:
-    """Files below a folder with the reason to refuse each, or None. Linked folders are not entered.
+    """Files below a folder, sorted, with the reason to refuse each, or None. Linked folders are not entered.
 
     A folder that cannot be opened comes with UNREADABLE, the topmost of those that have no file to name with EMPTY.
     Hidden files and text files are passed over. `base` is the folder, without links, that no link may lead out of.
     """
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        entries = sorted(os.scandir(folder), key=_as_in_a_path)
         os.stat(f"{folder}/.")  # a folder may be listed without the right to open what is in it
     except OSError as error:
         yield folder, f"{UNREADABLE}, but {error.strerror}"
@@ -31,10 +31,26 @@ def walk(folder: Path, base: Path) -> Iterator[tuple[Path, str | None]]:
             continue
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
-            inside = list(walk(path, base))
-            yield from inside if any(reason != EMPTY for _, reason in inside) else [(path, EMPTY)]
+            yield from _inside(path, base)
         elif path.suffix.casefold() not in NOT_DATA:
             yield path, _complaint(entry, path, base)
+
+
+def _as_in_a_path(entry: os.DirEntry[str]) -> str:
+    """What sorts a folder's entries so that all paths below it come sorted."""
+    return f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
+
+
+def _inside(folder: Path, base: Path) -> Iterator[tuple[Path, str | None]]:
+    """As `walk`, but of a folder without any file nothing but that."""
+    found, empty = walk(folder, base), list[tuple[Path, str | None]]()
+    for one in found:
+        if one[1] != EMPTY:
+            yield from (*empty, one)
+            yield from found
+            return
+        empty.append(one)
+    yield folder, EMPTY
 
 
 def without_links(path: Path) -> Path:

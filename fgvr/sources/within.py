@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -33,29 +34,36 @@ class Within(Source):
         return self.branch.cut()
 
     def records(self) -> Iterator[Record | Refusal]:
-        return iter(self._found[0])
+        for one in self.source.records():
+            if not isinstance(one, Record):
+                yield one
+            elif one.label not in self.branch.outside:
+                yield self._inner(one)
 
     def describe(self) -> dict[str, Any]:
-        return {**self.source.describe(), "within": self.branch.node, "left_out": self._found[1]}
+        return {**self.source.describe(), "within": self.branch.node, "left_out": self._left_out}
 
     def remarks(self) -> list[str]:
-        branch, (kept, left_out) = self.branch, self._found
+        branch, pictures = self.branch, self._pictures - self._left_out
         of_all = f"{len(branch.classes):,} of {len(branch.taxonomy.paths):,} classes"
-        pictures = sum(isinstance(one, Record) for one in kept)
-        said = f"within {branch.node}: {of_all}, {pictures:,} pictures; {left_out:,} of other classes are left out"
+        said = (
+            f"within {branch.node}: {of_all}, {pictures:,} pictures; {self._left_out:,} of other classes are left out"
+        )
         return [*self.source.remarks(), said]
 
+    @property
+    def _pictures(self) -> int:
+        return self._counted[0]
+
+    @property
+    def _left_out(self) -> int:
+        return self._counted[1]
+
     @cached_property
-    def _found(self) -> tuple[list[Record | Refusal], int]:
-        """What is kept, and how many pictures are not."""
-        kept: list[Record | Refusal] = []
-        left_out = 0
-        for one in self.source.records():
-            if isinstance(one, Record) and one.label in self.branch.outside:
-                left_out += 1
-            else:
-                kept.append(self._inner(one) if isinstance(one, Record) else one)
-        return kept, left_out
+    def _counted(self) -> tuple[int, int]:
+        """How many pictures the source has, and how many of them are of other classes."""
+        labels = Counter(one.label for one in self.source.records() if isinstance(one, Record))
+        return labels.total(), sum(labels[label] for label in labels.keys() & self.branch.outside)
 
     def _inner(self, record: Record) -> Record:
         negative, options = record.negative, record.extra.get("options")

@@ -67,6 +67,10 @@ class Forms:
             for form in {_joined(words), (*together[:-1], *map(singular, together[-1:]))} - {()}:
                 self.words[form].add(node)
 
+    def one_by_rule(self) -> Iterator[set[str]]:
+        """Nodes of which a name is, past what `find` sees past, a name of the others too."""
+        yield from (nodes for nodes in self._nodes.values() if len(nodes) > 1)
+
     def regular(self, words: tuple[str, ...]) -> tuple[str, ...]:
         """Each word (by `cut`) in the singular where the names have it so; a word they lack is left alone."""
         return tuple(self._regular(word) for word in words)

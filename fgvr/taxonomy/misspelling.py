@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import combinations, product
 
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from fgvr.taxonomy.forms import MIN_LETTERS, key
-from fgvr.taxonomy.spelling import singular
+from fgvr.taxonomy.forms import MIN_LETTERS, Forms, key
+from fgvr.taxonomy.spelling import PART, cut, singular
 
 MARGIN = 0.05  # another node's name as similar as this, or more so, leaves it open which one was meant
 MIN_WORD = 5  # of a word that may be misspelt
@@ -73,3 +74,45 @@ class Misspellings:
             word, self._words, scorer=OSA.distance, score_cutoff=edits, limit=None
         )
         return {singular(other) for other, _, _ in others} == {singular(meant)}
+
+
+def nearly_one_name(names: Collection[str], similarity: float = 0.9) -> list[tuple[str, str]]:
+    """Pairs of names of which one may be a slip of the pen for the other, sorted; nobody but their owner can tell.
+
+    They are one past plurals, accents, spaces and "grey" (see `Forms`), or have the same digits, are `similarity` alike
+    as `Misspellings` counts it, and each word of one is that of the other or a single slip away from it.
+    """
+    forms = Forms({name: name for name in names})
+    pairs = {pair for nodes in forms.one_by_rule() for pair in combinations(sorted(nodes), 2)}
+    spelt = {words: {*nodes} for words, nodes in forms.words.items()}
+    for name in names:  # what ends in "s" may be a slip of the pen and no plural
+        spelt.setdefault(tuple(word for word in cut(name) if word != PART), set()).add(name)
+    slips = _slips_apart({word for words in spelt for word in words})
+    for words, found in spelt.items():
+        for other in product(*((word, *slips.get(word, ())) for word in words)):
+            if other > words and other in spelt and _alike(words, other) >= similarity:
+                pairs |= {(min(pair), max(pair)) for pair in product(found, spelt[other]) if len({*pair}) > 1}
+    return sorted(pairs)
+
+
+def _alike(words: tuple[str, ...], other: tuple[str, ...]) -> float:
+    return OSA.normalized_similarity(" ".join(words), " ".join(other))
+
+
+def _slips_apart(words: Iterable[str]) -> dict[str, set[str]]:
+    """For each word those that one edit makes of it, by the rules of `Misspellings` for a slip of the pen.
+
+    Two words that are one edit apart have a form in common, which is one of them or has a letter less.
+    """
+    by_form: dict[str, list[str]] = defaultdict(list)
+    for word in words:
+        if word.isalpha() and len(word) >= MIN_WORD:
+            for form in {word, *(word[:place] + word[place + 1 :] for place in range(len(word)))}:
+                by_form[form].append(word)
+    slips: dict[str, set[str]] = defaultdict(set)
+    for alike in by_form.values():
+        for one, other in combinations(alike, 2):
+            if OSA.distance(one, other) == 1 and (one[0] == other[0] or min(len(one), len(other)) >= LONG_WORD):
+                slips[one].add(other)
+                slips[other].add(one)
+    return slips

@@ -15,6 +15,7 @@ from rich.console import Console
 from fgvr.data.images import open_image
 from fgvr.errors import SampleError, refuse_below, shown
 from fgvr.models.processor import PixelBudget
+from fgvr.next_steps import after_audit
 from fgvr.pictures.contact_sheets import Section, Small, page_name, small, write_index, write_sheet
 from fgvr.shards.audit import (
     Copies,
@@ -63,11 +64,11 @@ def audit(
     pixels: PixelBudget | None = None,
     photos: int = 12,
     workers: int | None = None,
-) -> None:
+) -> str:
     """Look for what should not be in shard sets that are used together, and write pages of their photos.
 
     Copies are found byte for byte, across splits and sets; what merely looks alike by a perceptual hash, among pictures
-    to evaluate with and those trained on. Nothing is changed.
+    to evaluate with and those trained on. Nothing is changed. Returns what to do next.
 
     Args:
         sets: the folders of shards, one or a list of those that a run reads together
@@ -97,6 +98,8 @@ def audit(
     write_whole(place / "audit.json", (json.dumps(as_json(found, distance, budget), indent=1) + "\n").encode())
     for sentence in [*said, f"The pages are in {place / 'index.html'}, all findings in {place / 'audit.json'}."]:
         console.print(shown(sentence), markup=False, highlight=False, soft_wrap=True)
+    wrong = bool(found.leaks or found.contradictions or found.likenesses or found.unread)
+    return after_audit(folders, place / "index.html", wrong)
 
 
 def sentences(found: Findings, distance: int | None) -> list[str]:

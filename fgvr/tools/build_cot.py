@@ -22,6 +22,7 @@ from fgvr.errors import SampleError, UserError, refuse_below, refuse_no_share, s
 # So that --teacher, --teacher.model and --teacher.engine accept these by their short names.
 from fgvr.models import Pretrained, TinyQwen, Trained  # noqa: F401
 from fgvr.models.text_encoder import text_encoder
+from fgvr.next_steps import after_thoughts
 from fgvr.rollouts.in_process import InProcess  # noqa: F401
 from fgvr.rollouts.local_teacher import LocalTeacher  # noqa: F401
 from fgvr.shards.order import spread_over_classes
@@ -63,12 +64,13 @@ def cot(
     spares: int = 0,
     seed: int = 0,
     max_rejected: float = 0.5,
-) -> None:
+) -> str:
     """Let a teacher, who is told the label, reason about photos of each class, and pack what passes the checks.
 
     `out` gets the conversations (cot.json, in the layout of Fine-R1's first stage), their photos, manifest.json, which
     says what became of each photo and why replies were refused, and shards/, ready to train on. Every reply is kept in
-    replies.sqlite: run the same line again, after an interruption too, and only what is missing is asked.
+    replies.sqlite: run the same line again, after an interruption too, and only what is missing is asked. Returns what
+    to do next.
 
     Args:
         data: the shard set whose photos are reasoned about
@@ -107,6 +109,7 @@ def cot(
     written.refuse_too_few(max_rejected)
     pack(MessagesJSON(out / "cot.json", taxonomy=out / "taxonomy.json"), out / SHARDS, PackOptions(val=0, test=0))
     console.print(f"The shard set to train on is {out / SHARDS}.", highlight=False, soft_wrap=True)
+    return after_thoughts(out / SHARDS)
 
 
 def _refuse_unfit(out: Path, question: str) -> None:

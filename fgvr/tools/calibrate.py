@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from PIL import Image
 from rich.console import Console
@@ -14,9 +14,10 @@ from rich.console import Console
 from fgvr.data.images import open_image
 from fgvr.errors import UserError, refuse_below, refuse_no_share, shown
 from fgvr.metrics.selective import Graded, Operating, operate
+from fgvr.next_steps import after_calibrate
 from fgvr.options.rolled_up import levels
 from fgvr.pictures.tables import Table
-from fgvr.recogniser import Recogniser, load
+from fgvr.recogniser import Recogniser, Ways, load
 from fgvr.recogniser.calibration import Calibration, graded, measured, write_calibrations
 from fgvr.recogniser.given import Given, Several
 from fgvr.shards.manifest import load_manifest
@@ -43,11 +44,11 @@ def calibrate(
     seed: int | None = None,
     checkpoint: Literal["last", "best"] = "last",
     device: Literal["auto", "cpu", "cuda"] = "auto",
-) -> None:
+) -> str:
     """Choose the confidence from which on a model answers, so that few enough of its answers are wrong.
 
     Prints coverage and risk at every threshold and keeps them as calibration.json in the folder of the run or the
-    export, where `predict --abstain true` finds them; `export` takes them along.
+    export, where `predict --abstain true` finds them; `export` takes them along. Returns what to do next.
 
     Args:
         model: a run's folder, one of its checkpoints, or an exported folder
@@ -76,18 +77,18 @@ def calibrate(
     folder = _data_of(recogniser, data)
     _refuse_others(Taxonomy.from_dict(load_manifest(folder).taxonomy), recogniser.taxonomy, folder)
     labelled = _Labelled(recogniser, folder, _cohorts(folder, split, cohorts), examples, console)
-    how: dict[str, Any] = {"two_step": two_step, "samples": samples, "temperature": temperature, "seed": seed}
-    found = labelled.calibration(split, how, risk, level)
+    ways: Ways = {"two_step": two_step, "samples": samples, "temperature": temperature, "seed": seed}
+    found = labelled.calibration(split, ways, risk, level)
     print_table(console, table_of(found, recogniser.taxonomy))
     write_calibrations(recogniser.folder, {**recogniser.calibrations, found.mode: found})
     said = [_chosen(point := found.chosen(), found)]
     if check is not None:
-        other, lost = labelled.graded(check, how)
+        other, lost = labelled.graded(check, ways)
         said.append(checked(operate(other, point.threshold), found, check, lost))
-    steps = " --two_step true" * two_step
-    said.append(f"Kept in {recogniser.folder}. Now: python -m fgvr predict {model} PHOTOS --abstain true{steps}")
+    said.append(f"Kept in {recogniser.folder}.")
     for sentence in said:
         console.print(shown(sentence), markup=False, highlight=False, soft_wrap=True)
+    return after_calibrate(model, two_step)
 
 
 @dataclass(frozen=True)
@@ -100,22 +101,23 @@ class _Labelled:
     examples: int | None
     console: Console
 
-    def calibration(self, split: str, how: Mapping[str, Any], risk: float, level: float) -> Calibration:
-        plan, mode = self.recogniser.how(**how).plan, ("two_step" if how["two_step"] else "vote")
-        photos, unusable = self.graded(split, how)
+    def calibration(self, split: str, ways: Ways, risk: float, level: float) -> Calibration:
+        plan, mode = self.recogniser.how(**ways).plan, ("two_step" if ways.get("two_step") else "vote")
+        photos, unusable = self.graded(split, ways)
         made = (plan.samples, plan.temperature, plan.seed, load_manifest(self.folder).dataset, split, self.cohorts)
         empty = Calibration(mode, self.recogniser.carried.checkpoint, *made, unusable, risk, level, ())
         return measured(photos, empty)
 
-    def graded(self, split: str, how: Mapping[str, Any]) -> tuple[list[Graded], int]:
+    def graded(self, split: str, ways: Ways) -> tuple[list[Graded], int]:
         """Each usable photo of a split graded, and how many could not be used."""
         photos, found, lost = ShardSet(self.folder, split, self.cohorts), list[Graded](), 0
         labels = photos.labels()
-        seed = self.recogniser.how(**how).plan.seed
+        seed = self.recogniser.how(**ways).plan.seed
         numbers = spread_over_classes(labels, self.examples, key_of(seed, split, "calibrate"))
+        finest: Ways = {**ways, "threshold": 0.0}
         several = Several([Given(photos.uid(n), partial(_photo, photos, n)) for n in numbers], single=False)
         with progress_bar(self.console) as tell:
-            for number, (one, _) in zip(numbers, self.recogniser.each(several, **how, threshold=0.0), strict=True):
+            for number, (one, _) in zip(numbers, self.recogniser.each(several, **finest), strict=True):
                 if one.error:
                     lost += 1
                 else:

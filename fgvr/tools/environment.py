@@ -16,6 +16,7 @@ from torch.cuda import nccl
 import fgvr
 from fgvr.errors import shown
 from fgvr.models.attention_choice import choose_attention
+from fgvr.next_steps import after_env
 from fgvr.runs.fingerprint import code_fingerprint
 from fgvr.runs.noted import PACKAGES, version_of
 
@@ -25,11 +26,14 @@ TELLING = re.compile(
 SECRET = re.compile(r"key|token|secret|passw|credential|cookie|auth|url|proxy", re.IGNORECASE)
 
 
-def env() -> None:
-    """Tell what an account of a problem needs: versions, devices, limits and variables, without anything secret."""
+def env() -> str:
+    """Tell what an account of a problem needs: versions, devices, limits and variables, without anything secret.
+
+    Returns what to do next.
+    """
     for line in facts(os.environ):
         print(shown(line))
-    print("Give all of this with what you ran and what it said; `python -m fgvr doctor RUN` tells of a run.")
+    return after_env()
 
 
 def facts(variables: Mapping[str, str]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from fgvr.models import TinyQwen, Trained
 from fgvr.models.backbone import Backbone
 from fgvr.models.fitting import GIB, advice, verdict
 from fgvr.modules.base import PolicyModule
+from fgvr.next_steps import after_estimate
 from fgvr.settings.given import plain_config
 from fgvr.settings.refused import refuse_numbers, refuse_settings, users_own
 from fgvr.strategies.asked import ranks_of
@@ -69,10 +70,11 @@ class Estimating(FGVRCLI):
                 print(f"- {way}")
 
 
-def estimate(args: Sequence[str]) -> None:
-    """Prints the memory of a rank by part, for a config given as `fit` takes it."""
+def estimate(args: Sequence[str]) -> str:
+    """Prints the memory of a rank by part, for a config given as `fit` takes it. Returns what to do next."""
     with sentences(logging.ERROR), ExitStack() as stack:
         Estimating(["fit", *args], stack)
+    return after_estimate(args)
 
 
 def _architecture(backbone: Backbone) -> Any:

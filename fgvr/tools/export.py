@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from rich.console import Console
 from rich.filesize import decimal
+from torch import Tensor
 
 from fgvr.checkpoints.format import read_manifest
 from fgvr.checkpoints.kept import run_of
 from fgvr.data.images import open_image
 from fgvr.data.tasks import OpenWorld
 from fgvr.datamodules.asked import task_of
-from fgvr.errors import UserError, shown
+from fgvr.errors import UserError, refuse_below, shown
 from fgvr.models import Processor
 from fgvr.models.saved import Agreement, Question, compare, tokens_evaluated, write_hf_folder
 from fgvr.models.trained import read_run, rebuild
+from fgvr.next_steps import after_export
 from fgvr.recogniser.calibration import Calibration, Mode, read_calibrations, write_calibrations
 from fgvr.recogniser.carried import Carried, of_run
 from fgvr.runs.finding import read_config, resolve
@@ -29,7 +34,9 @@ from fgvr.shards.manifest import load_manifest
 from fgvr.shards.reading import ShardSet
 from fgvr.sources.walking import without_links
 from fgvr.taxonomy.tree import Taxonomy
+from fgvr.tools.gguf import compared, convert, find_converter
 from fgvr.tools.model_card import Card, write_card
+from fgvr.tools.published import Result, results_of, write_results
 from fgvr.types import Example
 from fgvr.whole_files import unsealed
 
@@ -45,8 +52,11 @@ def export(
     data: Path | None = None,
     samples: int = 8,
     overwrite: bool = False,
-) -> None:
-    """Write a trained model as a folder that plain transformers opens.
+    benchmark: str | None = None,
+    source: str | None = None,
+    gguf: bool = False,
+) -> str:
+    """Write a trained model as a folder that plain transformers opens. Returns what to do next.
 
     Args:
         ckpt: a checkpoint, or a run's folder, whose newest whole checkpoint is taken.
@@ -57,50 +67,121 @@ def export(
         data: a shard set to take the comparison's photos from; by default the one the run was trained on.
         samples: on how many photos the reopened folder is compared with the run's model.
         overwrite: replace `out` if it exists.
+        benchmark: the id on the Hub of the data set that the figures are of (ORG/NAME), for .eval_results.
+        source: the address of a page that the figures are attributed to there.
+        gguf: convert the folder for llama.cpp too, by its own converter, and compare the answers where it can be run.
     """
-    console = Console()
+    console, given = Console(), out
     path, out = resolve(ckpt), without_links(out)
     refuse_to_overwrite(out, overwrite)
-    if samples < 1:
-        raise UserError(f"samples must be at least 1, got {samples}: the folder is never written without a comparison")
+    refuse_below(1, "export", samples=samples)  # the folder is never written without a comparison
     console.print(f"Reading {path}")
     card, state, then = read_run(path)
     run, step = run_of(path), read_manifest(path).step
-    config = read_config(run) if run else {}
-    if run and (changed := changed_since(path, config)):
-        _say(console, f"{run / 'config.yaml'} is not what {path.name} was trained with: {'; '.join(changed)}")
+    config = _config_of(console, run, path)
+    converter = converter_for(adapter) if gguf else None
     questions, dataset = comparison(data, config, samples)
     carried, calibrations = taken_along(path, then or config, card, data)
     chosen = precision_of(card, adapter) if dtype == "auto" else dtype
-    precision = torch.bfloat16 if chosen == "bfloat16" else torch.float32
+    with built(out) as building:
+        agreement = _written(console, building, (card, state), adapter, chosen, questions)
+        carried.write(building)
+        write_calibrations(building, calibrations)
+        figures, asked = figures_of(run, step) if run else {}, text_of(questions[0])
+        told = Card(card, dataset, step, adapter, chosen, size_of(building), figures, agreement, asked)
+        more = {
+            "opening": Processor.from_folder(building, None).opening,
+            "results": publish(building, run, step, dataset, benchmark, source) if run else [],
+            "gguf": converted(console, building, converter, chosen, questions, card),
+        }
+        write_card(building, replace(told, name=out.name, benchmark=benchmark, **more))
+    _say(console, _wrote(given, size_of(out), chosen, agreement))
+    return after_export(given, adapter, ckpt)
+
+
+@contextmanager
+def built(out: Path) -> Iterator[Path]:
+    """A folder to write to, which takes the place of `out` when all went well and is gone otherwise."""
     building = out.with_name(f".{out.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        console.print(f"Writing the weights in {chosen}")
-        write_hf_folder(rebuild(card, state), building, adapter, precision, tokens_evaluated(card))
-        size = size_of(building)
-        console.print(f"Reopening the folder and asking it and the run's model {len(questions)} questions")
-        agreement = compare(rebuild(card, state), building, adapter, precision, questions, tokens_evaluated(card))
-        refuse_disagreement(agreement, chosen)
-        asked, figures = text_of(questions[0]), figures_of(run, step) if run else {}
-        opening = Processor.from_folder(building, None).opening
-        carried.write(building)
-        write_calibrations(building, calibrations)
-        write_card(building, Card(card, dataset, step, adapter, chosen, size, figures, agreement, asked, opening))
+        yield building
         put_in_place(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    console.print(_wrote(out, size, chosen, agreement))
+
+
+def _written(
+    console: Console,
+    folder: Path,
+    trained: tuple[Mapping[str, Any], Mapping[str, Tensor]],
+    adapter: Literal["merge", "keep"],
+    dtype: Literal["float32", "bfloat16"],
+    questions: list[Question],
+) -> Agreement:
+    """How the folder, once written and reopened, compares with the run's model."""
+    card, state = trained
+    precision = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    console.print(f"Writing the weights in {dtype}")
+    write_hf_folder(rebuild(card, state), folder, adapter, precision, tokens_evaluated(card))
+    console.print(f"Reopening the folder and asking it and the run's model {len(questions)} questions")
+    agreement = compare(rebuild(card, state), folder, adapter, precision, questions, tokens_evaluated(card))
+    refuse_disagreement(agreement, dtype)
+    return agreement
+
+
+def _config_of(console: Console, run: Path | None, path: Path) -> dict[str, Any]:
+    """The run's settings; says so where they are not those that the checkpoint was trained with."""
+    config = read_config(run) if run else {}
+    if run and (changed := changed_since(path, config)):
+        _say(console, f"{run / 'config.yaml'} is not what {path.name} was trained with: {'; '.join(changed)}")
+    return config
+
+
+def converter_for(adapter: str) -> str:
+    """llama.cpp's converter. Raises UserError where there is none, or an adapter to be kept apart."""
+    if adapter == "keep":
+        raise UserError("gguf is made of a whole model, but adapter is keep: set it to merge, or leave gguf out")
+    return find_converter()
+
+
+def converted(
+    console: Console,
+    folder: Path,
+    converter: str | None,
+    dtype: str,
+    questions: list[Question],
+    card: Mapping[str, Any],
+) -> str:
+    """What the card says of the files for llama.cpp, once they are there; "" without a converter."""
+    if converter is None:
+        return ""
+    console.print("Converting the folder for llama.cpp")
+    convert(folder, converter, dtype)
+    return compared(folder, questions, tokens_evaluated(card))
+
+
+def publish(
+    folder: Path, run: Path, step: int, dataset: str, benchmark: str | None, source: str | None
+) -> list[Result]:
+    """Writes the run's figures of this step as the Hub reads them; of val those of its end, of test those of `test`."""
+    published = list[Result]()
+    for split, name in (("val", "final_metrics.json"), ("test", "test_metrics.json")):
+        results = results_of(figures_of(run, step, name), dataset, split)
+        if results:
+            date = datetime.fromtimestamp((run / name).stat().st_mtime, UTC)
+            write_results(folder, results, date, benchmark, source)
+            published += results
+    return published
 
 
 def _wrote(out: Path, size: int, dtype: str, agreement: Agreement) -> str:
-    """What there is now, how it was checked, and what to do next."""
+    """What there is now, and how it was checked."""
     return (
         f"Wrote {out}, {decimal(size)} of weights in {dtype}: reopened, its logits differ by at most "
         f"{agreement.reopened:.1e} from the weights written and those by {agreement.written:.1e} from the run's; "
-        f"{agreement.same_answers} of {agreement.samples} greedy answers are the same.\n"
-        f"Now name photos: python -m fgvr predict {out} PHOTOS"
+        f"{agreement.same_answers} of {agreement.samples} greedy answers are the same."
     )
 
 
@@ -157,9 +238,9 @@ def changed_since(path: Path, config: Mapping[str, Any]) -> list[str]:
     return differences(then, {"config": config_fingerprint(config)} if config else {}).get("config", [])
 
 
-def figures_of(run: Path, step: int) -> dict[str, Any]:
-    """The run's final figures, if they are of this very step."""
-    file = run / "final_metrics.json"
+def figures_of(run: Path, step: int, name: str = "final_metrics.json") -> dict[str, Any]:
+    """The run's figures in a file of that name, if they are of this very step."""
+    file = run / name
     try:
         figures = unsealed(file.read_bytes())[0] if file.is_file() else {}
     except ValueError as error:

@@ -13,6 +13,7 @@ from fgvr.judges.caches.base import CacheEntry, VerdictCache, as_json, from_json
 # RedisCache so that --cache accepts it by its short name.
 from fgvr.judges.caches.redis import RedisCache  # noqa: F401
 from fgvr.judges.caches.sqlite import SQLiteCache
+from fgvr.next_steps import after_judgements_merge, after_judgements_out
 from fgvr.whole_files import write_whole
 
 BATCH = 1000  # entries put at once
@@ -30,11 +31,11 @@ class Merged:
 
 def judgements(
     cache: VerdictCache | Path = Path("runs/judgements.sqlite"), out: Path | None = None, merge: Path | None = None
-) -> None:
+) -> str:
     """Write all judgements of a cache to a file, or put those of such a file into a cache.
 
     The file has one JSON object per line, sorted by key: the same judgements give the same bytes. A judge with
-    `offline` replays them on another machine from the cache that they were merged into.
+    `offline` replays them on another machine from the cache that they were merged into. Returns what to do next.
 
     Args:
         cache: the file of a SQLite cache, or RedisCache, whose url is in FGVR_REDIS_URL or as its options say
@@ -46,13 +47,15 @@ def judgements(
     with SQLiteCache(cache) if isinstance(cache, Path) else cache as store:
         if out is not None:
             print(f"{out}: {export_judgements(store, out):,} judgements of {store}.")
-        if merge is not None:
-            merged = merge_judgements(store, merge)
-            print(f"{store}: {merged.added:,} judgements added, {merged.present:,} were there already.")
-            if merged.differing:
-                named = ", ".join(merged.differing[:NAMED])
-                more = "" if len(merged.differing) <= NAMED else f" and {len(merged.differing) - NAMED:,} more"
-                print(f"{len(merged.differing):,} differ from {merge} and stay as they were: {named}{more}.")
+            return after_judgements_out(out)
+        assert merge is not None
+        merged = merge_judgements(store, merge)
+        print(f"{store}: {merged.added:,} judgements added, {merged.present:,} were there already.")
+        if merged.differing:
+            named = ", ".join(merged.differing[:NAMED])
+            more = "" if len(merged.differing) <= NAMED else f" and {len(merged.differing) - NAMED:,} more"
+            print(f"{len(merged.differing):,} differ from {merge} and stay as they were: {named}{more}.")
+        return after_judgements_merge(str(store))
 
 
 def export_judgements(cache: VerdictCache, out: Path) -> int:

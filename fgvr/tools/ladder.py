@@ -7,13 +7,16 @@ from pathlib import Path
 from rich.console import Console
 
 from fgvr.metrics.two_step_reading import by_cohort, read_rows, refuse_others
+from fgvr.next_steps import after_ladder
 from fgvr.pictures.ladder import ladder_tables
 from fgvr.tools.tables import print_table
 from fgvr.whole_files import write_whole
 
 
-def ladder(untrained: Path, trained: Path | None = None, out: Path | None = None) -> None:
+def ladder(untrained: Path, trained: Path | None = None, out: Path | None = None) -> str:
     """Print tables of greedy answers, the vote and the choice: intervals, paired tests, the split, gates, tokens.
+
+    Returns what to do next.
 
     Args:
         untrained: the rows of the weights a run began with, such as runs/divek/two_step/step-00000000.jsonl
@@ -32,3 +35,4 @@ def ladder(untrained: Path, trained: Path | None = None, out: Path | None = None
     if out is not None:
         text = "\n\n".join(table.markdown() for table in tables) + "\n"
         write_whole(out, text.encode("utf-8", "backslashreplace"))
+    return after_ladder(None if trained is None else trained.parents[1])

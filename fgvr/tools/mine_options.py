@@ -21,6 +21,7 @@ from fgvr.errors import UserError, refuse_below
 from fgvr.models import Backbone, PixelBudget, Policy, PolicyConfig, Pretrained, TinyQwen, Trained  # noqa: F401
 from fgvr.models.attention_choice import Device, attention_at, place_of
 from fgvr.models.sampling import Sampling
+from fgvr.next_steps import after_options
 from fgvr.options.deriving import Rules, derive, write_options
 from fgvr.options.sources import Alike, Confused, Mined, Mixture, OptionSource, RandomNames  # noqa: F401
 from fgvr.options.store import Made, ReplyStore, read_store
@@ -58,12 +59,11 @@ def mine(
     source: OptionSource = Mined(),  # noqa: B008 - settings only
     padding: OptionSource = RandomNames(),  # noqa: B008 - settings only
     within: str | None = None,
-) -> None:
+) -> str:
     """Sample replies to each photo of a shard set, keep them all, and make options of choice of them.
 
-    `out` gets the replies as they were said (replies.jsonl), the options (options.jsonl), figures (report.json) and
-    recall for every K and m (sweep.csv, sweep.png). The same line goes on where it was interrupted; once all replies
-    are there, options are made anew without a model, by other rules if you like.
+    `out` gets replies.jsonl, options.jsonl, figures (report.json), and recall for every K and m (sweep.csv, sweep.png).
+    The same line goes on where it was interrupted, and makes options anew without a model. Returns what to do next.
 
     Args:
         data: the shard set whose photos are asked about
@@ -100,6 +100,7 @@ def mine(
     derived = derive(made, sampled, rules, classes, source, padding)
     write_options(out / OPTIONS, made, rules, derived)
     report(console, out, made, sampled, rules, derived)
+    return after_options(out, out / OPTIONS, Path(data), split)
 
 
 @dataclass(frozen=True)

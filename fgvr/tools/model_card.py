@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ import fgvr
 from fgvr.models import LoRA
 from fgvr.models.hub_layout import OLDEST
 from fgvr.models.saved import Agreement, tokens_evaluated
+from fgvr.tools.published import Result, model_index
 
 UNKNOWN_LICENCE = "other"
 # tokenizer and image processor by themselves: AutoProcessor, which combines them, needs torchvision
@@ -40,12 +41,17 @@ if not transformers.__version__.startswith("4."):  # later releases are told whi
 answer = model.generate(**inputs)
 print({opening}tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True))"""
 
+BY_PROCESSOR = (
+    "`AutoProcessor` opens the folder where torchvision is, and so do servers that use it; the lines below do without.",
+)
+
 
 @dataclass(frozen=True)
 class Card:
     """What the card tells. `policy` describes the model, `size` counts the weights' bytes, `figures` are those of
     optimiser step `step`, perhaps none, `prompt` is the text of a question as the run asked it, `opening` what the chat
-    template begins every reply with.
+    template begins every reply with. `results` are those figures that the Hub lists, of the data set `benchmark` there,
+    under the model's `name`; `gguf` says how llama.cpp's answers compare, "" where there is nothing for it.
     """
 
     policy: Mapping[str, Any]
@@ -58,6 +64,10 @@ class Card:
     agreement: Agreement
     prompt: str
     opening: str = ""
+    results: Sequence[Result] = ()
+    name: str = "model"
+    benchmark: str | None = None
+    gguf: str = ""
 
 
 def write_card(folder: Path, card: Card) -> None:
@@ -67,7 +77,6 @@ def write_card(folder: Path, card: Card) -> None:
 
 def _metadata(card: Card) -> str:
     kept = card.adapter == "keep"
-    scores = _scores(card)
     origin = card.policy["origin"]
     data: dict[str, Any] = {
         "license": origin["license"] or UNKNOWN_LICENCE,
@@ -80,8 +89,10 @@ def _metadata(card: Card) -> str:
         "datasets": [card.dataset],
         "language": ["en"],
         "tags": ["fine-grained-visual-recognition", "fgvr"],
-        "metrics": sorted(scores),
+        "metrics": sorted({one.measure for one in card.results}),
     }
+    if index := model_index(card.name, card.results, card.benchmark):
+        data["model-index"] = index
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
@@ -127,6 +138,7 @@ def _text(card: Card) -> str:
             "",
             *_check(card),
             "",
+            *(_llama_cpp(card) if card.gguf else []),
         ]
     )
 
@@ -135,7 +147,8 @@ def _adapters(lora: LoRA) -> str:
     kind = "DoRA" if lora.dora else "LoRA"
     scaling = " over the rank's root" if lora.rslora else ""
     on = lora.targets if isinstance(lora.targets, str) else ", ".join(lora.targets)
-    return f"{kind}, rank {lora.rank}, alpha {lora.alpha:g}{scaling}, on `{on}`"
+    full = f"; in full `{', '.join(lora.full)}`" if lora.full else ""
+    return f"{kind}, rank {lora.rank}, alpha {lora.alpha:g}{scaling}, on `{on}`{full}"
 
 
 def _results(card: Card) -> list[str]:
@@ -162,6 +175,7 @@ def _use(card: Card) -> list[str]:
         *(opened if card.opening else []),
         "With fgvr, `fgvr.load(FOLDER).predict(PHOTO)` gives names with a confidence at each rank: fgvr.json holds its",
         "taxonomy and its question.",
+        *(BY_PROCESSOR if merged else ()),
         "Ask it what it was taught to be asked:",
         "",
         *(
@@ -170,6 +184,10 @@ def _use(card: Card) -> list[str]:
             else [f"> {line}" for line in card.prompt.splitlines()]
         ),
     ]
+
+
+def _llama_cpp(card: Card) -> list[str]:
+    return ["## llama.cpp", "", "model.gguf and mmproj.gguf are this model for llama.cpp.", card.gguf, ""]
 
 
 def _check(card: Card) -> list[str]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 from PIL import Image
 from rich.console import Console
 
 from fgvr.errors import shown
+from fgvr.next_steps import after_predict
 from fgvr.options.rolled_up import levels
 from fgvr.pictures.contact_sheets import small
 from fgvr.pictures.recognised import PagesOfRows, Share, Shown
 from fgvr.pictures.spreadsheet import heads, spreadsheet
-from fgvr.recogniser import Recogniser, Recognition, load
+from fgvr.recogniser import Recogniser, Recognition, Ways, load
 from fgvr.recogniser.given import Several, all_given
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.progress_bar import progress_bar
@@ -31,67 +32,48 @@ def predict(
     model: Path,
     photos: Path,
     out: Path = Path("predictions"),
-    classes: list[str] | None = None,
-    within: str | None = None,
-    open_world: bool = False,
-    two_step: bool = False,
-    abstain: bool = False,
-    risk: float | None = None,
-    threshold: float | None = None,
-    samples: int | None = None,
-    temperature: float | None = None,
-    seed: int | None = None,
     checkpoint: Literal["last", "best"] = "last",
     data: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-) -> None:
+    **ways: Unpack[Ways],
+) -> str:
     """Name photos that nobody has labelled, with a confidence at each rank.
 
-    `out` gets predictions.csv, a row for every file, and predictions.html, the same with pictures.
+    `out` gets predictions.csv, a row for every file, and predictions.html, the same with pictures. Returns what to do
+    next.
 
     Args:
         model: a run's folder, one of its checkpoints, or an exported folder
         photos: a folder of photos, or one
         out: the folder to write; what an earlier call wrote there is replaced
-        classes: names to answer with, at any rank; what stands below one counts for it
-        within: a name of the taxonomy below which all photos are known to stand
-        open_world: let replies count too that name nothing of the taxonomy
-        two_step: let the model choose among its own likeliest names
-        abstain: answer as finely as the calibrated threshold allows, and not at all where no rank reaches it
-        risk: the share of answers that may be wrong, where it is not the one calibrated for
-        threshold: a confidence from 0 to 1 in place of the calibrated one
-        samples: replies to each photo
-        temperature: that they are drawn at
-        seed: of what is drawn
         checkpoint: which of a run's
         data: a shard set with the names, for a model that carries none
         device: where the model computes
     """
     console, several = Console(), all_given(photos)
     recogniser = load(model, checkpoint, data, device)
-    how = {"classes": classes, "within": within, "open_world": open_world, "two_step": two_step, "abstain": abstain}
-    how |= {"risk": risk, "threshold": threshold, "samples": samples, "temperature": temperature, "seed": seed}
-    chosen = recogniser.how(**how)
-    found = _written(recogniser, several, how, out, f"Photos named by {shown(str(model))}", console)
+    chosen = recogniser.how(**ways)
+    found = _written(recogniser, several, ways, out, f"Photos named by {shown(str(model))}", console)
     say: Callable[[str], None] = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     unusable = [one for one in found if one.error]
     for one in unusable[:NAMED]:
-        say(shown(f"not used: {one.photo} ({one.error})"))
+        say(shown(f"not used: {one}"))
     if len(unusable) > NAMED:
         say(f"not used: {len(unusable) - NAMED} more, named in {out / STEM}.csv")
-    for sentence in [*told(found, recogniser), what_next(model, out, chosen.threshold, recogniser)]:
+    for sentence in told(found, recogniser):
         say(shown(sentence))
+    return after_predict(model, out, STEM, chosen.threshold, bool(recogniser.calibrations))
 
 
 def _written(
-    recogniser: Recogniser, several: Several, how: Mapping[str, Any], out: Path, title: str, console: Console
+    recogniser: Recogniser, several: Several, ways: Ways, out: Path, title: str, console: Console
 ) -> list[Recognition]:
     """Names the photos, and writes the pages as they come and the table in the end."""
     out.mkdir(parents=True, exist_ok=True)
     found: list[Recognition] = []
     pages = PagesOfRows(out, STEM, title, lambda: told(found, recogniser))
     with progress_bar(console) as tell:
-        for recognition, photo in recogniser.each(several, **how):
+        for recognition, photo in recogniser.each(several, **ways):
             found.append(recognition)
             pages.add(row_of(recognition, photo))
             tell("photos", len(found), len(several))
@@ -154,13 +136,3 @@ def told(found: Sequence[Recognition], recogniser: Recogniser) -> list[str]:
         f"and {unusable:,} could not be used.",
         f"{replies:,} replies were sampled{f'; for nothing counted {said}' if said else ''}.",
     ]
-
-
-def what_next(model: Path, out: Path, threshold: float | None, recogniser: Recogniser) -> str:
-    """The last sentence: where to look, and what would be worth typing."""
-    look = f"Look at {out / STEM}.html; {out / STEM}.csv has the same for a spreadsheet."
-    if threshold is not None:
-        return f"{look} Answers are the finest names with a confidence of at least {threshold:g}."
-    if recogniser.calibrations:
-        return f"{look} With --abstain true it answers only as finely as it can without being wrong too often."
-    return f"{look} To have it abstain where it is not sure, calibrate it first: python -m fgvr calibrate {model}"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from fgvr.errors import UserError, refuse_below, shown
+from fgvr.next_steps import after_report
 from fgvr.report.page import report_page
-from fgvr.report.plots import refuse_without_plotly
 from fgvr.report.ran import named_apart, read_run
 from fgvr.report.sections import sections
 from fgvr.report.subject import Subject, subjects_of
@@ -19,11 +18,11 @@ from fgvr.whole_files import write_whole
 FILE = "index.html"
 
 
-def report(runs: list[Path], out: Path, rollouts: int = 2000, data: list[Path] | None = None) -> None:
+def report(runs: list[Path], out: Path, rollouts: int = 2000, data: list[Path] | None = None) -> str:
     """Write one page of HTML about runs: what was run, curves, rollouts with their photos, confusions, side by side.
 
     The page holds everything that it shows, asks nothing of a network, and runs on a phone as on paper. What a run has
-    not kept is named with what would bring it. Runs are only read, also while they are going.
+    not kept is named with what would bring it. Runs are only read, also while they are going. Returns what to do next.
 
     Args:
         runs: folders of runs (run.dir); the first is compared with each of the others
@@ -34,12 +33,12 @@ def report(runs: list[Path], out: Path, rollouts: int = 2000, data: list[Path] |
     refuse_below(1, "report", rollouts=rollouts)
     if not runs:
         raise UserError("a report needs a run: python -m fgvr report runs/NAME --out report")
-    refuse_without_plotly()
     console = Console()
     found = [read_run(folder) for folder in runs]
     named_apart(found)
     subjects = subjects_of(found, data or [], rollouts)
-    parts = sections(subjects, lambda what: console.print(f"drawing: {what}", highlight=False))
+    with console.status("drawing") as status:  # which only a terminal shows
+        parts = sections(subjects, lambda what: status.update(f"drawing: {what}"))
     page = report_page(parts, [subject.photos.found for subject in subjects], _title(subjects), _said(subjects))
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / FILE, page)
@@ -47,9 +46,9 @@ def report(runs: list[Path], out: Path, rollouts: int = 2000, data: list[Path] |
         console.print(shown(sentence), markup=False, highlight=False, soft_wrap=True)
     absent = [part.title.lower() for part in parts if not part.is_there]
     if absent:
-        text = f"Not in these runs, and at the page's end with what would bring it: {', '.join(absent)}."
+        text = f"Not in these runs, and at the page's end with what would bring it: {'; '.join(absent)}."
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-    console.print(_next(out / FILE, len(page), runs), markup=False, highlight=False, soft_wrap=True)
+    return after_report(out / FILE, len(page), runs)
 
 
 def _title(subjects: Sequence[Subject]) -> str:
@@ -74,22 +73,3 @@ def _remarks(subjects: Sequence[Subject]) -> list[str]:
                 f"{subject.name}: {subject.photos.unread:,} photos could not be found or read, and are not shown."
             )
     return found
-
-
-def _next(file: Path, size: int, runs: Sequence[Path]) -> str:
-    other = (
-        ""
-        if len(runs) > 1
-        else (
-            f" To see it beside another run, name that too: python -m fgvr report {_quoted(runs[0])} runs/OTHER --out "
-            f"{_quoted(file.parent)}."
-        )
-    )
-    return shown(f"{file} is the report ({size / 1e6:.1f} MB): open it in a browser, or send it to somebody.{other}")
-
-
-def _quoted(path: Path) -> str:
-    """A path as a shell takes it."""
-    import shlex
-
-    return str(path) if re.fullmatch(r"[\w./-]+", str(path)) else shlex.quote(str(path))

@@ -14,6 +14,7 @@ from rich.table import Table
 # So that --source accepts these by their short names.
 from fgvr.aviary.source import Aviary  # noqa: F401
 from fgvr.errors import shown
+from fgvr.next_steps import after_shards
 from fgvr.shards.manifest import MANIFEST, Manifest
 from fgvr.shards.packing import pack
 from fgvr.shards.plan import ClassSplit, PackOptions
@@ -62,11 +63,11 @@ def shards(
     within: str | None = None,
     backbone: Path | None = None,
     respell: bool = False,
-) -> None:
+) -> str:
     """Pack labelled pictures into WebDataset shards with a manifest; the same input gives the same bytes.
 
     Every picture is decoded once; what is damaged is left out, counted and named. Run the same line again after an
-    interruption and it goes on where it stopped.
+    interruption and it goes on where it stopped. Returns what to do next.
 
     Args:
         source: where the pictures come from: `auto DIR`, a benchmark's name, ImageFolder, CSV or a class of your own
@@ -103,6 +104,7 @@ def shards(
             say=lambda sentence: _say(console, sentence),
         )
     _print_summary(console, manifest, out)
+    return after_shards(out)
 
 
 def _print_summary(console: Console, manifest: Manifest, out: Path) -> None:

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 from fgvr.callbacks import memory
-from fgvr.callbacks.memory import MemoryEstimate, spread_of, training_of
+from fgvr.callbacks.memory import MemoryEstimate, counted, spread_of, training_of
 from fgvr.data.collate import SFTCollate
 from fgvr.errors import UserError
 from fgvr.models import PixelBudget, PolicyConfig
@@ -90,6 +90,12 @@ def said_in_training(caplog: pytest.LogCaptureFixture) -> list[str]:
     with caplog.at_level(logging.INFO, "fgvr.callbacks.memory"):
         trainer.fit(module)
     return [record.getMessage() for record in caplog.records if record.name == "fgvr.callbacks.memory"]
+
+
+def test_weights_are_counted_as_people_say_it():
+    assert [counted(number) for number in (1.8286e6, 9.9e7, 1e8, 8.29e9)] == [
+        "1.83 million", "99.00 million", "0.10 billion", "8.29 billion",
+    ]  # fmt: skip
 
 
 @pytest.mark.filterwarnings(

@@ -12,7 +12,6 @@ import pytest
 from hostile_set import CASES, NAMED, PASSES
 
 TESTS = Path(__file__).parents[1]
-LOADED = 900  # MB that the process holds with all of torch, transformers and lightning in it
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +19,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict:
     folder = tmp_path_factory.mktemp("hostile")
     environment = os.environ | {"PYTHONPATH": f"{TESTS.parent}:{TESTS}", "HOSTILE_SECRET": "swordfish"}
     line = [sys.executable, str(TESTS / "hostile_set.py"), str(folder)]
-    run = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=folder, timeout=250)
+    run = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=folder, timeout=500)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
 
@@ -31,11 +30,11 @@ def test_it_is_refused_in_time_and_nothing_runs(found: dict, name: str) -> None:
     assert case["how"] in (("passed",) if name in PASSES else ("SampleError", "UserError", "DamagedCheckpoint")), case
     assert case["touched"] == NAMED.get(name, [])
     assert case["seconds"] < 2
-    assert case["waited"] < 20  # others may be at work on this machine
+    assert case["megabytes"] < 512
+    assert case["waited"] < 60  # where others are at work too, what needs 0.3 s of a processor waited 19 s for it
     assert "Traceback" not in case["said"]
     assert "swordfish" not in case["said"]
 
 
-def test_no_file_left_a_mark_and_memory_stayed_small(found: dict) -> None:
+def test_no_file_left_a_mark(found: dict) -> None:
     assert not found["ran"]
-    assert found["peak"] < LOADED + 512

@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hostile import truncated_jpeg
 from PIL import Image
@@ -22,20 +24,28 @@ from fgvr.shards.packing import pack
 
 ROOT = Path(__file__).parents[2]
 BIRDS = Aviary(species=48, unseen=4, novel=4, train=0, val=5, test=5, size=56)  # of `rl_run`, and more photos of them
-SAVED = {"jpg": {"quality": 90}, "PNG": {}, "webp": {"lossless": True}, "gif": {}, "bmp": {}, "tif": {}}
+SAVED: tuple[tuple[str, str, dict[str, Any]], ...] = (  # suffix, mode and how it is saved
+    ("jpg", "RGB", {"quality": 90}), ("PNG", "RGB", {}), ("webp", "RGB", {"lossless": True}), ("gif", "P", {}),
+    ("bmp", "RGB", {}), ("tiff", "RGB", {}), ("JPG", "CMYK", {"format": "JPEG"}), ("png", "P", {}), ("tif", "L", {}),
+    ("png", "RGBA", {}), ("png", "I;16", {}),
+)  # fmt: skip
 
 
 def draw_photos(folder: Path) -> None:
-    """200 files of six formats in two folders: 197 photos, one of them lying on its side, and three that are broken."""
+    """200 files in two folders, of all formats and modes: 197 photos, one lying on its side, and three broken files."""
     (folder / "walk").mkdir(parents=True)
     for number in range(197):
-        suffix = [*SAVED][number % len(SAVED)]
+        suffix, mode, options = SAVED[number % len(SAVED)]
         place = folder / "walk" if number % 3 else folder
         picture = BIRDS.draw(BIRDS.species[number % 48], 7_000_000 + number)
-        picture.save(place / f"{number:03d}.{suffix}", **SAVED[suffix])
+        if mode == "I;16":
+            saved = Image.fromarray(np.asarray(picture.convert("L"), np.uint16) * 257)
+        else:
+            saved = picture.convert(mode)
+        saved.save(place / f"{number:03d}.{suffix}", **options)
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture.save(folder / "192.jpg", exif=exif)
+    BIRDS.draw(BIRDS.species[0], 8_000_000).save(folder / "165.jpg", exif=exif)
     (folder / "broken.jpg").write_bytes(truncated_jpeg())
     (folder / "empty.png").write_bytes(b"")
     (folder / "walk" / "text.webp").write_text("no photo")

@@ -33,9 +33,12 @@ from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "filtered": FILTERED,
-    "adapters": {"policy": {"lora": {"rank": 4, "alpha": 8}}, "kl": {"coefficient": 0.1}, "updates": 2},
+    "adapters": {
+        "policy": {"lora": {"rank": 4, "alpha": 8, "full": ["projector"]}}, "kl": {"coefficient": 0.1}, "updates": 2,
+        "optimizer": {"lr": 1e-3, "schedule": "constant", "rates": {"projector": 1e-4}},
+    },
     "reference": {"kl": {"coefficient": 0.1}, "epochs": 2, "entropy_coefficient": 0.01, "mask_truncated": True},
-}
+}  # fmt: skip
 TRL_TAGS = {
     "reward", "reward_std", "rewards/exact/mean", "rewards/exact/std", "rewards/format/mean", "rewards/format/std",
     "frac_reward_zero_std", "completions/mean_length", "completions/min_length", "completions/max_length",

@@ -11,7 +11,11 @@ FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("lora", [None, LoRA(rank=4), LoRA(rank=4, exclude_vision=False)], ids=["full", "lora", "all"])
+@pytest.mark.parametrize(
+    "lora",
+    [None, LoRA(rank=4), LoRA(rank=4, exclude_vision=False), LoRA(rank=4, full=("projector", "lm_head"))],
+    ids=["full", "lora", "all", "in full beside"],
+)
 def test_counts_are_those_of_the_policy_itself(family, lora):
     backbone = TinyQwen(["."], family=family, hidden=64, layers=2, vision_hidden=64, vision_layers=2)
     freeze = () if lora is not None else ("vision",)

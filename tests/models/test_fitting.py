@@ -144,6 +144,11 @@ class TestAdvice:
         kinds = {change.kind for change in changes(training(policy=policy, spread=Spread(8, 8, offload=True)))}
         assert kinds == {"micro-batch", "validation"}
 
+    @pytest.mark.parametrize("freeze", [("language",), (r"model\.language_model\.layers\.0",)])
+    def test_adapters_are_not_advised_on_what_is_frozen(self, freeze: tuple[str, ...]):
+        policy = PolicyConfig(training().policy.backbone, freeze=freeze)
+        assert "lora" not in {change.kind for change in changes(training(policy=policy))}
+
     def test_a_micro_batch_still_holds_the_longest(self):
         tokens = IMAGE + QUESTION + 20
         named = {change.kind: change.settings for change in changes(training(micro_batch_tokens=2 * tokens))}

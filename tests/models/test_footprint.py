@@ -84,6 +84,19 @@ class TestOnAGpu:
         assert with_kl.reference == 4 * model.weights
         assert with_kl.peak - without.peak == with_kl.reference
 
+    def test_beside_adapters_the_copy_is_of_what_is_trained_in_full(self):
+        backbone = TinyQwen(["."], hidden=64, layers=2, vision_hidden=64, vision_layers=2)
+        model = Anatomy(backbone.config(), PolicyConfig(backbone, lora=LoRA(rank=4, full=("projector",))))
+        projector = sum(x.numel() for x in model.tower.merger.parameters())
+        assert model.trained_in_full == projector
+        for shards in (1, 2):
+            spread = Spread(shards, shards)
+            found = footprint(model, [Rows(1, 64, 16, 32, 2)], [], spread, kl=True)
+            assert found.reference == 4 * projector // shards
+            assert found.optimizer == 8 * model.trained // shards
+        adapters = Anatomy(backbone.config(), PolicyConfig(backbone, lora=LoRA(rank=4)))
+        assert footprint(adapters, [Rows(1, 64, 16, 32, 2)], [], Spread(), kl=True).reference == 0
+
     def test_checkpointing_keeps_what_each_layer_is_given(self):
         plain, less = of_step(three_billion()), of_step(three_billion(gradient_checkpointing=True))
         tokens = 7 * (367 + 512)
@@ -107,6 +120,7 @@ def measuring(monkeypatch: pytest.MonkeyPatch) -> Any:
         "everything trained",
         "LoRA of rank 16",
         "LoRA of rank 16, checkpointed",
+        "LoRA of rank 16, projector in full",
         "Qwen3-VL, everything trained",
     ],
 )

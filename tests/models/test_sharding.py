@@ -10,38 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-from conftest import prompt, prompt_batch, sequenced, tiny_backbone, tiny_policy
-from spread import Counted, work_together
-from torch.distributed.device_mesh import init_device_mesh
+from conftest import prompt, prompt_batch, sequenced, tiny_policy
+from spread import Counted, meet, policy_of, work_together
 from torch.distributed.fsdp import FSDPModule
 
 from fgvr.data.collate import pack
 from fgvr.kernels.group_packing import pack_groups
-from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig
+from fgvr.models import LoRA, Policy
 from fgvr.models.sampling import Sampling
-from fgvr.models.sharding import Sharding, is_sharded, place_buffers, shard_policy, units_of, unsharded, whole
+from fgvr.models.sharding import is_sharded, place_buffers, units_of, unsharded, whole
 from fgvr.rollouts import InProcess
 
 SHAPES = ((1, 84), (2, 112), (1, 140))
-
-
-def policy_of(
-    family: str = "qwen2_5_vl", world: int = 0, precision: torch.dtype | None = None, **options: Any
-) -> Policy:
-    """A tiny policy, in parts where there are several processes."""
-    torch.manual_seed(3)
-    backbone = tiny_backbone(family)
-    config = PolicyConfig(backbone, PixelBudget(28 * 28, 84 * 84), **options)
-    policy = Policy(config, backbone.processor(config.pixels))
-    if world:
-        shard_policy(policy, Sharding(init_device_mesh("cpu", (world,)), precision))
-    return policy
-
-
-def meet(rank: int, world: int) -> None:
-    if not dist.is_initialized():
-        dist.init_process_group("gloo", rank=rank, world_size=world)
 
 
 def written(policy: Policy, tokens: int, times: int) -> list[list[int]]:

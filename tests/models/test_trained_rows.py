@@ -27,6 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "full": {},
     "adapters": {"lora": LoRA(rank=3, alpha=6.0)},
     "rank-stabilised": {"lora": LoRA(rank=3, alpha=6.0, rslora=True)},
+    "projector in full": {"lora": LoRA(rank=3, alpha=6.0, full=("projector",))},
     "frozen tower": {"freeze": ("vision",)},
 }
 

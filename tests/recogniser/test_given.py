@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ def test_one_photo_is_the_same_however_it_is_given(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(encoded(picture, "PNG"))
     forms = [tmp_path / "a.png", str(tmp_path / "a.png"), Image.open(tmp_path / "a.png"), np.asarray(picture)]
     assert len({content_of(only(form)) for form in forms} | {content_of(picture)}) == 1
+    alone, one_of_several = all_given(tmp_path / "a.png"), all_given([tmp_path / "a.png"])
+    assert [given.name for given in alone] == [given.name for given in one_of_several] == [str(tmp_path / "a.png")]
 
 
 def test_a_picture_that_is_open_is_turned_upright_and_laid_on_white_as_a_file_is(tmp_path: Path):
@@ -62,6 +65,23 @@ def test_folders_lists_and_arrays_of_several(tmp_path: Path):
     batch = all_given(np.stack([np.asarray(photo(seed)) for seed in range(3)]))
     assert [given.name for given in batch] == ["photo 0", "photo 1", "photo 2"]
     assert len(all_given(given for given in [photo(1)])) == 1  # pyright: ignore[reportArgumentType]
+    with_folder = all_given([photo(2), tmp_path / "sub", tmp_path / "b.jpg"])
+    assert [given.name for given in with_folder] == ["photo 0", f"{tmp_path}/sub/a.PNG", str(tmp_path / "b.jpg")]
+    assert with_folder.photos[1].load().tobytes() == with_folder.photos[2].load().tobytes()
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="none holds none"):
+        all_given([photo(2), tmp_path / "none"])
+
+
+def test_the_bytes_of_a_file_are_a_photo_too(tmp_path: Path):
+    data = encoded(photo(3, (50, 40)), "PNG")
+    (tmp_path / "a.png").write_bytes(data)
+    with (tmp_path / "a.png").open("rb") as file:
+        forms = [data, bytearray(data), memoryview(data), io.BytesIO(data), file]
+        assert {content_of(only(form)) for form in forms} == {content_of(photo(3, (50, 40)))}
+    assert [given.name for given in all_given([photo(1), data])] == ["photo 0", "photo 1"]
+    with pytest.raises(SampleError, match="its bytes are not one"):
+        only(b"no photo")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +91,8 @@ def test_folders_lists_and_arrays_of_several(tmp_path: Path):
         (np.zeros((3, 8, 8), np.uint8), r"colours first, give array\.transpose"),
         (np.zeros((0, 8, 3), np.uint8), r"is \[0, 8, 3\]"),
         ([], "got an empty list"),
-        (7, "paths, PIL images or numpy arrays, got int"),
+        (7, "paths, PIL images, numpy arrays or bytes, got int"),
+        (io.StringIO("text"), "must be opened for bytes"),
         ([7], "number 0 is int"),
         ("/nowhere/at/all", "photos must be a folder of photos or one photo"),
     ],

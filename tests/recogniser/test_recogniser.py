@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from fgvr.recogniser.calibration import (
     write_calibrations,
 )
 from fgvr.recogniser.carried import OPEN_WORLD, Carried
-from fgvr.recogniser.recognition import recognised
+from fgvr.recogniser.recognition import recognised, unusable
 from fgvr.recogniser.restricted import restricted
 from fgvr.rollouts.two_step import Question, TwoStep, voted
 from fgvr.taxonomy.names import Names
@@ -52,7 +53,7 @@ def policy() -> Says:
     return says([])
 
 
-def named(replies: Sequence[str | None] = TORN, *calibrations: Calibration, **how: object) -> Recognition:
+def named(replies: Sequence[str | None] = TORN, *calibrations: Calibration, **how: Any) -> Recognition:
     return recogniser([replies], *calibrations).predict(photo(), **how)
 
 
@@ -69,6 +70,8 @@ def test_the_most_voted_name_is_the_answer_with_a_confidence_at_each_rank():
     assert found.dropped == {"unparsed": 1, "unnamed": 0, "out of scope": 2}
     assert sum(one.votes for one in found.candidates) + sum(found.dropped.values()) == found.replies == 10
     assert str(found) == "photo 0: Azure Finch (species, 0.30)"
+    assert str(unusable("a.jpg", "a.jpg must be whole")) == "a.jpg must be whole", "named once"
+    assert str(unusable("a.jpg", "it is empty")) == "a.jpg: it is empty"
     assert found.to_dict()["path"][0] == {"rank": "family", "name": "Finches", "confidence": 0.6}
 
 
@@ -167,6 +170,19 @@ def test_thresholds_are_of_these_weights_this_mode_and_these_samples():
         named(TORN, CALIBRATED, risk=0.1, threshold=0.5)
     with pytest.raises(UserError, match=r"predict\.threshold is a share"):
         named(threshold=2.0)
+
+
+@pytest.mark.parametrize(
+    ("ways", "says"),
+    [
+        ({"samples": 1}, r"predict\.samples must be at least 2, got 1"),
+        ({"temperature": 0.0}, r"predict\.temperature must be above 0, as replies are drawn, got 0\.0"),
+        ({"sample": 4}, "predict has no setting 'sample': there are classes, within, .* samples, "),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(ways: dict[str, Any], says: str):
+    with pytest.raises(UserError, match=says):
+        named(**ways)
 
 
 def test_a_path_is_graded_down_to_where_it_leaves_the_label_s():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from toy_report import HOSTILE
 
 from fgvr.pictures.tables import Table
-from fgvr.report.page import as_data, own_script, plotly_script, policy, report_page
+from fgvr.report.page import as_data, breakable, own_script, plotly_script, policy, report_page
 from fgvr.report.parts import Deck, Listing, Part, Tile
 from fgvr.report.plots import Plot, drawn, word
 
@@ -106,3 +106,9 @@ def test_no_number_is_no_data():
 
 def test_plotly_is_given_no_marks_that_it_would_take_for_html():
     assert word("<b>%{x}\n</b>") == "&lt;b&gt;%{x} &lt;/b&gt;"
+
+
+def test_a_long_name_may_go_on_behind_its_dots_and_a_figure_may_not():
+    assert breakable("data.init_args.train_task") == "data.<wbr>init_args.<wbr>train_task"
+    assert breakable("0.500 (0.19-0.81)") == "0.500 (0.19-0.81)"
+    assert breakable(f"a/<b>{'x' * 30}") == f"a/<wbr>&lt;b&gt;{'x' * 30}"

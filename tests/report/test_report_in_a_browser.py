@@ -71,6 +71,7 @@ def draw_all(seen: Watched) -> None:
 
 def keep(seen: Watched, name: str) -> None:
     if folder := os.environ.get(PICTURES):
+        Path(folder).mkdir(parents=True, exist_ok=True)
         seen.page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
 

@@ -147,3 +147,10 @@ def test_calibrated_thresholds_are_drawn_where_they_answer_something(tmp_path: P
     file.write_text('{"modes": {"vote": {"points": [3]}}}')
     assert read_calibration(file, remarks) == {}
     assert remarks == ["calibration.json cannot be read (TypeError)."]
+
+
+def test_what_two_runs_were_made_of_stands_side_by_side(folder: Path):
+    parts, _ = parts_of(folder, "plain", "other")
+    titles = [table.title for table in parts["made-of"].tables]
+    assert titles[:2] == ["The run, plain", "The run, other"]
+    assert sorted(titles) == sorted({*titles}), "each once"

@@ -1,5 +1,6 @@
 import importlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,18 @@ def test_a_run_may_go_on_with_another_attention_and_an_older_one_is_not_asked_fo
     policy_then = {"model.init_args.policy.attention": "sdpa", "model.init_args.policy.freeze[0]": "vision"}
     older = {"config": policy_then | {"trainer": {}}}
     assert differences(older, {"config": config_fingerprint(config)}) == {}
+
+
+def test_a_setting_that_an_older_version_did_not_have_says_nothing_where_it_is_empty() -> None:
+    def config(**optimizer: Any) -> dict[str, Any]:
+        settings = {"model": {"init_args": {"optimizer": {"lr": 1e-5, **optimizer}, "policy": {"freeze": []}}}}
+        return {"config": config_fingerprint(settings)}
+
+    assert differences(config(), config(rates={})) == differences(config(rates={}), config()) == {}
+    key = "model.init_args.optimizer.rates"
+    assert differences(config(), config(rates={"vision": 1e-6})) == {"config": [f"{key}.vision: absent -> 1e-06"]}
+    changed = differences(config(rates={}), config(rates={"vision": 1e-6}))
+    assert changed == {"config": [f"{key}.vision: absent -> 1e-06"]}
 
 
 def test_every_new_name_is_one_that_can_be_imported() -> None:

@@ -1,4 +1,9 @@
-from fgvr.shards.accounts import Accounts, timm_info
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fgvr.shards.accounts import Accounts, _range, timm_info
 from fgvr.shards.manifest import SampleEntry, ShardIndex
 from fgvr.shards.plan import PackOptions, Plan, PlannedShard
 from fgvr.sources.base import Refusal, Source
@@ -64,3 +69,9 @@ def test_timm_finds_its_splits():
         "shard_lengths": [3],
         "num_samples": 3,
     }
+
+
+@given(st.lists(st.integers(1, 9), max_size=30))
+def test_the_median_is_that_of_all_values_in_their_order(values: list[int]):
+    ordered = sorted(values)
+    assert _range(Counter(values)) == ([ordered[0], ordered[len(values) // 2], ordered[-1]] if values else [])

@@ -1,7 +1,8 @@
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,13 +12,15 @@ from sourced import touch
 from fgvr.errors import UserError
 from fgvr.shards.plan import (
     PackOptions,
+    Plan,
     class_cohorts,
-    few_shot,
+    fill,
+    give_splits,
     make_plan,
-    picture_splits,
     sample_key,
     told_of_shares,
 )
+from fgvr.shards.shelf import Shelf
 from fgvr.sources import ImageFolder
 from fgvr.sources.base import PartnerRecord, Record, Source
 from fgvr.taxonomy.tree import Taxonomy
@@ -47,40 +50,68 @@ class Listed(Source):
         return {"kind": "Listed"}
 
 
+def shelved(found: Sequence[Record], options: PackOptions) -> Shelf:
+    source = Listed(found)
+    shelf = Shelf(source.taxonomy().paths, options.seed)
+    assert fill(shelf, source, source.taxonomy()) == ()
+    return shelf
+
+
+def cohorts_of(found: Sequence[Record], options: PackOptions = PackOptions()) -> dict[str, str]:  # noqa: B008
+    return class_cohorts(shelved(found, options), options)
+
+
+def splits_of(found: Sequence[Record], cohorts: Mapping[Any, str], options: PackOptions) -> dict[str, tuple[str, str]]:
+    """The split of each name that is kept, and its label."""
+    shelf = shelved(found, options)
+    give_splits(shelf, cohorts, options)
+    shelf.arrange(cohorts, options.k_shot)
+    items = [item for _, _, group in shelf.groups() for item in group]
+    return {item.record.name: (item.split, item.record.label) for item in items}
+
+
+def counted(splits: dict[str, tuple[str, str]]) -> Counter[str]:
+    return Counter(split for split, _ in splits.values())
+
+
+def contents(plan: Plan) -> list[tuple[str, list[tuple[str, str]]]]:
+    return [(shard.file, [(item.key, item.record.label) for item in shard.items]) for shard in plan.shards]
+
+
 def test_unseen_classes_are_drawn_by_the_seed():
     many = records(10, 1)
     for unseen, count in ((3, 3), (0.25, 3), (0.01, 1), (0, 0), (0.0, 0)):
-        assert Counter(class_cohorts(many, PackOptions(unseen=unseen)).values())["unseen"] == count
-    drawn = {tuple(class_cohorts(many, PackOptions(unseen=3, seed=seed)).items()) for seed in range(5)}
+        assert Counter(cohorts_of(many, PackOptions(unseen=unseen)).values())["unseen"] == count
+    drawn = {tuple(cohorts_of(many, PackOptions(unseen=3, seed=seed)).items()) for seed in range(5)}
     assert len(drawn) > 1
-    assert class_cohorts(many[::-1], PackOptions(unseen=3)) == class_cohorts(many, PackOptions(unseen=3))
+    assert cohorts_of(many[::-1], PackOptions(unseen=3)) == cohorts_of(many, PackOptions(unseen=3))
 
 
 def test_base_is_the_first_half_of_the_sorted_labels():
-    cohorts = class_cohorts(records(5, 2), PackOptions(class_split="base-novel"))
+    cohorts = cohorts_of(records(5, 2), PackOptions(class_split="base-novel"))
     assert cohorts == {"c00": "base", "c01": "base", "c02": "base", "c03": "novel", "c04": "novel"}
 
 
 def test_the_sources_own_cohorts_stand():
     mixed = [record("a", "a", cohort="unseen"), record("b", "b")]
-    assert class_cohorts(mixed, PackOptions()) == {"a": "unseen", "b": "seen"}
+    assert cohorts_of(mixed) == {"a": "unseen", "b": "seen"}
     with pytest.raises(UserError, match="source says itself"):
-        class_cohorts(mixed, PackOptions(unseen=1))
+        cohorts_of(mixed, PackOptions(unseen=1))
     with pytest.raises(UserError, match="'a' is unseen and, at c, seen"):
-        class_cohorts([*mixed, record("c", "a", cohort="seen")], PackOptions())
+        cohorts_of([*mixed, record("c", "a", cohort="seen")])
     with pytest.raises(UserError, match="either seen or base"):
-        class_cohorts([record("b", "b", cohort="seen"), record("c", "c", cohort="base")], PackOptions())
+        cohorts_of([record("b", "b", cohort="seen"), record("c", "c", cohort="base")])
     beside = [record("a", "a", cohort="unseen"), record("b", "b", cohort="seen"), record("c", "c", cohort="novel")]
-    assert set(class_cohorts(beside, PackOptions()).values()) == {"seen", "unseen", "novel"}
+    assert set(cohorts_of(beside).values()) == {"seen", "unseen", "novel"}
 
 
 @given(st.integers(1, 40), st.floats(0, 0.49), st.floats(0, 0.49), st.integers(0, 3))
 def test_each_class_is_divided_by_the_shares(count, val, test, seed):
     many = records(2, count)
     options = PackOptions(val=val, test=test, seed=seed)
-    splits = picture_splits(many, {"c00": "seen", "c01": "seen"}, options)
+    splits = splits_of(many, {"c00": "seen", "c01": "seen"}, options)
     for label in ("00", "01"):
-        found = Counter(split for name, split in splits.items() if name.startswith(label))
+        found = Counter(split for name, (split, _) in splits.items() if name.startswith(label))
         assert found.total() == count
         assert abs(found["val"] - val * count) <= 1
         assert abs(found["test"] - test * count) <= 1
@@ -92,29 +123,28 @@ def test_each_class_is_divided_by_the_shares(count, val, test, seed):
 
 def test_held_out_classes_have_no_training_pictures():
     many = records(1, 20)
-    splits = picture_splits(many, {"c00": "unseen"}, PackOptions(val=0.1, test=0.3))
-    assert Counter(splits.values()) == {"val": 5, "test": 15}  # 1 : 3
-    only = picture_splits(many, {"c00": "unseen"}, PackOptions(val=0, test=0))
-    assert Counter(only.values()) == {"test": 20}
+    splits = splits_of(many, {"c00": "unseen"}, PackOptions(val=0.1, test=0.3))
+    assert counted(splits) == {"val": 5, "test": 15}  # 1 : 3
+    only = splits_of(many, {"c00": "unseen"}, PackOptions(val=0, test=0))
+    assert counted(only) == {"test": 20}
 
 
 def test_a_sources_own_splits_stand_and_val_comes_out_of_train():
     many = [*records(1, 10, "train"), *(record(f"t{n}", "c00", "test") for n in range(5))]
-    splits = picture_splits(many, {"c00": "seen"}, PackOptions(val=0.2))
-    assert Counter(splits.values()) == {"train": 8, "val": 2, "test": 5}
-    assert all(splits[f"t{n}"] == "test" for n in range(5))
-    own = picture_splits([*many, record("v", "c00", "val")], {"c00": "seen"}, PackOptions(val=0.2))
-    assert Counter(own.values()) == {"train": 10, "val": 1, "test": 5}
+    splits = splits_of(many, {"c00": "seen"}, PackOptions(val=0.2))
+    assert counted(splits) == {"train": 8, "val": 2, "test": 5}
+    assert all(splits[f"t{n}"][0] == "test" for n in range(5))
+    own = splits_of([*many, record("v", "c00", "val")], {"c00": "seen"}, PackOptions(val=0.2))
+    assert counted(own) == {"train": 10, "val": 1, "test": 5}
 
 
 def test_k_shot_keeps_k_of_each_class_and_all_that_is_not_training():
-    many = records(3, 10)
-    splits = picture_splits(many, dict.fromkeys(("c00", "c01", "c02"), "seen"), PackOptions())
-    two, four = (few_shot(many, splits, PackOptions(k_shot=k)) for k in (2, 4))
-    counts = Counter((one.label, splits[one.name]) for one in four)
+    seen = dict.fromkeys(("c00", "c01", "c02"), "seen")
+    two, four, all_of_them = (splits_of(records(3, 10), seen, PackOptions(k_shot=k)) for k in (2, 4, None))
+    counts = Counter((label, split) for split, label in four.values())
     assert counts["c01", "train"] == 4
     assert counts["c01", "val"] == counts["c01", "test"] == 1
-    assert {one.name for one in two} < {one.name for one in four}  # a larger k adds and never swaps
+    assert two.items() < four.items() < all_of_them.items()  # a larger k adds and never swaps
 
 
 @given(st.text(min_size=1, max_size=300))
@@ -129,13 +159,14 @@ def test_keys_show_where_a_picture_comes_from():
 
 def test_a_plan_does_not_depend_on_the_order_of_listing():
     many = records(4, 9)
-    assert make_plan(Listed(many), PackOptions()) == make_plan(Listed(many[::-1]), PackOptions())
+    one, other = (make_plan(Listed(found), PackOptions()) for found in (many, many[::-1]))
+    assert (one.hash, contents(one)) == (other.hash, contents(other))
 
 
 def test_a_plan_has_every_record_once_and_mixed():
     many = records(10, 30)
     plan = make_plan(Listed(many), PackOptions(samples_per_shard=50, unseen=2))
-    assert sorted(item.record.name for shard in plan.shards for item in shard.items) == sorted(one.name for one in many)
+    assert sorted(item.record.name for item in plan.items()) == sorted(one.name for one in many)
     assert all(len(shard.items) <= 50 for shard in plan.shards)
     assert {(shard.split, shard.cohort) for shard in plan.shards} == {
         ("train", "seen"),
@@ -144,7 +175,7 @@ def test_a_plan_has_every_record_once_and_mixed():
         ("test", "seen"),
         ("test", "unseen"),
     }
-    assert len({item.record.label for item in plan.shards[0].items}) == 8
+    assert len({label for _, label in contents(plan)[0][1]}) == 8
 
 
 def test_the_hash_follows_whatever_changes_the_shards():
@@ -224,7 +255,7 @@ def test_options_out_of_range_are_refused(options, words):
 
 def test_holding_out_all_classes_is_refused():
     with pytest.raises(UserError, match="at least one class to train on, got 3 of 3"):
-        class_cohorts(records(3, 2), PackOptions(unseen=3))
+        cohorts_of(records(3, 2), PackOptions(unseen=3))
 
 
 @pytest.mark.parametrize(("splits", "options", "told"), [

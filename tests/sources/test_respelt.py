@@ -54,7 +54,8 @@ def test_a_label_near_one_class_is_read_as_it_and_told(table: Path):
         label: LABELS[label] for label in ("Bared Wren", "Tall Fnich", "a photo of a plain wren")
     }
     assert source.remarks()[-1].startswith(
-        "3 labels are read as another spelling of a class: 'Bared Wren' as 'Barred Wren', 'Tall Fnich' as "
+        "3 labels of 3 pictures are read as another spelling of a class: 'Bared Wren' as 'Barred Wren' (1), "
+        "'Tall Fnich' as "
     )
 
 
@@ -67,6 +68,17 @@ def test_by_one_command_with_all_of_it_in_the_manifest(table: Path, capsys: pyte
     assert manifest["source"]["read_as"]["Bared Wren"] == "Barred Wren"
     labels = sorted(ShardSet(table.parent / "out", "train", ("seen",)).labels())
     assert labels == ["Barred Wren", "Barred Wren", "Plain Wren", "Red Finch", "Tall Finch"]
+
+
+def test_pictures_are_counted_not_labels_nor_looks(table: Path):
+    with table.open("a") as stream:
+        stream.write("0.png,Bared Wren\n3.png,Bared Wren\ngone/../../out.png,Bared Wren\n")
+    source = Respelt(CSV(table, taxonomy=table.with_name("taxonomy.yaml")))
+    for _ in range(2):
+        list(source.records())
+        # five labels' pictures, and the row that climbs out of the folder is refused
+        assert source.remarks()[-1].startswith("3 labels of 5 pictures are read")
+        assert "'Bared Wren' as 'Barred Wren' (3), " in source.remarks()[-1]
 
 
 def test_folders_too_and_without_a_taxonomy_there_is_nothing_to_read(tmp_path: Path):

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*", "ignore:.*logging interval.*", "ignore:.*Skipping val loop.*"
 )
 LOW_RANK = {"lora": LoRA(rank=3, alpha=8.0)}
+IN_FULL = {"lora": LoRA(rank=3, alpha=8.0, full=("projector",))}
+RATES = {"projector": 1e-4, r"model\.language_model\.layers\.1": 3e-3}
 FROZEN = {"freeze": ("vision", "projector")}
 FULL = Triplet(gamma=0.5, eta1=0.1, eta2=0.1, negative="full")
 CASES = {
@@ -33,6 +35,7 @@ CASES = {
     "sft, DoRA in the tower": Case("sft", {"lora": LoRA(rank=3, exclude_vision=False, dora=True)}),
     "sft, frozen tower": Case("sft", FROZEN),
     "sft, tied": Case("sft", tied=True),
+    "sft, three rates": Case("sft", rates={"vision": 1e-4, "projector": 3e-3}),
     "sft, checkpointed": Case("sft", {"gradient_checkpointing": True}),
     "sft, one has all": Case("sft", first_has_all=True),
     "sft, offloaded, none ahead": Case("sft", strategy={"offload": True, "prefetch": 0}),
@@ -41,6 +44,8 @@ CASES = {
     "grpo, KL, offloaded": Case("grpo", options={"kl": KL(0.04)}, strategy={"offload": True}),
     "grpo, KL": Case("grpo", options={"kl": KL(0.04)}),
     "grpo, KL, LoRA": Case("grpo", LOW_RANK, {"kl": KL(0.04)}),
+    "grpo, KL, projector in full": Case("grpo", IN_FULL, {"kl": KL(0.04), "updates": 2}, rates=RATES),
+    "grpo, KL, projector in full, offloaded": Case("grpo", IN_FULL, {"kl": KL(0.04)}, strategy={"offload": True}),
     "grpo, KL, checkpointed": Case("grpo", {"gradient_checkpointing": True}, {"kl": KL(0.04)}),
     "grpo, KL, reused": Case("grpo", FROZEN, {"kl": KL(0.04), "updates": 2, "epochs": 2}),
     "grpo, tied": Case("grpo", tied=True),

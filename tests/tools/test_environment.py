@@ -43,4 +43,4 @@ def test_the_command_says_what_to_do_with_it(capsys: Any):
     assert main(["env"]) == 0
     said = capsys.readouterr().out
     assert f"torch: {torch.__version__}" in said
-    assert said.endswith("`python -m fgvr doctor RUN` tells of a run.\n")
+    assert said.endswith("; python -m fgvr doctor RUN tells of a run.\n")

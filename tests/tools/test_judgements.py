@@ -137,8 +137,10 @@ def test_a_line_that_is_no_judgement_is_named_and_nothing_is_merged(
 def test_the_command(full: SQLiteCache, tmp_path: Path, capsys: Any) -> None:
     out, there = str(tmp_path / "out.jsonl"), str(tmp_path / "there.sqlite")
     assert main(["judgements", "--cache", str(full.path), "--out", out]) == 0
-    assert capsys.readouterr().out == f"{out}: 3 judgements of {full}.\n"
-    assert main(["judgements", "--cache", there, "--merge", out]) == 0
+    first, last = capsys.readouterr().out.splitlines()
+    assert first == f"{out}: 3 judgements of {full}."
+    assert last.endswith(f": python -m fgvr judgements --merge {out} --cache CACHE")
+    assert main(["judgements", "--cache", there, "--merge", out, "--quiet"]) == 0
     assert capsys.readouterr().out == f"SQLiteCache('{there}'): 3 judgements added, 0 were there already.\n"
     Path(out).write_text(Path(out).read_text().replace("finch of b", "another"))
     assert main(["judgements", "--cache", "SQLiteCache", "--cache.path", there, "--merge", out]) == 0

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ def test_a_report_is_one_file_and_ends_with_what_to_do_next(folder: Path, tmp_pa
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["index.html"]
     assert {path: path.stat().st_mtime_ns for path in (folder / "run").rglob("*")} == before, "a run is only read"
     *_, absent, last = capsys.readouterr().out.splitlines()
-    assert "at the page's end with what would bring it: risk and coverage, the ladder" in absent
+    assert "at the page's end with what would bring it: risk and coverage; the ladder" in absent
     file = tmp_path / "out/index.html"
     assert last.startswith(f"{file} is the report (")
     assert "open it in a browser" in last
@@ -47,9 +46,3 @@ def test_what_cannot_be_shown_is_refused_in_a_sentence(
     assert main(["report", *line, "--out", str(tmp_path / "out")]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-def test_without_plotly_one_is_told_how_to_get_it(folder: Path, tmp_path: Path, capsys: Any, monkeypatch: Any):
-    monkeypatch.setitem(sys.modules, "plotly", None)
-    assert main(["report", str(folder / "run"), "--out", str(tmp_path)]) == 2
-    assert "pip install 'fgvr[report]'" in capsys.readouterr().err

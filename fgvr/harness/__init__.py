@@ -1,0 +1,1 @@
+"""Our questions and our judge in other people's test benches."""

@@ -1,0 +1,87 @@
+"""A real lmms-eval asks an exported model our questions: replies and scores are those of the run's evaluation."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exported import run_alone
+from rl_run import learn_sft
+
+from fgvr.__main__ import main
+from fgvr.tools.export import export
+from fgvr.tools.tasks import tasks
+
+pytestmark = [pytest.mark.lmms_eval, pytest.mark.timeout(900)]
+OPENS = """
+import sys
+from PIL import Image
+from transformers import AutoProcessor
+processor = AutoProcessor.from_pretrained(sys.argv[1])
+chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
+text = processor.apply_chat_template(chat, add_generation_prompt=True)
+inputs = processor(text=[text], images=[Image.new("RGB", (84, 56))], return_tensors="pt")
+print(type(processor).__name__, type(processor.video_processor).__name__, inputs["image_grid_thw"].tolist())
+"""
+
+
+@pytest.fixture(scope="module")
+def python() -> str:
+    """The interpreter beside that lmms-eval."""
+    folder = os.environ.get("FGVR_LMMS_EVAL_ENV")
+    assert folder, "name an environment made by .ci/make-lmms-eval-env in FGVR_LMMS_EVAL_ENV"
+    return str(Path(folder) / "bin" / "python")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run, its evaluation on all photos of val, and its export."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    learn_sft(folder)
+    line = ["validate", "--config", str(folder / "sft/config.yaml"), "--run.dir", str(folder / "sft")]
+    assert main([*line, "--data.init_args.eval_examples", "null"]) == 0
+    export(folder / "sft", folder / "out")
+    return folder
+
+
+def test_scores_and_replies_are_the_run_s(evaluated: Path, python: str):
+    tasks([evaluated / "aviary"], evaluated / "tasks", evaluated / "out", split="val")
+    results, replies = asked(python, evaluated, "fgvr_val")
+    ours = json.loads((evaluated / "sft/validate_metrics.json").read_text())
+    cohorts = {name.partition("/")[0] for name in ours if name.endswith("/exact")}
+    assert cohorts == {"seen", "unseen", "novel"}
+    for cohort in cohorts:
+        theirs = results[f"fgvr_aviary_val_{cohort}_open_world"]
+        for figure in ("exact", "correctness", "specificity", "parse_failures"):
+            assert theirs[f"{figure},none"] == pytest.approx(ours[f"{cohort}/{figure}"], abs=0.001)
+    said = [json.loads(line) for line in (evaluated / "sft/answers.jsonl").read_text().splitlines()]
+    assert {row["uid"]: row["completion"].strip() for row in said} == replies
+    assert any(row["answer"] for row in said)
+
+
+def asked(python: str, folder: Path, group: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The results of lmms-eval by task, and the replies to open questions by photo."""
+    given = f"pretrained={folder / 'out'},min_pixels=784,max_pixels=7056,device=cpu,device_map=cpu"
+    line = [python, "-m", "lmms_eval", "--model", "fgvr_qwen2_5_vl", "--model_args", given, "--tasks", group]
+    line += ["--include_path", str(folder / "tasks"), "--output_path", str(folder / "said"), "--log_samples"]
+    alone = {**os.environ, "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*line, "--batch_size", "16"], env=alone, capture_output=True, text=True, timeout=800)
+    (file,) = (folder / "said").rglob("*_results.json") if not done.returncode else [None]
+    assert file is not None, done.stderr[-3000:]
+    replies = dict[str, str]()
+    for samples in (folder / "said").rglob("*_samples_*_open_world.jsonl"):
+        name = samples.name.partition("_samples_")[2]
+        documents = [json.loads(row) for row in (folder / "tasks" / name).read_text().splitlines()]
+        for row in map(json.loads, samples.read_text().splitlines()):
+            replies[documents[row["doc_id"]]["uid"]] = row.get("resps", row["filtered_resps"]).strip()  # once if equal
+    return json.loads(file.read_text())["results"], replies
+
+
+def test_auto_processor_opens_the_export_where_torchvision_is(evaluated: Path, python: str):
+    said = run_alone(OPENS, evaluated / "out", python=python)
+    assert said.split()[:2] == ["Qwen2_5_VLProcessor", "Qwen2VLVideoProcessor"]
+    assert said.strip().endswith("[[1, 4, 6]]")  # 56 x 84 pixels in patches of 14
