@@ -51,7 +51,7 @@ def commands(typed: str) -> list[list[str]]:
 
 
 def run(block: Block, names: dict[str, Any], seconds: float | None = None) -> str:
-    """What a block prints; `names` are what the page's Python knows, before and after. Raises what fails."""
+    """What a block prints; `names` are what the page's Python knows, before and after. Raises for what fails."""
     if block.kind == "python":
         with contextlib.redirect_stdout(io.StringIO()) as out:
             exec(compile(block.typed, "a tutorial", "exec"), names)

@@ -17,8 +17,10 @@ from lmms_eval.models.chat.qwen3_vl import Qwen3_VL  # pyright: ignore[reportMis
 class _AsStated:
     """Loads again what was rounded; whatever else there is comes from the class that it stands before."""
 
+    device_map: Any
+
     def __init__(self, pretrained: str, **options: Any) -> None:
-        super().__init__(pretrained=pretrained, **options)
+        super().__init__(pretrained=pretrained, **options)  # pyright: ignore[reportCallIssue]
         config = Path(pretrained) / "config.json"
         stated = json.loads(config.read_text()).get("dtype") if config.is_file() else "bfloat16"
         if stated != "bfloat16":

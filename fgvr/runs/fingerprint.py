@@ -9,6 +9,7 @@ import pydoc
 import sysconfig
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,17 +93,35 @@ def own_code(config: Mapping[str, Any]) -> dict[str, str]:
 
     What they import besides, and what is installed as a package, is not looked at.
     """
+    paths = {str(value) for key, value in config.items() if key.rpartition(".")[2] == "class_path"}
+    modules = set[str]()
+    for path in paths:
+        if path.partition(".")[0] == fgvr.__name__:
+            continue
+        with suppress(pydoc.ErrorDuringImport):  # then it is not there to be compared
+            kind = pydoc.locate(path)
+            modules |= {kind.__module__} if inspect.isclass(kind) else set()
+    return own_files(modules)
+
+
+def own_files(modules: Collection[str]) -> dict[str, str]:
+    """As `own_code`, of modules by their names; those that are not found, or installed as packages, are left out.
+
+    None of them is imported, but packages that hold one are.
+    """
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")}
     installed.add(Path(fgvr.__file__).parent.resolve())
     found: dict[str, str] = {}
-    for path in {value for key, value in config.items() if key.rpartition(".")[2] == "class_path"}:
-        kind = None
-        with suppress(pydoc.ErrorDuringImport):  # then it is not there to be compared
-            kind = pydoc.locate(str(path))
-        file = inspect.getsourcefile(kind) if inspect.isclass(kind) else None
-        if file is not None and installed.isdisjoint(Path(file).resolve().parents):
-            name = f"{kind.__module__.replace('.', '/')}.py"
-            found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+    for module in modules:
+        with suppress(ImportError, ValueError):
+            spec = find_spec(module)
+            if (
+                spec is not None
+                and spec.has_location
+                and installed.isdisjoint(Path(str(spec.origin)).resolve().parents)
+            ):
+                digest = hashlib.sha256(Path(str(spec.origin)).read_bytes()).hexdigest()
+                found[f"{module.replace('.', '/')}.py"] = digest[:16]
     return found
 
 
@@ -124,7 +143,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, li
             old, new = _renamed(old), _renamed(new)
             changed = [key for key in sorted({*old, *new}) if not _agree(old, new, key)]
             if changed and part == "code":
-                found[part] = [f"{key} changed" for key in changed]
+                found[part] = [f"{key} {_became(old, new, key)}" for key in changed]
             elif changed:
                 found[part] = [f"{key}: {_show(old, key)} -> {_show(new, key)}" for key in changed]
         else:
@@ -173,6 +192,11 @@ def _agree(old: Mapping[str, Any], new: Mapping[str, Any], key: str) -> bool:
 
 def _show(values: Mapping[str, Any], key: str) -> str:
     return json.dumps(values[key], ensure_ascii=False) if key in values else "absent"
+
+
+def _became(old: Mapping[str, Any], new: Mapping[str, Any], key: str) -> str:
+    """Of a source file."""
+    return "is not found" if key not in new else "is new" if key not in old else "changed"
 
 
 def _shorten(lines: list[str], most: int = 8) -> str:

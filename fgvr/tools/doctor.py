@@ -12,7 +12,7 @@ from typing import Any
 
 from fgvr.errors import UserError, shown
 from fgvr.runs.condition import Condition, Judged, Rows, examine
-from fgvr.runs.fingerprint import code_fingerprint, own_code
+from fgvr.runs.fingerprint import code_fingerprint, own_files
 from fgvr.runs.folder import RunFolder, Start, choose_start
 
 DESCRIPTION = (
@@ -59,8 +59,10 @@ def _as_saved(found: Condition) -> Mapping[str, Any]:
     manifest = found.newest.manifest if found.newest else None
     if manifest is None:
         return {}
-    code = {**code_fingerprint(), **own_code(manifest.fingerprint.get("config") or {})}
-    return {**manifest.fingerprint, "code": code}
+    package = code_fingerprint()
+    others = (manifest.fingerprint.get("code") or {}).keys() - package.keys()
+    own = own_files([name.removesuffix(".py").replace("/", ".") for name in others if name.endswith(".py")])
+    return {**manifest.fingerprint, "code": {**package, **own}}
 
 
 def _start(found: Condition, run: RunFolder, now: Mapping[str, Any]) -> tuple[Start, list[str]]:
