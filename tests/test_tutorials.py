@@ -14,7 +14,7 @@ from fgvr.__main__ import RUNS, TOOLS
 
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 INDEX = (ROOT / "docs/tutorials/README.md").read_text(encoding="utf-8")
-LONG = [pytest.mark.slow, pytest.mark.timeout(600)]
+LONG = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_there_are_ten_and_the_index_has_them_in_order():
@@ -55,7 +55,7 @@ def test_what_is_printed_is_held_against_what_is_shown():
 def follow(page: Path) -> None:
     names: dict[str, Any] = {}
     for block in blocks(TEXTS[page]):
-        printed = run(block, names, seconds=280)
+        printed = run(block, names, seconds=600)
         line = missing(block.shown, printed)
         assert line is None, f"{page.name} shows {line!r}, which was not printed:\n{block.typed}\n{printed}"
 
