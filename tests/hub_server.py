@@ -69,14 +69,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif (folder := self.server.models.get(name)) is None:
             self._refuse(404, "RepoNotFound")
         else:
-            files = [{"rfilename": file.name, "size": file.stat().st_size} for file in sorted(folder.iterdir())]
+            files = [{"rfilename": path, "size": file.stat().st_size} for path, file in files_of(folder)]
             self._send(json.dumps({"id": name, "modelId": name, "sha": COMMIT, "siblings": files}).encode())
 
     def _tree(self, name: str) -> None:
         folder = self.server.models[name]
         files = [
-            {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": _etag(file)}
-            for file in sorted(folder.iterdir())
+            {"type": "file", "path": path, "size": file.stat().st_size, "oid": _etag(file)}
+            for path, file in files_of(folder)
         ]
         self._send(json.dumps(files).encode())
 
@@ -98,6 +98,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+def files_of(folder: Path) -> list[tuple[str, Path]]:
+    """All files below a model's folder, by their names on the hub."""
+    return [(file.relative_to(folder).as_posix(), file) for file in sorted(folder.rglob("*")) if file.is_file()]
 
 
 def _etag(file: Path) -> str:
