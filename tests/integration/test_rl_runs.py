@@ -31,6 +31,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fgvr.__main__ import main
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "filtered": FILTERED,
     "adapters": {
@@ -74,8 +76,6 @@ def kill_at_random(config: Path, run: Path, kills: int) -> None:
     ends(start(config, run))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_killed_at_any_moment_the_run_ends_as_if_it_had_not_been(folder: Path, whole: Path) -> None:
     config = config_of(folder, "filtered")
     with ThreadPoolExecutor() as pool:
@@ -88,8 +88,6 @@ def test_killed_at_any_moment_the_run_ends_as_if_it_had_not_been(folder: Path, w
     assert curves(folder / "chosen") == curves(whole)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_survives_being_killed_again_and_again(folder: Path, variant: str) -> None:
     run = spare(folder / f"{variant}-whole")
@@ -100,8 +98,6 @@ def test_every_variant_survives_being_killed_again_and_again(folder: Path, varia
         assert all(divergence > 0 for step, divergence in curves(run)["kl"].items() if step > 2)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_batches_are_sampled_until_enough_groups_are_informative(whole: Path) -> None:
     rows = json_rows(whole / "rollouts.jsonl")
     batches = [[*batch] for _, batch in groupby(rows, key=lambda row: (row["epoch"], row["step"]))]
@@ -115,8 +111,6 @@ def test_batches_are_sampled_until_enough_groups_are_informative(whole: Path) ->
         assert not learned[0] or 1 <= sum(well_formed) <= 2
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_what_a_run_began_with_is_what_its_model_scores_untrained(folder: Path, whole: Path) -> None:
     ends(start(config_of(folder, "filtered"), folder / "judged", "--ckpt_path", "none", verb="validate"))
     judged = json.loads((folder / "judged/validate_metrics.json").read_text())
@@ -138,8 +132,6 @@ def test_the_curves_have_the_names_that_trl_gives_them_over_optimiser_steps(whol
     assert [image.step for image in events.Images("rollouts/0")] == [2, 4, 8, 12]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_two_processes_share_the_rollouts_and_end_with_the_same_weights(folder: Path, whole: Path) -> None:
     run = folder / "pair"
     two_ranks(grpo_config(folder, "pair", {"class_path": "rl_run.KeepWeights"}, **FILTERED), run)
