@@ -207,7 +207,7 @@ def _run_lightning(args: list[str], quiet: bool) -> int:
         elif args[0] == "prefetch":
             from fgvr.tools.prefetch import prefetch
 
-            return prefetch(args[1:])
+            return prefetch(args[1:], quiet)
         else:
             run_cli(args, quiet)
     except MisconfigurationException as error:

@@ -46,7 +46,7 @@ class Prefetching(FGVRCLI):
         pass
 
 
-def prefetch(args: Sequence[str]) -> int:
+def prefetch(args: Sequence[str], quiet: bool = False) -> int:
     """Prints a table of what a config needs, fetches what the hub has of it; returns 0 when all is here, else 1."""
     with sentences(logging.ERROR), ExitStack() as stack:
         asked = Prefetching(["fit", *args], stack)
@@ -60,7 +60,8 @@ def prefetch(args: Sequence[str]) -> int:
             print(shown(f"- {need.name}: {need.remedy}"))
     lacking = sum(need.lacking for need in needs)
     print(f"{lacking} of {len(needs)} are missing." if lacking else "All is here.")
-    print(shown(after_prefetch(_of_fit(args), lacking)))
+    if not quiet:
+        print(shown(after_prefetch(_of_fit(args), lacking)))
     return int(lacking > 0)
 
 
