@@ -5,7 +5,7 @@
 #   benchmarks/gpu/check.sh [--dry] [--only STAGE]... [FOLDER]
 #
 # --only runs the stage of that name and what it builds on, as often as it is given: --only grpo --only "step full". The
-# stages are: drawing, step full, fsdp2 full, step lora, fsdp2 lora, tests on a GPU, runs on a GPU, attention, tests on a CPU,
+# stages are: drawing, step full, checkpointed full, fsdp2 full, step lora, fsdp2 lora, tests on a GPU, runs on a GPU, attention, tests on a CPU,
 # sft float32, sft, grpo.
 # FOLDER (default: $OUT, else the current one) gets figures.jsonl and log.txt as things are found, and at the end one
 # table, DATE-DEVICE.md. A stage that fails or takes too long is said in the table, the next one goes on, and the
@@ -19,7 +19,7 @@ set -uo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 python=${PYTHON:-python3}
-stages=("drawing" "step full" "step lora" "fsdp2 full" "fsdp2 lora" "tests on a GPU" "runs on a GPU" "attention" "tests on a CPU" "sft float32" "sft" "grpo")
+stages=("drawing" "step full" "checkpointed full" "step lora" "fsdp2 full" "fsdp2 lora" "tests on a GPU" "runs on a GPU" "attention" "tests on a CPU" "sft float32" "sft" "grpo")
 dry='' only=()
 while [[ ${1:-} == --* ]]; do
     case $1 in
@@ -106,6 +106,7 @@ if wanted drawing sft "sft float32" grpo; then
 fi
 for tuning in full lora; do
     if wanted "step $tuning"; then step step "$tuning" 150; fi
+    if [ "$tuning" = full ] && wanted "checkpointed full"; then step checkpointed full 90 --checkpointing true; fi
     if wanted "fsdp2 $tuning"; then step fsdp2 "$tuning" 90 --strategy fsdp2; fi
 done
 wait
@@ -117,7 +118,7 @@ wait
     fi
 } &
 if wanted "runs on a GPU" && [ ! "$dry" ]; then
-    tests "runs on a GPU" 240 -x -m gpu "$root/tests/integration/test_gpu_runs.py"
+    tests "runs on a GPU" 280 -m gpu "$root/tests/integration/test_gpu_runs.py"
 fi &
 if wanted "tests on a CPU"; then tests "tests on a CPU" 170 -m "not gpu and not slow" "${cpu_tests[@]}" & fi
 if wanted "sft float32"; then

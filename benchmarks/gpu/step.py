@@ -181,15 +181,20 @@ def measure(
     tuning: Tuning = "full",
     device: str = "cuda",
     strategy: Strategy = "one",
+    checkpointing: bool = False,
 ) -> None:
-    """Takes steps with each attention and writes what they took; a strategy's, with the first attention alone."""
+    """Takes steps with each attention and writes what they took; a strategy's, with the first attention alone.
+
+    With `checkpointing` the layers are computed again for the gradient, as they are anyhow where memory is short.
+    """
     setting, on_gpu = SHAPES[shape], device == "cuda"
     quiet(setting)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     in_parts = strategy == "fsdp2"
-    found = Figures(figures, f"{strategy} {tuning}" if in_parts else f"step {tuning}")
+    kind = strategy if in_parts else "checkpointed" if checkpointing else "step"
+    found = Figures(figures, f"{kind} {tuning}")
     room = torch.cuda.mem_get_info()[1] / 2**30 if on_gpu else 0.0
-    checkpointed = on_gpu and tuning == "full" and room < ENOUGH_GB
+    checkpointed = checkpointing or (on_gpu and tuning == "full" and room < ENOUGH_GB)
     sampling = Sampling(setting.G, 1.0, setting.C)
     module = GRPO(
         PolicyConfig(

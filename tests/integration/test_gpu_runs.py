@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 import yaml
 from killed_runs import final_figures
 from rl_run import (
+    BIRDS,
     divek_config,
     ends,
     grpo_config,
@@ -21,7 +23,13 @@ from rl_run import (
 )
 from sharded_runs import NOTED
 
+import fgvr
+from fgvr.aviary import Aviary
 from fgvr.checkpoints.format import checkpoints_in, read_checkpoint
+from fgvr.models import Trained
+from fgvr.rollouts.local_teacher import LocalTeacher
+from fgvr.thoughts.teacher import Asked, Photo
+from fgvr.tools.export import export
 
 pytestmark = [
     pytest.mark.gpu,
@@ -30,6 +38,8 @@ pytestmark = [
 ]
 NOTES = {"class_path": "sharded_runs.NoteGradients"}
 ADAPTERS = {"rank": 3, "alpha": 8}
+BESIDE = {"lora": {**ADAPTERS, "full": ["projector"]}}  # a part trained in full beside adapters
+RATES = {"lr": 1e-3, "schedule": "constant", "rates": {"projector": 1e-4}}
 KINDS = {"full": (None, False), "lora": (ADAPTERS, False), "offload": (None, True), "lora-offload": (ADAPTERS, True)}
 ON_GPU = ("--trainer.accelerator=gpu", "--trainer.devices=1", "--trainer.max_steps=6", "--run.save_in_background=true")
 
@@ -51,6 +61,7 @@ def test_every_method_trains_in_bfloat16(folder: Path) -> None:
         "speciarl": speciarl_config(folder, "speciarl"),
         "offload": with_strategy(grpo_config(folder, "offload", **lora), offload=True),
         "checkpointed": grpo_config(folder, "checkpointed", policy={"gradient_checkpointing": True}),
+        "rates": with_strategy(grpo_config(folder, "rates", policy=BESIDE, optimizer=RATES, kl={"coefficient": 0.1})),
     }
     options = (*ON_GPU, "--trainer.precision=bf16-mixed")
     processes = [start(config, folder / f"half-{name}", *options) for name, config in configs.items()]
@@ -58,6 +69,38 @@ def test_every_method_trains_in_bfloat16(folder: Path) -> None:
         ends(process)
     for name in configs:
         assert "seen/exact" in final_figures(folder / f"half-{name}")
+
+
+def test_a_run_and_its_export_name_photos_on_the_gpu_as_on_the_host(folder: Path) -> None:
+    birds = Aviary(**{**BIRDS, "train": 0, "test": 1})
+    photos = [birds.draw(species, 9_000_000 + number) for number, species in enumerate(birds.species)]
+    host = fgvr.load(folder / "sft", device="cpu").predict(photos)
+    export(folder / "sft", folder / "export")
+    for place in ("sft", "export"):
+        found = fgvr.load(folder / place, device="cuda").predict(photos)
+        assert not [one.error for one in found if one.error]
+        same = sum(one.answer == other.answer for one, other in zip(found, host, strict=True))
+        assert same >= 0.9 * len(photos)  # bfloat16 may turn the closest ones
+    two_step = fgvr.load(folder / "sft", device="cuda").predict(photos[:4], two_step=True, samples=4)
+    assert not [one.error for one in two_step if one.error]
+
+
+def test_a_model_on_the_gpu_is_its_own_teacher(folder: Path) -> None:
+    photo = io.BytesIO()
+    Aviary(**BIRDS).draw(Aviary(**BIRDS).species[0], 1).save(photo, "PNG")
+    shown = Photo("u", "Jade Owl", (), photo.getvalue())
+    questions = [Asked("description", "Which bird is this?", shown, number) for number in range(5)]
+    first, again = (
+        [
+            one
+            for part in LocalTeacher(Trained(str(folder / "sft")), batch=2, max_new_tokens=8).replies(questions)
+            for one in part
+        ]
+        for _ in range(2)
+    )
+    assert first == again
+    assert [place for place, _ in first] == list(range(5))
+    assert all(isinstance(said, str) for _, said in first)
 
 
 def with_strategy(config: Path, **arguments: Any) -> Path:
