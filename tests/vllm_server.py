@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ports import free_port
 
-START = 400  # seconds that vLLM may take to load
+START = 400  # seconds that a server may take to load
 
 
 @contextmanager
@@ -36,25 +36,25 @@ def serving(model: Path, beside: Path) -> Iterator[str]:
             command, stdout=out, stderr=subprocess.STDOUT, env=os.environ | own, start_new_session=True
         )
     try:
-        _wait_until_healthy(f"http://127.0.0.1:{port}/health", server, log)
+        wait_until_healthy(f"http://127.0.0.1:{port}/health", server, log)
         yield f"http://127.0.0.1:{port}"
     finally:
-        _end(server)
+        end(server)
 
 
-def _wait_until_healthy(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_healthy(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + START
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
         except (urllib.error.URLError, OSError):
-            assert server.poll() is None, f"vLLM ended: {log.read_text()[-4000:]}"
-            assert time.monotonic() < until, f"vLLM did not come up in {START} s: {log.read_text()[-4000:]}"
+            assert server.poll() is None, f"the server ended: {log.read_text()[-4000:]}"
+            assert time.monotonic() < until, f"the server did not come up in {START} s: {log.read_text()[-4000:]}"
             time.sleep(0.5)
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
+def end(server: subprocess.Popen[bytes]) -> None:
     """Its engine is a process of its own: the whole group is ended."""
     for how in (signal.SIGTERM, signal.SIGKILL):
         try:

@@ -34,7 +34,7 @@ from fgvr.shards.manifest import load_manifest
 from fgvr.shards.reading import ShardSet
 from fgvr.sources.walking import without_links
 from fgvr.taxonomy.tree import Taxonomy
-from fgvr.tools.gguf import compared, convert, find_converter
+from fgvr.tools.gguf import convert, described, find_converter
 from fgvr.tools.model_card import Card, write_card
 from fgvr.tools.published import Result, results_of, write_results
 from fgvr.types import Example
@@ -159,7 +159,7 @@ def converted(
         return ""
     console.print("Converting the folder for llama.cpp")
     convert(folder, converter, dtype)
-    return compared(folder, questions, tokens_evaluated(card))
+    return described(folder, questions, tokens_evaluated(card))
 
 
 def publish(

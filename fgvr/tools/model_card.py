@@ -42,7 +42,8 @@ answer = model.generate(**inputs)
 print({opening}tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True))"""
 
 BY_PROCESSOR = (
-    "`AutoProcessor` opens the folder where torchvision is, and so do servers that use it; the lines below do without.",
+    "`AutoProcessor` opens the folder where torchvision is, and so do servers that use it (tested: vLLM 0.32 and",
+    "`transformers serve` 5.19); the lines below do without.",
 )
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import photo, tiny_policy
+from conftest import photo, tiny_backbone, tiny_policy
 from exported import CHAT, noisy
 
 from fgvr.errors import UserError
+from fgvr.models import PixelBudget, Processor
 from fgvr.models.saved import folder_replies, write_hf_folder
 from fgvr.tools.export import converter_for
-from fgvr.tools.gguf import ASKER, MODEL, PROJECTOR, compared, convert, find_converter
+from fgvr.tools.gguf import ASKER, MODEL, PROJECTOR, budget, compared, convert, described, find_converter
 
 
 @pytest.fixture
@@ -65,8 +66,44 @@ def test_answers_are_compared_where_llama_cpp_can_be_asked(path: Path, tmp_path:
     questions = [(CHAT, [photo(56, 56, seed=seed)]) for seed in range(2)]
     assert compared(folder, questions, 16) == f"Not compared: {ASKER} is not on the PATH."
     assert len(folder_replies(folder, questions)) == 2
-    program(path, ASKER, 'test -f "$6" && echo "<answer>Azure Finch</answer>"')
-    assert compared(folder, questions, 16).startswith("0 of 2 answers of llama.cpp")
+    program(path, ASKER, 'test -f "${13}" && echo "<answer>Azure Finch</answer>"')
+    assert "that are this folder's: 0 of 2 (whole replies: 0); of photos" in compared(folder, questions, 16)
     program(path, ASKER, "echo no vision >&2; exit 3")
     with pytest.raises(UserError, match="ended with 3 and said: no vision"):
         compared(folder, questions, 16)
+
+
+def test_what_differs_is_asked_again_about_the_photo_as_the_model_sees_it(path: Path, tmp_path: Path):
+    folder = tmp_path / "out"
+    write_hf_folder(noisy(tiny_policy()), folder, "merge", torch.float32, 4)
+    pictures = [photo(56, 56, seed=1), photo(80, 60, seed=2)]  # the second is stretched, to 84 x 56
+    own = folder_replies(folder, [(CHAT, [picture]) for picture in pictures])
+    assert own[0] != own[1]
+    (tmp_path / "own").write_text(own[1])
+    Processor.from_folder(folder, None).view(pictures[1]).save(tmp_path / "seen.png")
+    right = f'cmp -s "${{13}}" {tmp_path}/seen.png && cat {tmp_path}/own || echo no'
+    version = 'test "$1" = --version && echo "version: 7 (abc)" >&2 && exit'
+    program(path, ASKER, f'echo "$@" >> {tmp_path}/asked; {version}; {right}')
+    said = described(folder, [(CHAT, [picture]) for picture in pictures], 4)
+    assert f"({ASKER}, 7 (abc)) that are this folder's: 0 of 2 (whole replies: 0); of photos" in said
+    assert "does it: 0 of 2 (whole replies: 1)." in said
+    assert "--image-min-tokens 1 --image-max-tokens 9 --jinja --temp 0 --image PHOTO -p QUESTION\n```" in said
+    assert "multiples of 28 pixels" in said
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len([line for line in asked if line != "--version"]) == 3
+    assert f"-m {folder / MODEL} --mmproj {folder / PROJECTOR} --image-min-tokens 1 --image-max-tokens 9" in asked[0]
+    assert "-p What is it? --no-escape -n 4 -c " in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("family", "pixels", "tokens"),
+    [
+        ("qwen2_5_vl", (56 * 56, 28 * 28 * 1280), ("4", "1280")),  # 28 x 28 pixels are a token
+        ("qwen2_5_vl", (785, 1600), ("2", "2")),  # 785 / 784 up, 1600 / 784 down
+        ("qwen2_5_vl", (1, 100), ("1", "1")),  # one token is the least that an image is made of
+        ("qwen3_vl", (2048, 4096), ("2", "4")),  # 32 x 32
+    ],
+)
+def test_the_pixel_budget_in_tokens(family: str, pixels: tuple[int, int], tokens: tuple[str, str]):
+    processor = tiny_backbone(family).processor(PixelBudget(*pixels))
+    assert budget(processor) == ["--image-min-tokens", tokens[0], "--image-max-tokens", tokens[1]]
