@@ -6,7 +6,7 @@ import base64
 from importlib.util import find_spec
 from pathlib import Path
 
-from tokenizers import AddedToken
+from transformers import AddedToken
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.models.qwen2.tokenization_qwen2 import Qwen2Tokenizer
 
