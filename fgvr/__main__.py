@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -168,6 +169,9 @@ def _worded(words: tuple[str, ...], args: list[str]) -> list[str]:
 def _with_auto(args: list[str]) -> list[str]:
     """`--source auto DIR` in full: the class that recognises layouts, and its root."""
     args = [part for arg in args for part in (["--source", arg[9:]] if arg.startswith("--source=") else [arg])]
+    if args and not args[0].startswith("-"):
+        folder = shlex.quote(next((word for word in args[:2] if os.path.isdir(word)), "FOLDER"))
+        raise UserError(f"What is packed must be named by --source, got {args[0]}: give it as --source auto {folder}.")
     for place in range(1, len(args)):
         if args[place - 1] == "--source" and args[place].casefold() == "auto":
             given = args[place + 1 : place + 2]
@@ -219,6 +223,7 @@ def _run_tool(command: str, args: list[str], tool: Tool) -> str | None:
     from jsonargparse import ActionConfigFile, ArgumentError  # pyright: ignore[reportPrivateImportUsage]
 
     from fgvr.cli_help import explain
+    from fgvr.settings.lacking import form_of
     from fgvr.settings.said import SayingParser, complete_help
 
     function: Callable[..., Any] = getattr(importlib.import_module(tool.module), tool.function)
@@ -226,6 +231,7 @@ def _run_tool(command: str, args: list[str], tool: Tool) -> str | None:
     parser = SayingParser(prog=prog, description=tool.help, parser_mode="omegaconf", exit_on_error=False)
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a yaml file with the options below")
     parser.add_function_arguments(function)
+    parser.form = form_of(prog, function, tool.words)
     args = complete_help(parser, _worded(tool.words, args))
     try:
         options = parser.instantiate(parser.parse_args(args))

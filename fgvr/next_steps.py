@@ -14,6 +14,7 @@ PHOTOS = "PHOTOS"  # stands for a folder, or one photo, of the user's
 OWN, OWN_DATA, OWN_RL = Path("configs/photos.yaml"), Path("data/photos"), Path("configs/photos_grpo.yaml")
 OWN_RUN, DRAWN_RUN, DRAWN_RL = Path("runs/photos"), Path("runs/quickstart"), Path("configs/aviary/grpo.yaml")
 
+ROWS = "two_step"  # where a run keeps the rows of two-step inference
 FIGURES = {"fit": "final_metrics.json", "validate": "validate_metrics.json", "test": "test_metrics.json"}
 
 
@@ -169,10 +170,15 @@ def after_prefetch(line: Sequence[str], lacking: int) -> str:
     return next_steps(("train, also where there is no network", f"HF_HUB_OFFLINE=1 {typed('fit', *line)}"))
 
 
-def after_ladder(run: Path | None) -> str:
-    if run is None:
+def after_ladder(untrained: Path, trained: Path | None) -> str:
+    """Look at the runs that the rows are of: that of the trained weights, and beside it that which it began from."""
+    if trained is None:
         return "Next, give the rows of the trained weights too, with --trained, to see what training adds."
-    return next_steps(("see the run", typed("report", run, "--out", run / "report")))
+    runs = list(dict.fromkeys(file.parent.parent for file in (trained, untrained) if file.parent.name == ROWS))
+    if not runs:
+        return f"Next, see the runs that these rows are of: {typed('report', 'RUN', 'OTHER')} --out DIR"
+    what = "see the run" if len(runs) == 1 else "see the runs side by side"
+    return next_steps((what, typed("report", *runs, "--out", runs[0] / "report")))
 
 
 def after_judgements_out(file: Path) -> str:

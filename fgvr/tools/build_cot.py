@@ -41,7 +41,7 @@ from fgvr.thoughts.served import ServedTeacher  # noqa: F401
 from fgvr.thoughts.teacher import Photo, Teacher
 from fgvr.tools.progress_bar import progress_bar
 from fgvr.types import PLACE
-from fgvr.whole_files import write_whole
+from fgvr.whole_files import refuse_no_folder, write_whole
 
 SHOWN = 5  # names in a sentence
 PHOTOS, REPLIES, SHARDS = "photos", "replies.sqlite", "shards"
@@ -113,7 +113,8 @@ def cot(
 
 
 def _refuse_unfit(out: Path, question: str) -> None:
-    """Raises UserError for a folder whose manifest is of something else, such as the shard set itself."""
+    """Raises UserError for no folder, or one whose manifest is of something else, such as the shard set itself."""
+    refuse_no_folder(out)
     if PLACE in question:
         raise UserError(f"the question stands beside the photo already: take {PLACE} out of {question!r}")
     if (out / "manifest.json").exists() and not (out / REPLIES).exists():

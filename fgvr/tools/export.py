@@ -38,7 +38,7 @@ from fgvr.tools.gguf import compared, convert, find_converter
 from fgvr.tools.model_card import Card, write_card
 from fgvr.tools.published import Result, results_of, write_results
 from fgvr.types import Example
-from fgvr.whole_files import unsealed
+from fgvr.whole_files import refuse_no_folder, unsealed
 
 TOLERANCE = 1e-5  # largest logit difference between the folder as reopened and the weights as written
 MERGING = 1e-3  # the same between the weights written in float32 and the run's, which merging adapters may change
@@ -213,7 +213,7 @@ def size_of(folder: Path) -> int:
 def refuse_to_overwrite(out: Path, overwrite: bool) -> None:
     """Raises UserError when `out` is there already, unless it is an export and may be overwritten."""
     if not out.exists():
-        return
+        return refuse_no_folder(out)
     if not overwrite:
         raise UserError(
             f"the folder to write must not exist yet, but {out} does: choose another, or pass --overwrite true"

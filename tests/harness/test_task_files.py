@@ -119,6 +119,11 @@ def test_the_tool_writes_all_and_says_what_to_type(birds: Path, tmp_path: Path):
         tasks([birds], tmp_path, tmp_path)
     with pytest.raises(UserError, match="a shard set at least"):
         tasks([], tmp_path)
+    for data, split in ((birds, "test"), (tmp_path / "nowhere", "val")):  # refused before anything is made
+        with pytest.raises(UserError, match=r"another split|is not one"):
+            tasks([birds, data], tmp_path / "left", split=split)
+    assert not (tmp_path / "left").exists()
+    assert tasks(birds, tmp_path / "alone", split="val").replace("alone", "tasks") == said
 
 
 def test_a_group_names_its_tasks(tmp_path: Path):
