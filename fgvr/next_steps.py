@@ -14,6 +14,7 @@ PHOTOS = "PHOTOS"  # stands for a folder, or one photo, of the user's
 OWN, OWN_DATA, OWN_RL = Path("configs/photos.yaml"), Path("data/photos"), Path("configs/photos_grpo.yaml")
 OWN_RUN, DRAWN_RUN, DRAWN_RL = Path("runs/photos"), Path("runs/quickstart"), Path("configs/aviary/grpo.yaml")
 
+STORE = "replies.jsonl"  # what mining keeps of a model's replies
 ROWS = "two_step"  # where a run keeps the rows of two-step inference
 FIGURES = {"fit": "final_metrics.json", "validate": "validate_metrics.json", "test": "test_metrics.json"}
 
@@ -48,8 +49,10 @@ def after_audit(sets: Sequence[Path], page: Path, wrong: bool) -> str:
     return f"{look}, or go on: {after_shards(sets[0]).partition(': ')[2]}" if len(sets) == 1 else look
 
 
-def after_options(out: Path, options: Path, data: Path, split: str) -> str:
-    """Learn to choose among options of training photos; those of others can only be looked at."""
+def after_options(out: Path, options: Path, data: Path, split: str, photos: int) -> str:
+    """Learn to choose among the options of so many training photos; those of others can only be looked at."""
+    if not photos:
+        return f"No photo has options, so nothing can be learned. Next, see what the model says: {out / STORE}"
     if split != "train":
         return f"Next, look at {out / 'sweep.png'}, or mine what can be trained on, with --split train."
     entry = f"[{{path: {data}, options: {options}}}]"

@@ -43,8 +43,16 @@ def write_whole(file: Path, data: bytes) -> None:
         raise
 
 
+def refuse_home_mark(path: Path, setting: str) -> None:
+    """Raises UserError, which names the `setting`, for what would become a folder called ~."""
+    if path.parts[:1] and path.parts[0].startswith("~") and not os.path.lexists(path.parts[0]):
+        home = os.path.expanduser(path)
+        raise UserError(f"{setting} must not begin with ~, which a shell alone reads, got {path}: write {home}")
+
+
 def refuse_no_folder(out: Path, setting: str = "out") -> None:
     """Raises UserError, which names the `setting`, where no folder `out` can be written. Makes nothing."""
+    refuse_home_mark(out, setting)
     place = next(one for one in (out, *out.absolute().parents) if os.path.lexists(one))
     if not place.is_dir():
         raise UserError(f"{setting} must be a folder that can be written, but {place} is not one: choose another")

@@ -33,7 +33,7 @@ SAID = {
     "shards, elsewhere": after.after_shards(Path("data/my birds")),
     "audit": after.after_audit([Path("data/photos")], Path("data/photos/audit/index.html"), False),
     "audit, with findings": after.after_audit([Path("data/photos")], Path("data/photos/audit/index.html"), True),
-    "mine": after.after_options(Path("data/mined"), Path("data/mined/options.jsonl"), Path("data/photos"), "train"),
+    "mine": after.after_options(Path("data/mined"), Path("data/mined/options.jsonl"), Path("data/photos"), "train", 60),
     "cot": after.after_thoughts(Path("data/cot/shards")),
     "export": after.after_export(Path("exports/mine"), "merge", RUN),
     "calibrate": after.after_calibrate(RUN, two_step=True),
@@ -136,9 +136,11 @@ def test_photos_named_are_to_be_looked_at():
 
 
 def test_options_that_nothing_can_be_trained_on_are_only_looked_at():
-    said = after.after_options(Path("data/mined"), Path("data/mined/options.jsonl"), Path("data/photos"), "val")
+    said = after.after_options(Path("data/mined"), Path("data/mined/options.jsonl"), Path("data/photos"), "val", 20)
     assert said == "Next, look at data/mined/sweep.png, or mine what can be trained on, with --split train."
     assert "data.init_args.train is [{path: data/photos, options: data/mined/options.jsonl}]" in SAID["mine"]
+    none = after.after_options(Path("data/mined"), Path("data/mined/options.jsonl"), Path("data/photos"), "train", 0)
+    assert none.endswith("so nothing can be learned. Next, see what the model says: data/mined/replies.jsonl")
 
 
 def test_the_runs_that_a_ladder_is_of_are_seen_side_by_side():

@@ -118,7 +118,8 @@ def _facts(found: Condition) -> Iterator[str]:
         yield f"  starts in a row at step {found.starts[1]}: {found.starts[0]}"
     if found.holder is not None:
         yield f"  lock: {_of_lock(found)}"
-    yield f"  disk: {_megabytes(found.free)} free, the next checkpoint takes about {_megabytes(found.next_save)}"
+    takes = f", the next checkpoint takes about {_megabytes(found.next_save)}" if found.next_save else ""
+    yield f"  disk: {_megabytes(found.free)} free{takes}"
 
 
 def _of_checkpoint(one: Judged, folder: Path) -> Iterator[str]:

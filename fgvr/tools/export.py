@@ -36,7 +36,7 @@ from fgvr.sources.walking import without_links
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.gguf import compared, convert, find_converter
 from fgvr.tools.model_card import Card, write_card
-from fgvr.tools.published import Result, results_of, write_results
+from fgvr.tools.published import Result, refuse_unpublishable, results_of, write_results
 from fgvr.types import Example
 from fgvr.whole_files import refuse_no_folder, unsealed
 
@@ -74,6 +74,7 @@ def export(
     console, given = Console(), out
     path, out = resolve(ckpt), without_links(out)
     refuse_to_overwrite(out, overwrite)
+    refuse_unpublishable(benchmark, source)
     refuse_below(1, "export", samples=samples)  # the folder is never written without a comparison
     console.print(f"Reading {path}")
     card, state, then = read_run(path)

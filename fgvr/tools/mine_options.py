@@ -102,7 +102,7 @@ def mine(
     derived = derive(made, sampled, rules, classes, source, padding)
     write_options(out / OPTIONS, made, rules, derived)
     report(console, out, made, sampled, rules, derived)
-    return after_options(out, out / OPTIONS, Path(data), split)
+    return after_options(out, out / OPTIONS, Path(data), split, len(derived.choices))
 
 
 @dataclass(frozen=True)

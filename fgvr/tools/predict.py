@@ -63,7 +63,8 @@ def predict(
         say(f"not used: {len(unusable) - NAMED} more, named in {out / STEM}.csv")
     for sentence in told(found, recogniser):
         say(shown(sentence))
-    return after_predict(model, out, STEM, chosen.threshold, bool(recogniser.calibrations))
+    kept = recogniser.calibrations.get("two_step" if chosen.two_step else "vote")
+    return after_predict(model, out, STEM, chosen.threshold, kept is not None and kept.holds)
 
 
 def _written(
