@@ -161,7 +161,7 @@ def _worded(words: tuple[str, ...], args: list[str]) -> list[str]:
     for place, name in enumerate(words[:count]):
         whole = name.removesuffix("...")
         if whole != name:
-            return [*options, f"--{whole}={json.dumps(args[place:count])}", *args[count:]]
+            return [*options, f"--{whole}={json.dumps(args[place:count], ensure_ascii=False)}", *args[count:]]
         options += [f"--{name}", args[place]]
     return [*options, *args[min(count, len(words)) :]]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from fgvr.errors import shown
 from fgvr.settings.classes import known_classes, typed
 from fgvr.settings.given import options_in
 
@@ -40,6 +41,9 @@ def of_words(parser: ArgumentParser, form: str, args: Sequence[str], text: str) 
 
     `form` is how the command is typed, "" for those that a config tells what to do.
     """
+    strange = [arg for arg in args if shown(arg) != arg and "\\x" in shown(arg)]
+    if strange and "surrogates not allowed" in text:
+        return f"{shown(strange[0])} must be written in UTF-8, but it is not: rename what it names."
     if found := VALUELESS.search(text):
         return f"{found[1]} needs a value: {found[1]} VALUE."
     if found := STRAY.search(text):

@@ -85,9 +85,7 @@ def mine(
         padding: where a second option comes from when there is but one
         within: a node of the taxonomy: photos and options are of its branch alone
     """
-    refuse_below(1, "mine", examples=examples, rows=rows)
-    refuse_no_folder(out)
-    refuse_positives(sampling)
+    _refuse_unfit(out, examples, rows, sampling)
     rules = rules if within is None else replace(rules, within=within)
     console, photos = Console(), _photos(Path(data), split, cohorts, examples, seed, rules.within)
     _say_within(rules.within, photos, console)
@@ -103,6 +101,12 @@ def mine(
     write_options(out / OPTIONS, made, rules, derived)
     report(console, out, made, sampled, rules, derived)
     return after_options(out, out / OPTIONS, Path(data), split, len(derived.choices))
+
+
+def _refuse_unfit(out: Path, examples: int | None, rows: int, sampling: Sampling) -> None:
+    refuse_below(1, "mine", examples=examples, rows=rows)
+    refuse_no_folder(out)
+    refuse_positives(sampling)
 
 
 @dataclass(frozen=True)

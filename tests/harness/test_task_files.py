@@ -56,6 +56,8 @@ def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_task_is_a_yaml_that_names_functions_and_a_row_for_each_photo(birds: Path, tmp_path: Path):
+    tmp_path = tmp_path / 'my "tasks" 🦉'
+    tmp_path.mkdir()
     name, count = write_task(tmp_path, birds, "val", "seen", Asked("open_world", OpenWorld("Which bird?"), 48))
     assert (name, count) == ("fgvr_birds_val_seen_open_world", 6)
     task = yaml.load((tmp_path / f"{name}.yaml").read_text(), Loader)

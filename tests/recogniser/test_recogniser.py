@@ -155,7 +155,7 @@ def test_the_calibrated_threshold_is_the_lowest_that_holds_the_risk():
     assert named(TORN, CALIBRATED, risk=0.5).answer == "Azure Finch"
     with pytest.raises(UserError, match=r"no threshold holds a risk of 0\.001 .* at least 2302 answers without"):
         CALIBRATED.chosen(0.001)
-    with pytest.raises(UserError, match="a risk of 0 with .* which no number of answers can show"):
+    with pytest.raises(UserError, match=r"a risk of 0 with .* which no number of answers can show"):
         CALIBRATED.chosen(0)
     assert CALIBRATED.holds
     assert not replace(CALIBRATED, risk=0.001).holds

@@ -50,3 +50,9 @@ def test_what_a_stray_word_may_have_meant(tmp_path: Path, monkeypatch: pytest.Mo
     said = of_words(parser, FORM, ["--out", "x"], "unrecognized arguments: a")
     assert said is not None
     assert said.endswith(f"or leave it out ({FORM}).")
+
+
+def test_a_name_that_is_no_utf8_is_shown_by_its_bytes():
+    line, text = ["--out", "a\udcff.png"], "out: 'utf-8' codec can't encode character '\\udcff': surrogates not allowed"
+    said = of_words(ArgumentParser(exit_on_error=False), FORM, line, text)
+    assert said == "a\\xff.png must be written in UTF-8, but it is not: rename what it names."
