@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import fgvr
 from fgvr.errors import Unfinished, UserError, sentence_of_disk, shown
-from fgvr.signals import Stop, listening
+from fgvr.signals import Stop, importing, listening
 from fgvr.watchdog.beats import watched
 
 
@@ -119,9 +119,8 @@ def _run(args: list[str]) -> int:
         rest = " ".join(arg for arg in args if arg != verb)
         raise UserError(f"The command comes first: python -m fgvr {verb or 'COMMAND'} {rest}.")
     if command == "doctor":
-        from fgvr.tools.doctor import doctor
-
-        return doctor(args[1:])
+        (tool,) = _imported("fgvr.tools.doctor")
+        return tool.doctor(args[1:])
     if _names_photos(args):
         _tell(_run_tool(command, args[1:], PREDICT), quiet)
         return 0
@@ -198,10 +197,7 @@ def _with_within(args: list[str]) -> list[str]:
 
 
 def _run_lightning(args: list[str], quiet: bool) -> int:
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    from fgvr.cli import run_cli
-
+    exceptions, cli = _imported("lightning.fabric.utilities.exceptions", "fgvr.cli")
     args = _with_within(args)
     try:
         if args[0] == "estimate":
@@ -213,20 +209,21 @@ def _run_lightning(args: list[str], quiet: bool) -> int:
 
             return prefetch(args[1:], quiet)
         else:
-            run_cli(args, quiet)
-    except MisconfigurationException as error:
+            cli.run_cli(args, quiet)
+    except exceptions.MisconfigurationException as error:
         raise UserError(str(error)) from error
     return 0
 
 
 def _run_tool(command: str, args: list[str], tool: Tool) -> str | None:
+    module, _ = _imported(tool.module, "fgvr.cli_help")
     from jsonargparse import ActionConfigFile, ArgumentError  # pyright: ignore[reportPrivateImportUsage]
 
     from fgvr.cli_help import explain
     from fgvr.settings.lacking import form_of
     from fgvr.settings.said import SayingParser, complete_help
 
-    function: Callable[..., Any] = getattr(importlib.import_module(tool.module), tool.function)
+    function: Callable[..., Any] = getattr(module, tool.function)
     prog = f"python -m fgvr {command}"
     parser = SayingParser(prog=prog, description=tool.help, parser_mode="omegaconf", exit_on_error=False)
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a yaml file with the options below")
@@ -238,6 +235,12 @@ def _run_tool(command: str, args: list[str], tool: Tool) -> str | None:
     except (ArgumentError, ValueError, TypeError) as error:
         raise UserError(explain(parser, args, error)) from error
     return function(**{key: value for key, value in options.items() if key != "config"})
+
+
+def _imported(*modules: str) -> list[Any]:
+    """The modules, which bring torch and others with them."""
+    with importing():
+        return [importlib.import_module(module) for module in modules]
 
 
 def _tell(next_steps: str | None, quiet: bool) -> None:
