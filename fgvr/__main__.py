@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import fgvr
 from fgvr.errors import Unfinished, UserError, sentence_of_disk, shown
-from fgvr.signals import Stop, listening
+from fgvr.signals import Stop, importing, listening
 from fgvr.watchdog.beats import watched
 
 
@@ -118,9 +119,8 @@ def _run(args: list[str]) -> int:
         rest = " ".join(arg for arg in args if arg != verb)
         raise UserError(f"The command comes first: python -m fgvr {verb or 'COMMAND'} {rest}.")
     if command == "doctor":
-        from fgvr.tools.doctor import doctor
-
-        return doctor(args[1:])
+        (tool,) = _imported("fgvr.tools.doctor")
+        return tool.doctor(args[1:])
     if _names_photos(args):
         _tell(_run_tool(command, args[1:], PREDICT), quiet)
         return 0
@@ -160,7 +160,7 @@ def _worded(words: tuple[str, ...], args: list[str]) -> list[str]:
     for place, name in enumerate(words[:count]):
         whole = name.removesuffix("...")
         if whole != name:
-            return [*options, f"--{whole}={json.dumps(args[place:count])}", *args[count:]]
+            return [*options, f"--{whole}={json.dumps(args[place:count], ensure_ascii=False)}", *args[count:]]
         options += [f"--{name}", args[place]]
     return [*options, *args[min(count, len(words)) :]]
 
@@ -168,6 +168,9 @@ def _worded(words: tuple[str, ...], args: list[str]) -> list[str]:
 def _with_auto(args: list[str]) -> list[str]:
     """`--source auto DIR` in full: the class that recognises layouts, and its root."""
     args = [part for arg in args for part in (["--source", arg[9:]] if arg.startswith("--source=") else [arg])]
+    if args and not args[0].startswith("-"):
+        folder = shlex.quote(next((word for word in args[:2] if os.path.isdir(word)), "FOLDER"))
+        raise UserError(f"What is packed must be named by --source, got {args[0]}: give it as --source auto {folder}.")
     for place in range(1, len(args)):
         if args[place - 1] == "--source" and args[place].casefold() == "auto":
             given = args[place + 1 : place + 2]
@@ -194,10 +197,7 @@ def _with_within(args: list[str]) -> list[str]:
 
 
 def _run_lightning(args: list[str], quiet: bool) -> int:
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    from fgvr.cli import run_cli
-
+    exceptions, cli = _imported("lightning.fabric.utilities.exceptions", "fgvr.cli")
     args = _with_within(args)
     try:
         if args[0] == "estimate":
@@ -209,29 +209,38 @@ def _run_lightning(args: list[str], quiet: bool) -> int:
 
             return prefetch(args[1:], quiet)
         else:
-            run_cli(args, quiet)
-    except MisconfigurationException as error:
+            cli.run_cli(args, quiet)
+    except exceptions.MisconfigurationException as error:
         raise UserError(str(error)) from error
     return 0
 
 
 def _run_tool(command: str, args: list[str], tool: Tool) -> str | None:
+    module, _ = _imported(tool.module, "fgvr.cli_help")
     from jsonargparse import ActionConfigFile, ArgumentError  # pyright: ignore[reportPrivateImportUsage]
 
     from fgvr.cli_help import explain
+    from fgvr.settings.lacking import form_of
     from fgvr.settings.said import SayingParser, complete_help
 
-    function: Callable[..., Any] = getattr(importlib.import_module(tool.module), tool.function)
+    function: Callable[..., Any] = getattr(module, tool.function)
     prog = f"python -m fgvr {command}"
     parser = SayingParser(prog=prog, description=tool.help, parser_mode="omegaconf", exit_on_error=False)
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a yaml file with the options below")
     parser.add_function_arguments(function)
+    parser.form = form_of(prog, function, tool.words)
     args = complete_help(parser, _worded(tool.words, args))
     try:
         options = parser.instantiate(parser.parse_args(args))
     except (ArgumentError, ValueError, TypeError) as error:
         raise UserError(explain(parser, args, error)) from error
     return function(**{key: value for key, value in options.items() if key != "config"})
+
+
+def _imported(*modules: str) -> list[Any]:
+    """The modules, which bring torch and others with them."""
+    with importing():
+        return [importlib.import_module(module) for module in modules]
 
 
 def _tell(next_steps: str | None, quiet: bool) -> None:

@@ -27,6 +27,7 @@ from fgvr.settings.classes import (
     typed,
 )
 from fgvr.settings.given import class_given_for, config_files, content_of, options_in
+from fgvr.settings.lacking import REQUIRED, of_words
 from fgvr.settings.precisions import PRECISIONS, precision_refused
 from fgvr.settings.takes import misfits
 
@@ -47,7 +48,6 @@ NOISE = (
     "tip:",
     "usage:",
 )
-REQUIRED = "the following arguments are required: "
 CLASS_KEYS = frozenset({"class_path", "init_args", "dict_kwargs"})
 
 
@@ -66,6 +66,8 @@ def explain(parser: ArgumentParser, args: Sequence[str], error: BaseException | 
     for file in files:
         for finding in _misfits_in(parser, _with_classes(content_of(file), args)):
             return f"{file}: {finding}"
+    if said := of_words(parser, getattr(parser, "form", ""), args, str(error)):
+        return said
     only_file = len(files) == 1 and len(list(options_in(args))) == 1
     return f"{files[0]}: {one_line(str(error))}" if only_file else one_line(str(error))
 
@@ -184,6 +186,8 @@ def _unknown_class(path: str, hint: Any) -> str:
         return missing_class(path) or f"{path} is not a class."
     names = [kind.__name__ for kind in known_classes(hint).values()]
     near = nearest(path, names)
+    if "Auto" in names and Path(path).is_dir():
+        return f"a class is named here, but {path} is a folder: auto {path} looks which layout it has."
     if not names:
         return f"there is no class {path}: give its whole path, as in package.module.{path}."
     return f"there is no class {path}; " + (f"the nearest is {near}." if near else f"there are {', '.join(names)}.")

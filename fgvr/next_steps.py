@@ -14,6 +14,8 @@ PHOTOS = "PHOTOS"  # stands for a folder, or one photo, of the user's
 OWN, OWN_DATA, OWN_RL = Path("configs/photos.yaml"), Path("data/photos"), Path("configs/photos_grpo.yaml")
 OWN_RUN, DRAWN_RUN, DRAWN_RL = Path("runs/photos"), Path("runs/quickstart"), Path("configs/aviary/grpo.yaml")
 
+STORE = "replies.jsonl"  # what mining keeps of a model's replies
+ROWS = "two_step"  # where a run keeps the rows of two-step inference
 FIGURES = {"fit": "final_metrics.json", "validate": "validate_metrics.json", "test": "test_metrics.json"}
 
 
@@ -47,8 +49,10 @@ def after_audit(sets: Sequence[Path], page: Path, wrong: bool) -> str:
     return f"{look}, or go on: {after_shards(sets[0]).partition(': ')[2]}" if len(sets) == 1 else look
 
 
-def after_options(out: Path, options: Path, data: Path, split: str) -> str:
-    """Learn to choose among options of training photos; those of others can only be looked at."""
+def after_options(out: Path, options: Path, data: Path, split: str, photos: int) -> str:
+    """Learn to choose among the options of so many training photos; those of others can only be looked at."""
+    if not photos:
+        return f"No photo has options, so nothing can be learned. Next, see what the model says: {out / STORE}"
     if split != "train":
         return f"Next, look at {out / 'sweep.png'}, or mine what can be trained on, with --split train."
     entry = f"[{{path: {data}, options: {options}}}]"
@@ -169,10 +173,15 @@ def after_prefetch(line: Sequence[str], lacking: int) -> str:
     return next_steps(("train, also where there is no network", f"HF_HUB_OFFLINE=1 {typed('fit', *line)}"))
 
 
-def after_ladder(run: Path | None) -> str:
-    if run is None:
+def after_ladder(untrained: Path, trained: Path | None) -> str:
+    """Look at the runs that the rows are of: that of the trained weights, and beside it that which it began from."""
+    if trained is None:
         return "Next, give the rows of the trained weights too, with --trained, to see what training adds."
-    return next_steps(("see the run", typed("report", run, "--out", run / "report")))
+    runs = list(dict.fromkeys(file.parent.parent for file in (trained, untrained) if file.parent.name == ROWS))
+    if not runs:
+        return f"Next, see the runs that these rows are of: {typed('report', 'RUN', 'OTHER')} --out DIR"
+    what = "see the run" if len(runs) == 1 else "see the runs side by side"
+    return next_steps((what, typed("report", *runs, "--out", runs[0] / "report")))
 
 
 def after_judgements_out(file: Path) -> str:

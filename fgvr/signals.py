@@ -68,6 +68,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.asked = self.held = Stop.NONE
+        self.imports = False
         self._came = 0.0
         self._process = os.getpid()
         self._terminals = [number for number in (1, 2) if os.isatty(number)]
@@ -87,7 +88,7 @@ class Listener:
         self._came = time.monotonic()
         if self.asked > self.held and before <= self.held:
             raise KeyboardInterrupt if self.asked == Stop.CTRL_C else self.asked.error()
-        if sent == Stop.CTRL_C:
+        if sent == Stop.CTRL_C and not self.imports:
             os.write(2, b"\nfgvr: Ctrl-C: the run ends once its step is saved; Ctrl-C again ends it at once.\n")
 
 
@@ -138,6 +139,24 @@ def holding_at_most(most: Stop) -> Iterator[None]:
     hold(min(before, most))
     yield
     hold(before)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Within it, imports of some seconds, nothing is obeyed before their end, save a second signal.
+
+    Libraries of C++ that are stopped half-way abort the process, or pass on as errors of their own what stopped them.
+    """
+    if not _listeners:
+        yield
+        return
+    listener, before = _listeners[-1], _listeners[-1].held
+    listener.held, listener.imports = Stop.TERM, True
+    try:
+        yield
+    finally:
+        listener.imports = False
+        hold(before)
 
 
 def let_go() -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fgvr.errors import UserError
 from fgvr.retries import patiently
 
 DIGEST = "digest"
@@ -40,6 +41,23 @@ def write_whole(file: Path, data: bytes) -> None:
         with suppress(OSError):
             beside.unlink()
         raise
+
+
+def refuse_home_mark(path: Path, setting: str) -> None:
+    """Raises UserError, which names the `setting`, for what would become a folder called ~."""
+    if path.parts[:1] and path.parts[0].startswith("~") and not os.path.lexists(path.parts[0]):
+        home = os.path.expanduser(path)
+        raise UserError(f"{setting} must not begin with ~, which a shell alone reads, got {path}: write {home}")
+
+
+def refuse_no_folder(out: Path, setting: str = "out") -> None:
+    """Raises UserError, which names the `setting`, where no folder `out` can be written. Makes nothing."""
+    refuse_home_mark(out, setting)
+    place = next(one for one in (out, *out.absolute().parents) if os.path.lexists(one))
+    if not place.is_dir():
+        raise UserError(f"{setting} must be a folder that can be written, but {place} is not one: choose another")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"{setting} must be a folder that can be written, but {place} may not be: choose another")
 
 
 def part_name(file: Path) -> Path:

@@ -33,13 +33,15 @@ SAID = {
     "shards, elsewhere": after.after_shards(Path("data/my birds")),
     "audit": after.after_audit([Path("data/photos")], Path("data/photos/audit/index.html"), False),
     "audit, with findings": after.after_audit([Path("data/photos")], Path("data/photos/audit/index.html"), True),
-    "mine": after.after_options(Path("data/mined"), Path("data/mined/options.jsonl"), Path("data/photos"), "train"),
+    "mine": after.after_options(Path("data/mined"), Path("data/mined/options.jsonl"), Path("data/photos"), "train", 60),
     "cot": after.after_thoughts(Path("data/cot/shards")),
     "export": after.after_export(Path("exports/mine"), "merge", RUN),
     "calibrate": after.after_calibrate(RUN, two_step=True),
     "judgements": after.after_judgements_out(Path("verdicts.jsonl")),
     "env": after.after_env(),
-    "ladder": after.after_ladder(RUN),
+    "ladder": after.after_ladder(Path("runs/first/two_step/a.jsonl"), RUN / "two_step/b.jsonl"),
+    "ladder, of files kept elsewhere": after.after_ladder(Path("a.jsonl"), Path("b.jsonl")),
+    "ladder, untrained": after.after_ladder(Path("runs/first/two_step/a.jsonl"), None),
     "report": after.after_report(Path("report/index.html"), 1_200_000, [RUN]),
     "tasks": after.after_tasks("--model x --include_path tasks --tasks fgvr_test"),
     "prefetch": after.after_prefetch(["--config", "configs/photos.yaml"], lacking=0),
@@ -134,9 +136,18 @@ def test_photos_named_are_to_be_looked_at():
 
 
 def test_options_that_nothing_can_be_trained_on_are_only_looked_at():
-    said = after.after_options(Path("data/mined"), Path("data/mined/options.jsonl"), Path("data/photos"), "val")
+    said = after.after_options(Path("data/mined"), Path("data/mined/options.jsonl"), Path("data/photos"), "val", 20)
     assert said == "Next, look at data/mined/sweep.png, or mine what can be trained on, with --split train."
     assert "data.init_args.train is [{path: data/photos, options: data/mined/options.jsonl}]" in SAID["mine"]
+    none = after.after_options(Path("data/mined"), Path("data/mined/options.jsonl"), Path("data/photos"), "train", 0)
+    assert none.endswith("so nothing can be learned. Next, see what the model says: data/mined/replies.jsonl")
+
+
+def test_the_runs_that_a_ladder_is_of_are_seen_side_by_side():
+    assert SAID["ladder"].endswith("side by side: python -m fgvr report runs/mine runs/first --out runs/mine/report")
+    one = after.after_ladder(RUN / "two_step/step-00000000.jsonl", RUN / "two_step/step-00000160.jsonl")
+    assert one == "Next, see the run: python -m fgvr report runs/mine --out runs/mine/report"
+    assert SAID["ladder, of files kept elsewhere"].endswith("python -m fgvr report RUN OTHER --out DIR")
 
 
 def test_an_option_is_left_out_with_its_value():

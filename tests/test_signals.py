@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fgvr.errors import Unfinished
-from fgvr.signals import Stop, asked, hold, holding_at_most, let_go, listening
+from fgvr.signals import Stop, asked, hold, holding_at_most, importing, let_go, listening
 
 ROOT = Path(__file__).parents[1]
 USR1, USR2, INT, HUP, TERM = signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP, signal.SIGTERM
@@ -102,6 +102,28 @@ def _broken_off() -> None:
         hold(Stop.TERM)
         with holding_at_most(Stop.CTRL_C):
             os.kill(os.getpid(), TERM)
+
+
+def _imported(number: signal.Signals, done: list[str]) -> None:
+    with listening(), importing():
+        os.kill(os.getpid(), number)
+        done.append("whole")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_imports_come_to_their_end_first(number: signal.Signals, code: int, capfd: Any) -> None:
+    """Half a torch aborts the process, and half a numpy leaves errors that say nothing of Ctrl-C."""
+    done = list[str]()
+    with pytest.raises(Unfinished) as stop:
+        _imported(number, done)
+    assert (done, stop.value.exit_code) == (["whole"], code)
+    assert capfd.readouterr().err == "", "no step is to be saved"
+    with listening(Stop.USR1):
+        with importing():
+            os.kill(os.getpid(), signal.SIGUSR1)
+        assert asked() == Stop.USR1, "which is held on"
+    with importing():  # where nobody listens
+        pass
 
 
 def test_what_is_ignored_stays_ignored() -> None:

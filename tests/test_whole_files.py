@@ -3,7 +3,8 @@ import os
 
 import pytest
 
-from fgvr.whole_files import sealed, sealed_line, unsealed, unsealed_line, write_whole
+from fgvr.errors import UserError
+from fgvr.whole_files import refuse_no_folder, sealed, sealed_line, unsealed, unsealed_line, write_whole
 
 FIGURES = {"seen/exact": 0.6875, "unseen/exact": None, "step": 300, "names": ["Möwe", "Tit"], "of": {"e": 1e-7}}
 
@@ -67,3 +68,20 @@ def test_what_older_versions_wrote_is_read_and_nothing_vouches_for_it():
 def test_what_is_no_sealed_object_is_refused(data, words):
     with pytest.raises(ValueError, match=words):
         unsealed(data)
+
+
+def test_where_no_folder_can_be_is_said_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    monkeypatch.chdir(tmp_path)
+    for out in (tmp_path / "file", tmp_path / "file" / "in" / "it", tmp_path / "loop", type(tmp_path)("file")):
+        with pytest.raises(UserError, match=r"out must be a folder .* is not one: choose another"):
+            refuse_no_folder(out)
+    refuse_no_folder(tmp_path)
+    refuse_no_folder(type(tmp_path)("new/inner"))
+    with pytest.raises(UserError, match=r"out must not begin with ~, which a shell alone reads, got ~/new: write /"):
+        refuse_no_folder(type(tmp_path)("~/new"))
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(UserError, match=r"--out must be a folder .* may not be: choose another"):
+        refuse_no_folder(tmp_path / "new", "--out")
+    assert sorted(os.listdir(tmp_path)) == ["file", "loop"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fgvr.options.sources import Asked, OptionSource
+from fgvr.options import Asked, OptionSource
 from fgvr.similarity import Classes, Ranking, Siblings
 from fgvr.similarity.base import Confusions
 

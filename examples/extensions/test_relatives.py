@@ -1,6 +1,6 @@
 from relatives import Relatives
 
-from fgvr.options.sources import Asked
+from fgvr.options import Asked
 from fgvr.options.votes import Ranked, Tally
 from fgvr.similarity import Classes
 from fgvr.taxonomy.tree import Taxonomy

@@ -104,7 +104,7 @@ def _yaml(name: str, out: Path, asked: Asked) -> str:
         "dataset_path: json",
         "dataset_kwargs:",
         "  data_files:",
-        f"    test: {json.dumps(str(out / name) + '.jsonl')}",
+        f"    test: {json.dumps(str(out / name) + '.jsonl', ensure_ascii=False)}",
         "test_split: test",
         "output_type: generate_until",
         f"doc_to_visual: !function {HERE}.photo",

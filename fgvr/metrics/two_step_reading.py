@@ -27,6 +27,10 @@ class Rows:
 
 def read_rows(file: Path) -> Rows:
     """What a file of rows tells. Raises UserError for what is no such file, without labels, and for a mixture."""
+    if not file.is_file():
+        found = sorted((file / "two_step").glob("*.jsonl")) if file.is_dir() else []
+        hint = f"give one of its own, such as {found[-1]}" if found else "TwoStepInference writes RUN/two_step/*.jsonl"
+        raise UserError(f"the rows of two-step inference must be a file, but {file} is none: {hint}")
     try:
         with file.open(encoding="utf-8", newline="\n") as lines:  # a model's text may hold what else ends a line
             rows: list[Row] = [json.loads(line) for line in lines]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +16,7 @@ from typing import Any, Literal
 import torch
 from peft import PeftModel
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, GenerationConfig
 
@@ -94,7 +98,7 @@ def write_hf_folder(
         peft_config.base_model_name_or_path, peft_config.revision = origin["path"], origin["revision"] or None
         for _, parameter in policy.trainable():
             parameter.data = parameter.data.to(dtype)
-        with bars_on_terminals_alone():
+        with bars_on_terminals_alone(), disk_is_named(folder):
             save_adapter(policy, folder)
     else:
         model = policy.model.merge_and_unload() if policy.config.lora is not None else policy.model
@@ -102,12 +106,24 @@ def write_hf_folder(
         model.config.dtype = dtype
         setattr(model.config, PIXELS, asdict(policy.processor.pixels))
         model.generation_config = policy.processor.generation_config(max_new_tokens)
-        with bars_on_terminals_alone():
+        with bars_on_terminals_alone(), disk_is_named(folder):
             model.save_pretrained(str(folder))
     for file in folder.glob("*.safetensors"):
         file.chmod((folder / "config.json" if adapter == "merge" else folder / "adapter_config.json").stat().st_mode)
     policy.processor.save(folder, max_new_tokens)
     finish_layout(folder, family, Path(origin["path"] or "nowhere"))
+
+
+@contextmanager
+def disk_is_named(folder: Path) -> Iterator[None]:
+    """Has what safetensors says of a disk, that it is full say, be the OSError that it comes of."""
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(folder)) from error
 
 
 Question = tuple[list[dict[str, Any]], list[Image.Image]]  # a chat and its photos

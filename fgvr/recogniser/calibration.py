@@ -41,6 +41,11 @@ class Calibration:
     level: float
     points: tuple[Operating, ...]
 
+    @property
+    def holds(self) -> bool:
+        """Whether a threshold holds the risk that was calibrated for."""
+        return choose(self.points, self.risk, self.level) is not None
+
     def chosen(self, risk: float | None = None) -> Operating:
         """The threshold for a risk, by default the one that was calibrated for.
 
@@ -50,12 +55,13 @@ class Calibration:
         found = choose(self.points, risk, self.level)
         if found is None:
             n, needed = self.points[0].n if self.points else 0, enough_for(risk, self.level)
+            takes = f"takes at least {needed} answers without a mistake" if needed else "no number of answers can show"
             best = min((point for point in self.points if point.answered), key=lambda point: point.risk, default=None)
             told = "none is answered" if best is None else f"the least is {best.risk:.3f}, of {best.answered} answers"
             raise UserError(
                 f"no threshold holds a risk of {risk:g} with probability {self.level:g} on the {n} photos it was "
-                f"calibrated on, which takes at least {needed} answers without a mistake; {told}: allow a larger risk, "
-                f"or calibrate on more photos with {AGAIN}"
+                f"calibrated on, which {takes}; {told}: allow a larger risk, or "
+                f"calibrate on more photos with {AGAIN}"
             )
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,12 +51,16 @@ def all_given(photos: Photo | Iterable[Photo]) -> Several:
     Raises UserError when there is nothing, and for what is no photo at all; a file that cannot be read is told of when
     it is loaded.
     """
+    if isinstance(photos, str) and not photos:
+        raise UserError("photos must be the path of a photo or a folder, got an empty text: give . for this folder")
+    if isinstance(photos, Mapping):
+        raise UserError(f"photos must be {KINDS}, got a mapping: give list(photos.values())")
     if isinstance(photos, str | Path):
         if Path(photos).is_file():
             return Several([_one(photos, 0)], single=True)
         found = find_photos(Path(photos), "photos")
         return Several([Given(name, partial(_of_folder, found, n)) for n, name in enumerate(found.names)], single=False)
-    if isinstance(photos, np.ndarray) and photos.ndim == 4:
+    if isinstance(photos, np.ndarray) and photos.ndim == 4 and len(photos):
         return Several([_of_array(one, f"photo {n}") for n, one in enumerate(photos)], single=False)
     if isinstance(photos, Image.Image | np.ndarray) or _holds_a_file(photos):
         return Several([_one(photos, 0)], single=True)
@@ -96,13 +100,20 @@ def _one(photo: Any, number: int) -> Given:
     if isinstance(photo, np.ndarray):
         return _of_array(photo, f"photo {number}")
     if _holds_a_file(photo):
-        data = photo.read() if hasattr(photo, "read") else bytes(photo)
+        data = _bytes_of(photo, number)
         if isinstance(data, bytes):
             return Given(f"photo {number}", partial(open_image, data, f"photo {number}"))
         raise UserError(
             f"a file of a photo must be opened for bytes, as open(path, 'rb'), but number {number} is of text"
         )
     raise UserError(f"photos must be {KINDS}, but number {number} is {type(photo).__name__}")
+
+
+def _bytes_of(photo: Any, number: int) -> Any:
+    try:
+        return photo.read() if hasattr(photo, "read") else bytes(photo)
+    except ValueError as error:  # of a closed one
+        raise UserError(f"a file of a photo must be open for reading, but number {number} is not ({error})") from error
 
 
 def _of_folder(found: Photos, number: int) -> Image.Image:
@@ -119,7 +130,7 @@ def _of_array(array: NDArray[Any], name: str) -> Given:
     if array.dtype != np.uint8:
         raise UserError(
             f"an array must hold uint8 from 0 to 255, but that of {name} holds {array.dtype}: of values from 0 to 1, "
-            "give (255 * array).round().astype('uint8')"
+            "give (255 * array).round().astype('uint8'), of whole numbers up to 255 array.astype('uint8')"
         )
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
         raise UserError(

@@ -18,6 +18,7 @@ from fgvr.recogniser.calibration import read_calibrations
 from fgvr.recogniser.carried import of_data, of_run, read_carried, shard_sets
 from fgvr.recogniser.recogniser import Recogniser
 from fgvr.runs.finding import read_config, resolve
+from fgvr.shards.manifest import load_manifest
 
 
 def load(
@@ -33,7 +34,14 @@ def load(
     the model carries none: a pretrained one, an old export, a run whose shards are gone. On a GPU it computes in
     bfloat16, on a CPU in float32. Raises UserError for what is neither, is damaged, or lacks its names.
     """
+    for name, value in (("path", path), ("data", data)):
+        if not isinstance(value, str | Path) and (name, value) != ("data", None):
+            raise UserError(f"{name} must be text or a Path, got {type(value).__name__}: give where the folder lies")
     folder, known = Path(path), None if data is None else Path(data)
+    if known is not None:
+        load_manifest(known)  # also where the model's own names are taken
+    if path == "":
+        raise UserError("path must be that of a run or an export, got an empty text: give it, or . for this folder")
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"device must be auto, cpu or cuda, got {device!r}: which GPU is CUDA_VISIBLE_DEVICES' to say")
     if checkpoint not in ("last", "best"):

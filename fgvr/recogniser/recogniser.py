@@ -23,7 +23,7 @@ from fgvr.recogniser.carried import Carried
 from fgvr.recogniser.given import Given, Photo, Several, all_given, content_of
 from fgvr.recogniser.recognition import Recognition, recognised, unusable
 from fgvr.recogniser.restricted import restricted
-from fgvr.recogniser.ways import How, Ways
+from fgvr.recogniser.ways import How, Ways, refuse_unfit
 from fgvr.rollouts import InProcess, RolloutEngine
 from fgvr.rollouts.two_step import Decision, read_reply, two_step, voted
 from fgvr.shards.order import key_of
@@ -101,23 +101,22 @@ class Recogniser:
 
     def how(self, **ways: Unpack[Ways]) -> How:
         """The settings, checked. Raises UserError for what does not go together, and for thresholds there are not."""
-        if unknown := sorted(ways.keys() - Ways.__annotations__.keys()):
-            raise UserError(f"predict has no setting {unknown[0]!r}: there are {', '.join(Ways.__annotations__)}")
+        refuse_unfit(ways)
         refuse_below(2, "predict", samples=ways.get("samples"))
         if (heat := ways.get("temperature")) is not None and not 0 < heat < math.inf:
             raise UserError(
                 f"predict.temperature must be above 0, as replies are drawn, got {heat}: 0.1 is nearly greedy"
             )
         two_step, risk, threshold = ways.get("two_step", False), ways.get("risk"), ways.get("threshold")
+        shares = {"risk": risk, "threshold": threshold}
         if risk is not None and threshold is not None:
             raise UserError("a risk chooses the threshold: give one of risk and threshold, not both")
+        refuse_no_share("predict", **{name: one for name, one in shares.items() if one is not None})
         kept = self.calibrations.get("two_step" if two_step else "vote")
         drawn = {name: ways.get(name) for name in ("samples", "temperature", "seed")}
         asked = {name: value for name, value in drawn.items() if value is not None}
         plan = replace(self.carried.steps(), **asked)
-        if threshold is not None:
-            refuse_no_share("predict", threshold=threshold)
-        elif ways.get("abstain", False) or risk is not None:
+        if threshold is None and (ways.get("abstain", False) or risk is not None):
             calibrated = self._calibrated(kept, two_step, asked)
             threshold = calibrated.chosen(risk).threshold
             plan = replace(plan, **{name: getattr(calibrated, name) for name in drawn})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fgvr.errors import UserError
@@ -52,8 +52,7 @@ def restricted(
         raise UserError("an open world has no classes and no branch: leave open_world out, or classes and within")
     if open_world:
         return Restricted()
-    if isinstance(classes, str):
-        raise UserError(f"classes must be a list of names, got {classes!r}: give [{classes!r}, ...]")
+    classes = None if classes is None else _listed(classes)
     if classes is None and within is None:
         nodes = [node for node in taxonomy.lineage if node != taxonomy.root]
         return Restricted(frozenset(nodes), {node: node for node in nodes})
@@ -64,7 +63,7 @@ def restricted(
         return Restricted(branch.nodes, {node: name for node, name in told.items() if name is not None})
     wanted = {_node(taxonomy, name) for name in classes}
     if len(wanted) < 2:
-        raise UserError(f"classes must be at least two names to tell apart, got {list(classes)}: add another")
+        raise UserError(f"classes must be at least two names to tell apart, got {classes}: add another")
     outside = sorted(wanted - branch.nodes) if branch is not None else []
     if outside:
         raise UserError(f"classes must stand within {within!r}, but {outside[0]!r} does not: leave one of them out")
@@ -74,6 +73,17 @@ def restricted(
         if own is not None:
             nearest[node] = own
     return Restricted(frozenset(wanted), nearest)
+
+
+def _listed(classes: object) -> list[str]:
+    """The names, each of which is text. Raises UserError for anything else."""
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise UserError(f"classes must be a list of names, got {classes!r}: give [{classes!r}, ...]")
+    names = list[object](classes)
+    strange = [name for name in names if not isinstance(name, str)]
+    if strange:
+        raise UserError(f"classes must be names, but {strange[0]!r} is none: give each as text")
+    return [str(name) for name in names]
 
 
 def _node(taxonomy: Taxonomy, name: str) -> str:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from numbers import Integral, Real
+from typing import Any, TypedDict
 
+from fgvr.errors import UserError
 from fgvr.recogniser.restricted import Restricted
 from fgvr.rollouts.two_step import TwoStep
+
+YES_OR_NO, NUMBER, WHOLE = (bool, "true or false"), (Real, "a number"), (Integral, "a whole number")
+KINDS: dict[str, tuple[type, str]] = {  # classes are looked at with the taxonomy
+    **dict.fromkeys(("open_world", "two_step", "abstain"), YES_OR_NO),
+    **dict.fromkeys(("risk", "threshold", "temperature"), NUMBER),
+    **dict.fromkeys(("samples", "seed"), WHOLE),
+    "within": (str, "a name"),
+}
 
 
 class Ways(TypedDict, total=False):
@@ -36,6 +46,17 @@ class Ways(TypedDict, total=False):
     samples: int | None
     temperature: float | None
     seed: int | None
+
+
+def refuse_unfit(ways: Mapping[str, Any]) -> None:
+    """Raises UserError for a setting that there is not, and for a value of another kind than its setting takes."""
+    for name, value in ways.items():
+        if name not in Ways.__annotations__:
+            raise UserError(f"predict has no setting {name!r}: there are {', '.join(Ways.__annotations__)}")
+        kind, words = KINDS.get(name, (object, ""))
+        truth_for_number = isinstance(value, bool) and kind is not bool
+        if value is not None and name in KINDS and (truth_for_number or not isinstance(value, kind)):
+            raise UserError(f"predict.{name} must be {words}, got {value!r}: give one, or leave it out")
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,20 @@ from fgvr.checkpoints.kept import CHECKPOINTS
 from fgvr.errors import UserError
 from fgvr.runs.noted import CONFIG
 
+OF_A_SHARD_SET = "_info.json"  # which has a manifest.json too
+
 
 def resolve(ckpt: Path, setting: str = "--ckpt", which: Literal["last", "best"] = "last") -> Path:
     """The checkpoint that is meant: itself, or the newest whole one of a run, or the one that its best.json names.
 
-    Raises UserError, which names the `setting`, when there is none.
+    Raises UserError, which names the `setting`, when there is none, and for a shard set.
     """
+    if (ckpt / OF_A_SHARD_SET).is_file():
+        raise UserError(
+            f"{setting} must be a checkpoint or a run's folder, got {ckpt}, a shard set: give a run's folder"
+        )
+    if not ckpt.exists():
+        raise UserError(f"{setting} must be a checkpoint or a run's folder with one, but {ckpt} is not there: check it")
     if (ckpt / "manifest.json").is_file() or not ckpt.is_dir():
         return ckpt
     if which == "best":

@@ -27,6 +27,7 @@ from fgvr.checkpoints.kept import ASIDE, BASE, CHECKPOINTS
 from fgvr.errors import UserError, refuse_below
 from fgvr.runs.fingerprint import Changeable, refuse_changes
 from fgvr.watchdog.beats import SILENCE
+from fgvr.whole_files import refuse_home_mark
 
 STOPPED_BY = "stopped_by"  # in the final figures of a run that a callback has ended before its last step
 
@@ -75,6 +76,7 @@ class RunFolder:
     compare_every: int | None = 100
 
     def __post_init__(self) -> None:
+        refuse_home_mark(self.dir, "run.dir")
         if self.save_every < 1 or self.keep < 1:
             raise UserError(
                 f"run.save_every and run.keep must be at least 1, got {self.save_every} and {self.keep}: "

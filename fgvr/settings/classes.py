@@ -9,6 +9,7 @@ import inspect
 import sys
 import types
 import typing
+from argparse import SUPPRESS
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,9 @@ def typed(parser: ArgumentParser, key: str) -> Any:
 
 def settings_of(parser: ArgumentParser) -> set[str]:
     """Every key that a config of this parser may hold, down to where a class is named."""
-    return {key for key in parser.get_defaults(skip_validation=True).keys() if key not in ("config",)}  # noqa: SIM118
+    with_default = set(parser.get_defaults(skip_validation=True).keys())
+    left_out = {one.dest for one in parser._actions if one.default == SUPPRESS and hasattr(one, "_typehint")}
+    return (with_default | left_out) - {"config"}
 
 
 def members(hint: Any) -> list[Any]:

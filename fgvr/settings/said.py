@@ -27,7 +27,12 @@ NEXT_NAME = re.compile(r"(?<=[^`,;])[,;] (?:and )?(?=`[a-z_]\w*` [a-z]+s )")
 
 
 class SayingParser(WholeListParser):
-    """A parser whose help says of a setting what its class says of it, and that takes no beginning of a name for it."""
+    """A parser whose help says of a setting what its class says of it, and that takes no beginning of a name for it.
+
+    `form` is how its command is typed with no more than it must be given, "" where a config tells what to do.
+    """
+
+    form = ""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options = {"prog": PROGRAM, "allow_abbrev": False, "exit_on_error": False} | options

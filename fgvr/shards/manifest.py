@@ -167,6 +167,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"a shard set is a folder, but {folder} is not one: pack it first with `python -m fgvr shards`")
     file = folder / MANIFEST
     if not file.is_file():
+        if not any(folder.glob("*.tar")):
+            raise UserError(
+                f"a shard set has a {MANIFEST} and tar files, but {folder} has neither: give the folder that "
+                "`python -m fgvr shards` wrote to (--out)"
+            )
         raise UserError(
             f"a whole shard set has a {MANIFEST}, but {folder} has none: its packing was not finished, "
             "so run the same `python -m fgvr shards` line again"

@@ -48,7 +48,7 @@ from fgvr.shards.texts import RESPONSES, has_response, told_of_responses
 from fgvr.similarity import Similarity
 from fgvr.sources.base import Source
 from fgvr.sources.walking import without_links
-from fgvr.whole_files import write_whole
+from fgvr.whole_files import refuse_no_folder, write_whole
 
 INFO = "_info.json"
 SAMPLES = 4  # classes that are named before a packing
@@ -135,6 +135,7 @@ def overview(dataset: str, plan: Plan) -> list[str]:
 
 
 def _make_folder(out: Path) -> None:
+    refuse_no_folder(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -31,7 +31,7 @@ from fgvr.shards.audit import (
 )
 from fgvr.shards.reading import ShardSet
 from fgvr.tools.progress_bar import progress_bar
-from fgvr.whole_files import write_whole
+from fgvr.whole_files import refuse_no_folder, write_whole
 
 SPLITS = ("train", "val", "test")
 NAMED = 10  # of each kind, in what is printed; audit.json has them all
@@ -82,6 +82,8 @@ def audit(
     folders = [sets] if isinstance(sets, Path) else list(sets)
     budget, count = pixels or PixelBudget(), os.cpu_count() or 1
     refuse_below(0, "audit", distance=distance, photos=photos, workers=workers)
+    place = out or folders[0] / "audit"
+    refuse_no_folder(place)
     console = Console()
     pictures, unread = pictures_of(folders), list[str]()
     if distance is not None:
@@ -91,7 +93,6 @@ def audit(
             )
     likenesses = [] if distance is None else likenesses_among(pictures, distance)
     found = Findings(pictures, copies_among(pictures), likenesses, named_after_label(pictures), unread)
-    place = out or folders[0] / "audit"
     place.mkdir(parents=True, exist_ok=True)
     said = [*sentences(found, distance), *told_of_sizes(pictures, budget)]
     _write_pages(place, found, said, photos)

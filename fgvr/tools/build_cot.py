@@ -41,7 +41,7 @@ from fgvr.thoughts.served import ServedTeacher  # noqa: F401
 from fgvr.thoughts.teacher import Photo, Teacher
 from fgvr.tools.progress_bar import progress_bar
 from fgvr.types import PLACE
-from fgvr.whole_files import write_whole
+from fgvr.whole_files import refuse_no_folder, write_whole
 
 SHOWN = 5  # names in a sentence
 PHOTOS, REPLIES, SHARDS = "photos", "replies.sqlite", "shards"
@@ -113,7 +113,8 @@ def cot(
 
 
 def _refuse_unfit(out: Path, question: str) -> None:
-    """Raises UserError for no question, and a folder whose manifest is of something else, as the shard set itself."""
+    """Raises UserError for no question, and no folder or one whose manifest is of something else, as the shard set."""
+    refuse_no_folder(out)
     if not question.strip():
         raise UserError(f"question must say what is asked of a photo, got {question!r}: leave it out for the usual one")
     if PLACE in question:

@@ -26,8 +26,10 @@ def doctor(args: Sequence[str]) -> int:
     """Prints what is found, the verdict and what to type; returns 0 when the run can go on or is complete, else 1."""
     parser = argparse.ArgumentParser("python -m fgvr doctor", description=DESCRIPTION, allow_abbrev=False)
     parser.usage = "python -m fgvr doctor RUN [--config FILE] [--SETTING VALUE ...]"
-    parser.add_argument("run", metavar="RUN", type=Path, help="the run's folder: run.dir of its config")
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="?", help="the run's folder: run.dir of its config")
     given, line = parser.parse_known_args(args)
+    if given.run is None:
+        raise UserError("A run's folder must be given: python -m fgvr doctor RUN.")
     with _silence():
         found = examine(given.run)
         if line:
@@ -116,7 +118,8 @@ def _facts(found: Condition) -> Iterator[str]:
         yield f"  starts in a row at step {found.starts[1]}: {found.starts[0]}"
     if found.holder is not None:
         yield f"  lock: {_of_lock(found)}"
-    yield f"  disk: {_megabytes(found.free)} free, the next checkpoint takes about {_megabytes(found.next_save)}"
+    takes = f", the next checkpoint takes about {_megabytes(found.next_save)}" if found.next_save else ""
+    yield f"  disk: {_megabytes(found.free)} free{takes}"
 
 
 def _of_checkpoint(one: Judged, folder: Path) -> Iterator[str]:

@@ -36,9 +36,9 @@ from fgvr.sources.walking import without_links
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.gguf import convert, described, find_converter
 from fgvr.tools.model_card import Card, write_card
-from fgvr.tools.published import Result, results_of, write_results
+from fgvr.tools.published import Result, refuse_unpublishable, results_of, write_results
 from fgvr.types import Example
-from fgvr.whole_files import unsealed
+from fgvr.whole_files import refuse_no_folder, unsealed
 
 TOLERANCE = 1e-5  # largest logit difference between the folder as reopened and the weights as written
 MERGING = 1e-3  # the same between the weights written in float32 and the run's, which merging adapters may change
@@ -74,6 +74,7 @@ def export(
     console, given = Console(), out
     path, out = resolve(ckpt), without_links(out)
     refuse_to_overwrite(out, overwrite)
+    refuse_unpublishable(benchmark, source)
     refuse_below(1, "export", samples=samples)  # the folder is never written without a comparison
     console.print(f"Reading {path}")
     card, state, then = read_run(path)
@@ -213,7 +214,7 @@ def size_of(folder: Path) -> int:
 def refuse_to_overwrite(out: Path, overwrite: bool) -> None:
     """Raises UserError when `out` is there already, unless it is an export and may be overwritten."""
     if not out.exists():
-        return
+        return refuse_no_folder(out)
     if not overwrite:
         raise UserError(
             f"the folder to write must not exist yet, but {out} does: choose another, or pass --overwrite true"

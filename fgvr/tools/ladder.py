@@ -35,4 +35,4 @@ def ladder(untrained: Path, trained: Path | None = None, out: Path | None = None
     if out is not None:
         text = "\n\n".join(table.markdown() for table in tables) + "\n"
         write_whole(out, text.encode("utf-8", "backslashreplace"))
-    return after_ladder(None if trained is None else trained.parents[1])
+    return after_ladder(untrained, trained)

@@ -22,8 +22,8 @@ from fgvr.models import Backbone, PixelBudget, Policy, PolicyConfig, Pretrained,
 from fgvr.models.attention_choice import Device, attention_at, place_of
 from fgvr.models.sampling import Sampling
 from fgvr.next_steps import after_options
+from fgvr.options import Alike, Confused, Mined, Mixture, OptionSource, RandomNames  # noqa: F401
 from fgvr.options.deriving import Rules, derive, write_options
-from fgvr.options.sources import Alike, Confused, Mined, Mixture, OptionSource, RandomNames  # noqa: F401
 from fgvr.options.store import Made, ReplyStore, read_store
 from fgvr.rollouts import InProcess, RolloutEngine
 from fgvr.rollouts.mining import Miner, digest_of, made_of, refuse_positives, told
@@ -36,6 +36,7 @@ from fgvr.sources.base import TRAINED_COHORTS
 from fgvr.taxonomy.branch import branch_of, inside
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.mining_report import report
+from fgvr.whole_files import refuse_no_folder
 
 STORE, OPTIONS = "replies.jsonl", "options.jsonl"
 SAMPLING = Sampling(20, 1.0, 1024)
@@ -84,8 +85,7 @@ def mine(
         padding: where a second option comes from when there is but one
         within: a node of the taxonomy: photos and options are of its branch alone
     """
-    refuse_below(1, "mine", examples=examples, rows=rows)
-    refuse_positives(sampling)
+    _refuse_unfit(out, examples, rows, sampling)
     rules = rules if within is None else replace(rules, within=within)
     console, photos = Console(), _photos(Path(data), split, cohorts, examples, seed, rules.within)
     _say_within(rules.within, photos, console)
@@ -100,7 +100,13 @@ def mine(
     derived = derive(made, sampled, rules, classes, source, padding)
     write_options(out / OPTIONS, made, rules, derived)
     report(console, out, made, sampled, rules, derived)
-    return after_options(out, out / OPTIONS, Path(data), split)
+    return after_options(out, out / OPTIONS, Path(data), split, len(derived.choices))
+
+
+def _refuse_unfit(out: Path, examples: int | None, rows: int, sampling: Sampling) -> None:
+    refuse_below(1, "mine", examples=examples, rows=rows)
+    refuse_no_folder(out)
+    refuse_positives(sampling)
 
 
 @dataclass(frozen=True)

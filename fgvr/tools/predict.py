@@ -21,7 +21,7 @@ from fgvr.recogniser import Recogniser, Recognition, Ways, load
 from fgvr.recogniser.given import Several, all_given
 from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.progress_bar import progress_bar
-from fgvr.whole_files import write_whole
+from fgvr.whole_files import refuse_no_folder, write_whole
 
 STEM = "predictions"
 FIRST, LAST = ("file", "answer", "confidence"), ("candidates", "reasoning", "error")
@@ -50,6 +50,7 @@ def predict(
         data: a shard set with the names, for a model that carries none
         device: where the model computes
     """
+    refuse_no_folder(out)
     console, several = Console(), all_given(photos)
     recogniser = load(model, checkpoint, data, device)
     chosen = recogniser.how(**ways)
@@ -62,7 +63,8 @@ def predict(
         say(f"not used: {len(unusable) - NAMED} more, named in {out / STEM}.csv")
     for sentence in told(found, recogniser):
         say(shown(sentence))
-    return after_predict(model, out, STEM, chosen.threshold, bool(recogniser.calibrations))
+    kept = recogniser.calibrations.get("two_step" if chosen.two_step else "vote")
+    return after_predict(model, out, STEM, chosen.threshold, kept is not None and kept.holds)
 
 
 def _written(

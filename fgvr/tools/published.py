@@ -16,6 +16,7 @@ import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
 import fgvr
+from fgvr.errors import UserError
 from fgvr.metrics.ladder import wilson
 from fgvr.sources.base import COHORTS
 from fgvr.whole_files import write_whole
@@ -44,6 +45,14 @@ class Result:
         of = f"{self.measure}, " + ("" if self.n is None else f"{self.n} photos of ") + f"split {self.split}"
         sure = "" if self.interval is None else "; 95 % interval {:.4f} to {:.4f}".format(*self.interval)
         return f"{of}, {self.cohort} classes{sure}"
+
+
+def refuse_unpublishable(benchmark: str | None, source: str | None) -> None:
+    """Raises UserError for what the Hub takes for no data set and no address."""
+    if benchmark is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", benchmark):
+        raise UserError(f"benchmark must be a data set's id on the Hub, ORG/NAME, got {benchmark!r}: give it so")
+    if source is not None and not re.match(r"https?://\S+$", source):
+        raise UserError(f"source must be the address of a page, https://..., got {source!r}: give it so")
 
 
 def results_of(figures: Mapping[str, Any], dataset: str, split: str) -> list[Result]:

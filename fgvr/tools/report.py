@@ -13,12 +13,12 @@ from fgvr.report.page import report_page
 from fgvr.report.ran import named_apart, read_run
 from fgvr.report.sections import sections
 from fgvr.report.subject import Subject, subjects_of
-from fgvr.whole_files import write_whole
+from fgvr.whole_files import refuse_no_folder, write_whole
 
 FILE = "index.html"
 
 
-def report(runs: list[Path], out: Path, rollouts: int = 2000, data: list[Path] | None = None) -> str:
+def report(runs: list[Path], out: Path, rollouts: int = 2000, data: Path | list[Path] | None = None) -> str:
     """Write one page of HTML about runs: what was run, curves, rollouts with their photos, confusions, side by side.
 
     The page holds everything that it shows, asks nothing of a network, and runs on a phone as on paper. What a run has
@@ -28,15 +28,16 @@ def report(runs: list[Path], out: Path, rollouts: int = 2000, data: list[Path] |
         runs: folders of runs (run.dir); the first is compared with each of the others
         out: the folder that gets index.html
         rollouts: completions to show of all runs together, taken evenly over their training
-        data: shard sets, where they no longer lie where the runs' configs say
+        data: the shard set, or a list of several, where they no longer lie where the runs' configs say
     """
     refuse_below(1, "report", rollouts=rollouts)
     if not runs:
         raise UserError("a report needs a run: python -m fgvr report runs/NAME --out report")
+    refuse_no_folder(out)
     console = Console()
     found = [read_run(folder) for folder in runs]
     named_apart(found)
-    subjects = subjects_of(found, data or [], rollouts)
+    subjects = subjects_of(found, [data] if isinstance(data, Path) else data or [], rollouts)
     with console.status("drawing") as status:  # which only a terminal shows
         parts = sections(subjects, lambda what: status.update(f"drawing: {what}"))
     page = report_page(parts, [subject.photos.found for subject in subjects], _title(subjects), _said(subjects))

@@ -20,12 +20,13 @@ from fgvr.recogniser.carried import FILE, read_carried
 from fgvr.shards.manifest import load_manifest
 from fgvr.sources.base import COHORTS
 from fgvr.tools.tables import print_table
+from fgvr.whole_files import refuse_no_folder
 
 TOKENS = 1024  # what a pretrained model may write; an export says it itself
 
 
 def tasks(
-    data: list[Path],
+    data: Path | list[Path],
     out: Path,
     model: Path | None = None,
     split: str = "test",
@@ -37,7 +38,7 @@ def tasks(
     Returns what to do next.
 
     Args:
-        data: shard sets, as a list: [data/cub, data/aircraft].
+        data: the shard set, or a list of several: [data/cub, data/aircraft].
         out: the folder of task files. What stands there under the same names is replaced.
         model: an exported folder, whose own question is asked; without one the usual questions are, for any model.
         split: which photos are asked about, "test" or "val".
@@ -46,25 +47,28 @@ def tasks(
     """
     if split not in ("test", "val"):
         raise UserError(f"split must be test or val, whose photos nothing is trained on, got {split!r}")
-    if not data:
+    folders = [data] if isinstance(data, Path) else data
+    if not folders:
         raise UserError("data must name a shard set at least, got an empty list")
-    out.mkdir(parents=True, exist_ok=True)
+    refuse_no_folder(out)
     opening = "" if model is None else _export_of(model).opening
-    console, written = Console(), list[tuple[str, int]]()
-    for folder in data:
-        names = list[str]()
-        for cohort in sorted(COHORTS):
-            if load_manifest(folder).samples(split, (cohort,)):
-                for asked in questions(model, options):
-                    name, count = write_task(out, folder, split, cohort, replace(asked, opening=opening, seed=seed))
-                    names.append(name)
-                    written.append((name, count))
-        if not names:
-            raise UserError(f"{folder} has no photos of split {split}: name another split, or another shard set")
-    group = f"fgvr_{split}"
+    asked_about = [(folder, cohort) for folder in folders for cohort in _cohorts(folder, split)]
+    asked = [replace(one, opening=opening, seed=seed) for one in questions(model, options)]
+    out.mkdir(parents=True, exist_ok=True)
+    console, group = Console(), f"fgvr_{split}"
+    written = [write_task(out, folder, split, cohort, one) for folder, cohort in asked_about for one in asked]
     write_group(out, group, [name for name, _ in written])
     print_table(console, Table(("task", "photos"), tuple(written)))
     return after_tasks(f"{_model(model)} --include_path {shlex.quote(str(out))} --tasks {group}")
+
+
+def _cohorts(folder: Path, split: str) -> list[str]:
+    """Those that a shard set has photos of. Raises UserError where there are none."""
+    manifest = load_manifest(folder)
+    found = [cohort for cohort in sorted(COHORTS) if manifest.samples(split, (cohort,))]
+    if not found:
+        raise UserError(f"{folder} has no photos of split {split}: name another split, or another shard set")
+    return found
 
 
 def questions(model: Path | None, options: int) -> list[Asked]:

@@ -57,6 +57,8 @@ def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_task_is_a_yaml_that_names_functions_and_a_row_for_each_photo(birds: Path, tmp_path: Path):
+    tmp_path = tmp_path / 'my "tasks" 🦉'
+    tmp_path.mkdir()
     name, count = write_task(tmp_path, birds, "val", "seen", Asked("open_world", OpenWorld("Which bird?"), 48))
     assert (name, count) == ("fgvr_birds_val_seen_open_world", 6)
     task = yaml.load((tmp_path / f"{name}.yaml").read_text(), Loader)
@@ -120,6 +122,11 @@ def test_the_tool_writes_all_and_says_what_to_type(birds: Path, tmp_path: Path):
         tasks([birds], tmp_path, tmp_path)
     with pytest.raises(UserError, match="a shard set at least"):
         tasks([], tmp_path)
+    for data, split in ((birds, "test"), (tmp_path / "nowhere", "val")):  # refused before anything is made
+        with pytest.raises(UserError, match=r"another split|is not one"):
+            tasks([birds, data], tmp_path / "left", split=split)
+    assert not (tmp_path / "left").exists()
+    assert tasks(birds, tmp_path / "alone", split="val").replace("alone", "tasks") == said
 
 
 def test_an_export_that_was_taught_to_choose_is_asked_to_choose_and_nothing_else(birds: Path, tmp_path: Path):

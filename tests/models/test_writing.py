@@ -10,13 +10,16 @@ import pytest
 import torch
 from conftest import example, photo, prompt, prompt_batch, tiny_policy
 from exported import noisy
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from small_disks import small_disk
 
 from fgvr.data.collate import PromptCollate
-from fgvr.errors import UserError
+from fgvr.errors import UserError, sentence_of_disk
 from fgvr.kernels.token_logprobs import next_token_logprobs
 from fgvr.models import LoRA, Policy, PolicyConfig, Pretrained
 from fgvr.models.sampling import Sampling
-from fgvr.models.saved import compare, write_hf_folder
+from fgvr.models.saved import compare, disk_is_named, write_hf_folder
 from fgvr.modules import GRPO, SFT, Optimizer
 from fgvr.rewards import Exact, Term, WeightedSum
 from fgvr.rollouts import InProcess
@@ -199,3 +202,14 @@ def test_an_answer_ends_at_any_end_of_the_generation_config(tmp_path: Path):
     backbone = folder_of(own, tmp_path, eos_token_id=[own.processor.end_of_turn, whole[2]])
     policy = Policy(PolicyConfig(backbone, own.processor.pixels), backbone.processor(own.processor.pixels))
     assert policy.generate(batch_of(policy, 1), LIMIT) == [whole[: whole.index(whole[2]) + 1]]
+
+
+def test_a_full_disk_that_safetensors_meets_is_an_error_of_the_disk(tmp_path: Path):
+    full = pytest.raises(OSError, match="No space left")
+    with small_disk(tmp_path / "small", megabytes=1) as folder, full as caught, disk_is_named(folder):
+        save_file({"weight": torch.zeros(600_000)}, folder / "model.safetensors")  # 2.4 MB
+    assert sentence_of_disk(caught.value) == (
+        f"{folder} must find room, but the disk is full (No space left on device): make room, then start again."
+    )
+    with pytest.raises(SafetensorError, match="header"), disk_is_named(tmp_path):
+        load(b"no weights")

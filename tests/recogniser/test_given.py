@@ -84,6 +84,11 @@ def test_the_bytes_of_a_file_are_a_photo_too(tmp_path: Path):
         only(b"no photo")
 
 
+def closed(file: io.BytesIO) -> io.BytesIO:
+    file.close()
+    return file
+
+
 @pytest.mark.parametrize(
     ("photos", "says"),
     [
@@ -93,6 +98,11 @@ def test_the_bytes_of_a_file_are_a_photo_too(tmp_path: Path):
         ([], "got an empty list"),
         (7, "paths, PIL images, numpy arrays or bytes, got int"),
         (io.StringIO("text"), "must be opened for bytes"),
+        (closed(io.BytesIO(b"0")), r"must be open for reading, but number 0 is not \(I/O operation on closed file"),
+        (np.zeros((0, 8, 8, 3), np.uint8), r"is \[0, 8, 8, 3\]"),
+        (np.zeros((8, 8), np.int64), r"of whole numbers up to 255 array\.astype"),
+        ({"a": "a.jpg"}, r"got a mapping: give list\(photos\.values\(\)\)"),
+        ("", "got an empty text: give . for this folder"),
         ([7], "number 0 is int"),
         ("/nowhere/at/all", "photos must be a folder of photos or one photo"),
     ],

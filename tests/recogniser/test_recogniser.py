@@ -155,6 +155,10 @@ def test_the_calibrated_threshold_is_the_lowest_that_holds_the_risk():
     assert named(TORN, CALIBRATED, risk=0.5).answer == "Azure Finch"
     with pytest.raises(UserError, match=r"no threshold holds a risk of 0\.001 .* at least 2302 answers without"):
         CALIBRATED.chosen(0.001)
+    with pytest.raises(UserError, match=r"a risk of 0 with .* which no number of answers can show"):
+        CALIBRATED.chosen(0)
+    assert CALIBRATED.holds
+    assert not replace(CALIBRATED, risk=0.001).holds
 
 
 def test_thresholds_are_of_these_weights_this_mode_and_these_samples():
@@ -177,6 +181,14 @@ def test_thresholds_are_of_these_weights_this_mode_and_these_samples():
     [
         ({"samples": 1}, r"predict\.samples must be at least 2, got 1"),
         ({"temperature": 0.0}, r"predict\.temperature must be above 0, as replies are drawn, got 0\.0"),
+        ({"samples": 2.5}, r"predict\.samples must be a whole number, got 2\.5"),
+        ({"samples": True}, r"predict\.samples must be a whole number, got True"),
+        ({"seed": "a"}, r"predict\.seed must be a whole number, got 'a'"),
+        ({"threshold": "0.5"}, r"predict\.threshold must be a number, got '0\.5': give one, or leave it out"),
+        ({"temperature": "1"}, r"predict\.temperature must be a number"),
+        ({"abstain": "yes"}, r"predict\.abstain must be true or false, got 'yes'"),
+        ({"within": 7}, r"predict\.within must be a name, got 7"),
+        ({"risk": -0.1}, r"predict\.risk is a share"),  # though nothing was calibrated
         ({"sample": 4}, "predict has no setting 'sample': there are classes, within, .* samples, "),
     ],
 )

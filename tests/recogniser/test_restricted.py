@@ -62,6 +62,9 @@ def test_within_a_branch_a_name_above_it_says_no_more_than_the_branch():
     [
         ({"classes": ["Azure Finsh", "Jade Owl"]}, "'Azure Finsh' is none: the nearest are 'Azure Finch'"),
         ({"classes": "Jade Owl"}, r"classes must be a list of names, got 'Jade Owl': give \['Jade Owl', "),
+        ({"classes": 7}, r"classes must be a list of names, got 7"),
+        ({"classes": ["Jade Owl", None]}, "classes must be names, but None is none: give each as text"),
+        ({"classes": []}, r"at least two names to tell apart, got \[\]"),
         ({"classes": ["bird", "Jade Owl"]}, "'bird' is none"),
         ({"classes": ["Jade Owl", "Strix jade"]}, "at least two names"),
         ({"classes": ["Jade Owl", "Azure Finch"], "within": "Owls"}, "'Azure Finch' does not"),

@@ -65,6 +65,11 @@ def test_what_repeats_a_start_goes_on_with_what_that_began(run: RunFolder) -> No
     assert RunFolder.of_start({"dir": run.dir, "fresh": True, "again": True}) == run
 
 
+def test_a_run_is_not_kept_in_a_folder_called_after_home() -> None:
+    with pytest.raises(UserError, match=r"run\.dir must not begin with ~, .* got ~/runs/x: write /.*/runs/x"):
+        RunFolder(Path("~/runs/x"))
+
+
 def test_only_damaged_checkpoints_are_no_reason_to_start_again(run: RunFolder) -> None:
     os.truncate(save(run, 1) / STATE, 5)
     with pytest.raises(UserError, match="None of the 1 checkpoints"):

@@ -75,7 +75,6 @@ def test_a_set_that_was_not_accepted_is_refused_with_names_and_the_option(tmp_pa
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, "has none: its packing was not finished"),
         ("", "must be JSON as it was written, but Expecting value"),
         ("[" * 100_000, "must be JSON as it was written, but it is nested too deeply"),
         ("[]", "must be JSON as it was written, but it holds list, not an object"),
@@ -84,8 +83,7 @@ def test_a_set_that_was_not_accepted_is_refused_with_names_and_the_option(tmp_pa
     ],
 )
 def test_what_is_no_manifest_is_refused(tmp_path, text, words):
-    if text is not None:
-        (tmp_path / "manifest.json").write_text(text)
+    (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(UserError, match=words):
         load_manifest(tmp_path)
 
@@ -94,6 +92,15 @@ def test_what_is_no_manifest_is_refused(tmp_path, text, words):
 def test_a_manifest_cannot_name_files_elsewhere(tmp_path, name):
     save_manifest(replace(MANIFEST, shards=(replace(SHARD, file=name),)), tmp_path)
     with pytest.raises(UserError, match="a shard is called like"):
+        load_manifest(tmp_path)
+
+
+def test_a_set_whose_packing_was_killed_is_told_from_what_is_no_set(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match=r"but .* has neither: give the folder that `python -m fgvr shards` wrote to"):
+        load_manifest(tmp_path)
+    (tmp_path / "train-seen-000000.tar").write_bytes(b"")
+    with pytest.raises(UserError, match="has none: its packing was not finished"):
         load_manifest(tmp_path)
 
 

@@ -105,3 +105,12 @@ def test_the_pair_that_the_help_names_is_of_one_split(capsys: pytest.CaptureFixt
     named = re.findall(r"two_step/([\w-]+)\.jsonl", said)
     assert len(named) == 2
     assert all(name.startswith("step-") for name in named), "test.jsonl is of other photos than a validation's rows"
+
+
+def test_a_run_is_not_its_rows(tmp_path: Path):
+    with pytest.raises(UserError, match=r"TwoStepInference writes RUN/two_step/\*\.jsonl"):
+        read_rows(tmp_path)
+    (tmp_path / "two_step").mkdir()
+    rows = written(tmp_path / "two_step" / "step-00000003.jsonl", [row("1")])
+    with pytest.raises(UserError, match=f"must be a file, but {tmp_path} is none: give one of its own, such as {rows}"):
+        read_rows(tmp_path)

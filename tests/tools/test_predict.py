@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import photo
 from says import BIRDS
 
@@ -82,6 +83,8 @@ def test_the_first_words_of_a_command_are_its_options():
     assert _worded(TOOLS["export"].words, ["m"]) == ["m"]
     assert _worded(TOOLS["report"].words, ["a", "b", "--out", "o"]) == ['--runs=["a", "b"]', "--out", "o"]
     assert _worded(TOOLS["report"].words, ["--out", "o"]) == ["--out", "o"]
+    odd = ["runs/ö \"q\" 'it' 🦉", "a: b", "~", "[x]"]  # as yaml reads it, which joins no two halves of a letter
+    assert yaml.safe_load(_worded(TOOLS["report"].words, odd)[0].removeprefix("--runs=")) == odd
 
 
 def test_what_is_missing_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -12,7 +12,8 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgvr.tools.published import MEASURES, Result, model_index, results_of, write_results
+from fgvr.errors import UserError
+from fgvr.tools.published import MEASURES, Result, model_index, refuse_unpublishable, results_of, write_results
 
 FIGURES = {
     "seen/exact": 0.5,
@@ -76,3 +77,14 @@ def test_an_interval_holds_its_value(measure: str, n: int, data: st.DataObject):
     assert isinstance(found, Result)
     if found.interval is not None:
         assert found.interval[0] <= value <= found.interval[1]
+
+
+def test_what_the_hub_would_not_know_is_refused():
+    refuse_unpublishable(None, None)
+    refuse_unpublishable("org/my-set.v2", "https://example.org/my_page")
+    for benchmark in ("not an id", "name", "a/b/c", ""):
+        with pytest.raises(UserError, match="benchmark must be a data set's id on the Hub, ORG/NAME, got"):
+            refuse_unpublishable(benchmark, None)
+    for source in ("my page", "example.org", "https://a b"):
+        with pytest.raises(UserError, match="source must be the address of a page"):
+            refuse_unpublishable(None, source)
