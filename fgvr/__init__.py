@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fgvr.recogniser import Candidate, Recogniser, Recognition, load
 
 __version__ = "0.1.0"
 __all__ = ["Candidate", "Recogniser", "Recognition", "__version__", "load"]
