@@ -5,10 +5,16 @@ from __future__ import annotations
 import io
 import os
 import random
+import shutil
 from collections.abc import Sequence
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as fgvr.__main__ does, before torch is loaded
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the runs that tests start, of which two are under way at a time
+
+MEMORY, ROOM = "/dev/shm", 4 << 30
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+    # checkpoints and shards wait for the disk at every file, on a common one as long as the tests compute
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 import pytest
 import torch
