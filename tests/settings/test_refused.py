@@ -110,13 +110,13 @@ def test_a_misspelt_strategy_is_no_other_one(capsys: Any, name: str, meant: str)
     assert f"trainer.strategy must be auto, ddp or fsdp2, got {name}: {near} device holds the whole model" in said
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate", "estimate"])
 @pytest.mark.parametrize(
-    ("options", "devices", "sentence"),
+    ("verb", "options", "devices", "sentence"),
     [
-        ("replicate: 4, shard: 8", 24, "must be the 24 processes of the run, got 4 x 8: set shard to 6 or replicate"),
-        ("replicate: 2", 3, "strategy.replicate must divide the 3 processes of the run into equal shares, got 2"),
-        ("replicate: 16", 8, "strategy.replicate must divide the 8 processes of the run into equal shares, got 16"),
+        ("fit", "replicate: 4, shard: 8", 24, "must be the 24 processes of the run, got 4 x 8: set shard to 6 or"),
+        ("fit", "replicate: 2", 3, "strategy.replicate must divide the 3 processes of the run into equal shares, got"),
+        ("validate", "replicate: 2", 3, "must divide the 3 processes of the run into equal shares, got 2"),
+        ("estimate", "replicate: 16", 8, "must divide the 8 processes of the run into equal shares, got 16"),
     ],
 )
 def test_a_mesh_is_refused_before_a_process_starts(
