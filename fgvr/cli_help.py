@@ -27,7 +27,7 @@ from fgvr.settings.classes import (
     typed,
 )
 from fgvr.settings.given import class_given_for, config_files, content_of, options_in
-from fgvr.settings.refused import PRECISIONS, precision_refused
+from fgvr.settings.precisions import PRECISIONS, precision_refused
 from fgvr.settings.takes import misfits
 
 # what lightning calls otherwise

@@ -192,3 +192,15 @@ def test_a_run_that_was_started_without_ctrl_c_says_how_to_stop_it(tmp_path: Pat
         err = run.communicate(timeout=60)[1]
     assert run.returncode == 143, err
     assert f"Ctrl-C is ignored, as nohup or a script's & has asked for: `kill {run.pid}` stops the run." in err
+
+
+def test_what_needs_no_model_starts_without_loading_what_computes_one():
+    code = (
+        "import sys; from fgvr.__main__ import main\n"
+        "for tool in ('shards', 'judgements', 'env'): assert main([tool, '--help']) == 0\n"
+        "assert main(['shards', '--optons', '3']) == 2\n"
+        "heavy = {'lightning', 'transformers', 'peft', 'torchmetrics'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

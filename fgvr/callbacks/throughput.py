@@ -58,7 +58,8 @@ class Costs:
     window: int = 64
     decoder_trained: bool = True
     head_trained: bool = True
-    vision_trained: bool = False
+    tower_trained: bool = False
+    merger_trained: bool = False
 
 
 def group_flops(
@@ -80,10 +81,15 @@ def group_flops(
 
 
 def vision_flops(costs: Costs, images: Sequence[int], learned: bool = True) -> float:
-    """As `group_flops`, for the tower alone; it needs no backward pass unless it is trained. Windows count as whole."""
-    weights = sum(2 * (costs.tower + costs.merger) * patches for patches in images)
+    """As `group_flops`, for the tower and the merger behind it. Windows count as whole.
+
+    What lies before all that is trained needs no backward pass. A merger begins with a norm, which is trained with it.
+    """
+    tower, merger = costs.tower_trained and learned, costs.merger_trained and learned
+    patches = sum(images)
     pairs = sum(costs.full * n * n + costs.windowed * n * min(n, costs.window) for n in images)
-    return (weights + pairs) * (3 if costs.vision_trained and learned else 1)
+    back = (tower or merger) + merger  # the merger's: for its activations, and for its weights
+    return (2 * costs.tower * patches + pairs) * (3 if tower else 1) + 2 * costs.merger * patches * (1 + back)
 
 
 def update_flops(costs: Costs, update: UpdateBatch) -> float:
@@ -136,7 +142,8 @@ def costs_of(policy: Policy) -> Costs:
         window=(size // vision.patch_size) ** 2 if size else 0,
         decoder_trained=any(weight.requires_grad for _, weight in decoder),
         head_trained=head.requires_grad,
-        vision_trained=any(weight.requires_grad for weight in visual.parameters()),
+        tower_trained=any(weight.requires_grad for _, weight in tower),
+        merger_trained=any(weight.requires_grad for _, weight in merger),
     )
 
 

@@ -47,9 +47,13 @@ class Carried:
     def names(self) -> Taxonomy:
         return Taxonomy.from_dict(self.taxonomy)
 
+    def taught(self) -> Task:
+        """What the run asked, which may need the label to draw options around."""
+        return read_task(dict(self.task))
+
     def asks(self) -> Task:
-        """Raises UserError for a task that cannot ask about a photo without its label."""
-        task = read_task(dict(self.task))
+        """As `taught`, of any photo. Raises UserError for a task that cannot ask about a photo without its label."""
+        task = self.taught()
         if task.needs_label:
             raise UserError(
                 f"this model was taught by {type(task).__name__} with options drawn around the label, which photos "

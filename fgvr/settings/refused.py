@@ -15,10 +15,10 @@ from fgvr.datamodules.base import ShardDataModule
 from fgvr.errors import UserError
 from fgvr.modules.base import PolicyModule
 from fgvr.settings.classes import class_named, hints_of, members, nearest
+from fgvr.settings.precisions import PRECISIONS, precision_refused
 from fgvr.strategies import is_supported
 from fgvr.strategies.asked import is_name, parts_asked, ranks_of, shards_asked
 
-PRECISIONS = ("None", "32-true", "32", "bf16-mixed")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "single_device", "fsdp2")
 # what stands against others, by the beginning of their names
 AGAINST = (
@@ -133,14 +133,6 @@ def refuse_settings(config: Mapping[str, Any], trains: bool) -> None:
             _refuse_another_loop(trainer, model.__name__)
     if trains and isinstance(data, type) and issubclass(data, ShardDataModule):
         _refuse_cutting(trainer, data.__name__)
-
-
-def precision_refused(value: Any) -> str:
-    """What is said of a precision that is none of PRECISIONS."""
-    return (
-        f"trainer.precision must be 32-true or bf16-mixed, got {value}: choose bf16-mixed for speed (the weights are "
-        "kept in float32 and 16-mixed would clip its gradients while they are scaled)."
-    )
 
 
 def users_own(error: BaseException) -> BaseException:

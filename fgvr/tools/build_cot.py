@@ -113,7 +113,9 @@ def cot(
 
 
 def _refuse_unfit(out: Path, question: str) -> None:
-    """Raises UserError for a folder whose manifest is of something else, such as the shard set itself."""
+    """Raises UserError for no question, and a folder whose manifest is of something else, as the shard set itself."""
+    if not question.strip():
+        raise UserError(f"question must say what is asked of a photo, got {question!r}: leave it out for the usual one")
     if PLACE in question:
         raise UserError(f"the question stands beside the photo already: take {PLACE} out of {question!r}")
     if (out / "manifest.json").exists() and not (out / REPLIES).exists():

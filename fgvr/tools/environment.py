@@ -15,7 +15,6 @@ from torch.cuda import nccl
 
 import fgvr
 from fgvr.errors import shown
-from fgvr.models.attention_choice import choose_attention
 from fgvr.next_steps import after_env
 from fgvr.runs.fingerprint import code_fingerprint
 from fgvr.runs.noted import PACKAGES, version_of
@@ -83,4 +82,6 @@ def _devices() -> Iterator[str]:
         card = torch.cuda.get_device_properties(index)
         bf16 = "bfloat16" if card.major >= 8 else "no bfloat16"
         yield f"GPU {index}: {card.name}, {card.total_memory / 2**30:.1f} GiB, sm_{card.major}{card.minor}, {bf16}"
+    from fgvr.models.attention_choice import choose_attention  # what computes takes seconds to load
+
     yield f"attention: {choose_attention('auto', None, torch.device('cuda'), 'bf16-mixed', trains=False)[0]}"

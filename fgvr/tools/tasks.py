@@ -75,7 +75,7 @@ def questions(model: Path | None, options: int) -> list[Asked]:
             Asked("closed_world", ClosedWorld(options, letters=True), TOKENS),
         ]
     carried = read_carried(model)
-    own = carried.asks()
+    own = carried.taught()
     if isinstance(own, ClosedWorld):  # it names nothing freely
         return [Asked("closed_world", own, carried.max_new_tokens)]
     taught = carried.choice is not None

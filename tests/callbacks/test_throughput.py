@@ -124,10 +124,28 @@ def test_the_weights_are_counted_as_pytorch_counts_their_products(family: str) -
     assert rows_flops(costs, rows, learned=False) == whole / 3  # as behind a negative, which is a constant
 
 
-def test_a_frozen_tower_needs_no_backward_pass() -> None:
-    policy = tiny_policy(freeze=("vision", "projector"))
+def test_what_is_trained_of_the_vision_part_is_computed_backwards() -> None:
+    parts: dict[tuple[str, ...], tuple[bool, bool]] = {
+        (): (True, True),
+        ("vision",): (False, True),
+        ("projector",): (True, False),
+        ("vision", "projector"): (False, False),
+    }
+    found = {}
+    for freeze, trained in parts.items():
+        costs = costs_of(tiny_policy(freeze=freeze))
+        assert (costs.tower_trained, costs.merger_trained) == trained
+        found[freeze] = vision_flops(replace(costs, tower=5.0, merger=3.0, full=0.0, windowed=0.0), [10, 20])
+    # forward 2 x 5 x 30 = 300 and 2 x 3 x 30 = 180; trained 3 x 300 and 3 x 180; the merger alone 300 and 3 x 180; the
+    # tower alone 3 x 300 and 2 x 180, the merger's activations
+    assert list(found.values()) == [1440, 840, 1260, 480]
+
+
+@pytest.mark.parametrize("freeze", [("vision",), ("vision", "projector")])
+def test_a_frozen_tower_needs_no_backward_pass(freeze: tuple[str, ...]) -> None:
+    policy = tiny_policy(freeze=freeze)
     rows, costs = rows_of(policy), products(costs_of(policy))
-    assert (costs.decoder_trained, costs.head_trained, costs.vision_trained) == (True, True, False)
+    assert (costs.decoder_trained, costs.head_trained) == (True, True)
     with FlopCounterMode(display=False) as counter:
         policy.completion_logprobs(rows)[0].sum().backward()
     work = update_flops(costs, update_of(rows)) + 3 * flops_of_padding(costs, rows)
@@ -147,8 +165,9 @@ def test_features_that_are_carried_along_cost_nothing() -> None:
 
 def test_adapters_leave_the_weights_below_them_untrained() -> None:
     costs = costs_of(tiny_policy(lora=LoRA(4)))
-    assert (costs.decoder_trained, costs.head_trained, costs.vision_trained) == (False, False, False)
-    assert replace(costs, decoder_trained=True, head_trained=True, vision_trained=True) == costs_of(tiny_policy())
+    trained = ("decoder_trained", "head_trained", "tower_trained", "merger_trained")
+    assert not any(getattr(costs, name) for name in trained)
+    assert replace(costs, **dict.fromkeys(trained, True)) == costs_of(tiny_policy())
 
 
 def test_known_devices_have_a_peak_and_a_processor_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from fgvr.data.tasks import OpenWorld
 from fgvr.errors import UserError
 from fgvr.harness import lmms_eval
 from fgvr.harness.task_files import Asked, documents, write_group, write_task
+from fgvr.recogniser.carried import Carried
 from fgvr.shards.manifest import load_manifest
 from fgvr.shards.order import key_of
 from fgvr.shards.packing import pack
@@ -27,7 +28,7 @@ from fgvr.shards.plan import PackOptions
 from fgvr.shards.reading import ShardSet
 from fgvr.sources.image_folder import ImageFolder
 from fgvr.taxonomy.tree import Taxonomy
-from fgvr.tools.tasks import tasks
+from fgvr.tools.tasks import questions, tasks
 from fgvr.types import Verdict
 
 
@@ -119,6 +120,14 @@ def test_the_tool_writes_all_and_says_what_to_type(birds: Path, tmp_path: Path):
         tasks([birds], tmp_path, tmp_path)
     with pytest.raises(UserError, match="a shard set at least"):
         tasks([], tmp_path)
+
+
+def test_an_export_that_was_taught_to_choose_is_asked_to_choose_and_nothing_else(birds: Path, tmp_path: Path):
+    choice = {"class_path": "fgvr.data.ClosedWorld", "init_args": {"options": 3, "letters": True}}
+    Carried("birds", load_manifest(birds).taxonomy, choice, 8).write(tmp_path)
+    (asked,) = questions(tmp_path, 4)
+    assert (asked.kind, asked.max_new_tokens) == ("closed_world", 8)
+    assert all(len(row["options"]) == 3 and row["letters"] for row in documents(birds, "val", "seen", asked))
 
 
 def test_a_group_names_its_tasks(tmp_path: Path):

@@ -93,6 +93,17 @@ def test_a_folder_with_something_else_is_refused(birds: Path) -> None:
     assert (birds / "manifest.json").read_bytes() == whole
 
 
+@pytest.mark.parametrize(
+    ("question", "says"), [(" \n", "must say what is asked"), ("<image> What?", "already: take <ima")]
+)
+def test_a_question_that_asks_nothing_or_shows_the_photo_again_is_refused(
+    birds: Path, tmp_path: Path, question: str, says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        cot(birds, tmp_path / "out", AviaryTeacher(), question=question)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_photo_that_cannot_be_read_is_told_and_another_taken(birds: Path, tmp_path: Path) -> None:
     cot(birds, tmp_path / "whole", AviaryTeacher(), examples=2, recipe=QUICK)
     birds = Path(copytree(birds, tmp_path / "copied"))
