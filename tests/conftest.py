@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import shutil
 from collections.abc import Sequence
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as fgvr.__main__ does, before torch is loaded
@@ -19,6 +20,11 @@ from tensorboard.summary.writer import event_file_writer
 from fgvr.data.collate import PromptCollate, Sequenced
 from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, TinyQwen
 from fgvr.types import EncodedPrompt, Example, PromptBatch, ReadRecord
+
+MEMORY, ROOM = "/dev/shm", 4 << 30
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+    # checkpoints and shards wait for the disk at every file, on a common one as long as the tests compute
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 # a busy machine is no failure; pytest-timeout ends what hangs
 settings.register_profile("fgvr", deadline=None, max_examples=50)

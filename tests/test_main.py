@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warm_start import Started, Warm
 
 import fgvr
 from fgvr import __main__ as program
@@ -126,14 +128,18 @@ def test_ctrl_c_in_a_tool(greet: Path, capsys: Any) -> None:
     assert capsys.readouterr().err == "fgvr: stopped by Ctrl-C.\n"
 
 
-@contextmanager
-def running(folder: Path, on_ctrl_c: Any) -> Iterator[subprocess.Popen[str]]:
-    """A long run that has saved its first checkpoint; a shell in the background starts it with Ctrl-C ignored."""
+def line_of_a_long_run(folder: Path) -> list[str]:
     config = "model: {class_path: toy_run.ToyModel, init_args: {pause: 0.05}}\ndata: {class_path: toy_run.ToyData}\n"
     config += "trainer: {accelerator: cpu, max_epochs: 1000, log_every_n_steps: 1}\n"
     config += f"run: {{dir: {folder / 'run'}, save_every: 2}}\n"
     (folder / "toy.yaml").write_text(config)
-    command = [sys.executable, "-m", "fgvr", "fit", "--config", str(folder / "toy.yaml")]
+    return ["fit", "--config", str(folder / "toy.yaml")]
+
+
+@contextmanager
+def running(folder: Path, on_ctrl_c: Any) -> Iterator[subprocess.Popen[str]]:
+    """A long run that has saved its first checkpoint; a shell in the background starts it with Ctrl-C ignored."""
+    command = [sys.executable, "-m", "fgvr", *line_of_a_long_run(folder)]
     environment = {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "PATH": "/usr/bin:/bin", "HOME": str(folder)}
     before = signal.signal(signal.SIGINT, on_ctrl_c)  # a child has what is ignored here, and otherwise the default
     run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
@@ -144,7 +150,7 @@ def running(folder: Path, on_ctrl_c: Any) -> Iterator[subprocess.Popen[str]]:
         run.kill()
 
 
-def saves_after(run: subprocess.Popen[str], folder: Path, step: int) -> int:
+def saves_after(run: Started, folder: Path, step: int) -> int:
     """Waits for a checkpoint of a later step than `step`, and gives its step."""
     end = time.monotonic() + 120
     while time.monotonic() < end and run.poll() is None:
@@ -155,15 +161,26 @@ def saves_after(run: subprocess.Popen[str], folder: Path, step: int) -> int:
     raise AssertionError("the run does not go on")
 
 
-@pytest.mark.parametrize(("sent", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)])
-def test_a_run_that_is_stopped_says_so(tmp_path: Path, sent: signal.Signals, name: str, code: int) -> None:
+def test_a_run_that_is_stopped_by_ctrl_c_says_so(tmp_path: Path) -> None:
     with running(tmp_path, signal.default_int_handler) as run:
-        run.send_signal(sent)
+        run.send_signal(signal.SIGINT)
         err = run.communicate(timeout=60)[1]
-    assert run.returncode == code, err
-    assert "Traceback" not in err
-    assert "is ignored" not in err
-    assert err.splitlines()[-1] == f"fgvr: stopped by {name}. The same command goes on from the last checkpoint."
+    says_what_stopped_it(run.returncode, err, "Ctrl-C", 130)
+
+
+def test_a_run_that_is_stopped_by_sigterm_says_so(tmp_path: Path) -> None:
+    run = Warm(line_of_a_long_run(tmp_path), os.environ)
+    saves_after(run, tmp_path, 0)
+    run.send_signal(signal.SIGTERM)
+    said, _ = run.communicate(timeout=60)
+    says_what_stopped_it(run.returncode, said, "SIGTERM", 143)
+
+
+def says_what_stopped_it(returned: int | None, said: str, name: str, code: int) -> None:
+    assert returned == code, said
+    assert "Traceback" not in said
+    assert "is ignored" not in said
+    assert said.splitlines()[-1] == f"fgvr: stopped by {name}. The same command goes on from the last checkpoint."
 
 
 def test_a_run_that_was_started_without_ctrl_c_says_how_to_stop_it(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -33,6 +33,29 @@ class Anatomy:
         base = model if self.policy.lora is None else model.get_base_model()
         plan_attention(base.model.language_model)
         return base
+
+    @cached_property
+    def _known(self) -> dict[Hashable, Any]:
+        return {}
+
+    def once(self, question: Hashable, find: Callable[[], Any]) -> Any:
+        """What `find` finds out of the model, kept for whoever asks this question again."""
+        if question not in self._known:
+            self._known[question] = find()
+        return self._known[question]
+
+    def under(self, policy: PolicyConfig) -> Anatomy:
+        """The same model under another policy; what is known of it is kept for all that train the same weights.
+
+        Raises UserError where adapters would lie on frozen weights.
+        """
+        other = repr((policy.freeze, policy.lora))
+        alike = self if other == repr((self.policy.freeze, self.policy.lora)) else None
+        alike = alike or self.once(("under", other), lambda: Anatomy(self.config, policy))
+        _ = alike.base, alike._known  # so that both have them
+        found = Anatomy(self.config, policy)
+        vars(found).update({name: value for name, value in vars(alike).items() if name not in ("config", "policy")})
+        return found
 
     @cached_property
     def weights(self) -> int:

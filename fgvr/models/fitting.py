@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from transformers import PretrainedConfig
 
@@ -132,19 +133,19 @@ def changes(training: Training) -> Iterator[Change]:
     if not policy.gradient_checkpointing:
         checkpointed = replace(policy, gradient_checkpointing=True)
         settings = {f"{POLICY}.gradient_checkpointing": "true"}
-        yield Change("checkpointing", settings, replace(training, policy=checkpointed))
+        yield Change("checkpointing", settings, _with(training, policy=checkpointed))
     half = training.micro_batch_tokens // 2
     if half >= training.longest:
         owner = "model" if training.group else "data"
         settings = {f"{owner}.init_args.micro_batch_tokens": str(half)}
-        yield Change("micro-batch", settings, replace(training, micro_batch_tokens=half))
+        yield Change("micro-batch", settings, _with(training, micro_batch_tokens=half))
     if training.group and training.max_rows > training.group:
         rows = max(training.group, training.max_rows // 2)
         settings = {"RolloutGeneration's engine": _yaml("fgvr.rollouts.InProcess", max_rows=rows)}
-        yield Change("engine", settings, replace(training, max_rows=rows))
+        yield Change("engine", settings, _with(training, max_rows=rows))
     if training.eval_rows > 1:
         rows = training.eval_rows // 2
-        yield Change("validation", {"data.init_args.eval_batch_size": str(rows)}, replace(training, eval_rows=rows))
+        yield Change("validation", {"data.init_args.eval_batch_size": str(rows)}, _with(training, eval_rows=rows))
     if spread.shards == 1:
         ranks = spread.world if spread.world > 1 else NODE
         yield _spread_over(training, "shards", replace(spread, world=ranks, shards=ranks))
@@ -156,12 +157,17 @@ def changes(training: Training) -> Iterator[Change]:
 
 def _adapted(training: Training) -> Training | None:
     """The training with adapters; None where they would lie on what policy.freeze names."""
-    adapted = replace(training, policy=replace(training.policy, lora=LoRA(rank=64)))
     try:
-        _ = adapted.model.base
+        return _with(training, policy=replace(training.policy, lora=LoRA(rank=64)))
     except UserError:
         return None
-    return adapted
+
+
+def _with(training: Training, **settings: Any) -> Training:
+    """The training with other settings, and what is known of its model."""
+    found = replace(training, **settings)
+    vars(found)["model"] = training.model.under(found.policy)
+    return found
 
 
 def _spread_over(training: Training, kind: str, spread: Spread) -> Change:
@@ -170,7 +176,7 @@ def _spread_over(training: Training, kind: str, spread: Spread) -> Change:
     options |= {"prefetch": spread.prefetch, "offload": str(spread.offload).lower()}
     plain = spread == replace(spread, shards=spread.world, prefetch=1, offload=False)
     settings["trainer.strategy"] = "fsdp2" if plain else _yaml("fgvr.strategies.FSDP2Strategy", **options)
-    return Change(kind, settings, replace(training, spread=spread))
+    return Change(kind, settings, _with(training, spread=spread))
 
 
 def _yaml(class_path: str, **options: int | str) -> str:

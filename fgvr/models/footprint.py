@@ -189,7 +189,10 @@ def _layers(model: Anatomy, rows: Rows, spread: Spread) -> tuple[int, int]:
     """Bytes that all language layers keep, and what one of them needs besides at its busiest moment."""
     language = model.base.model.language_model
     hidden = torch.empty(rows.rows, rows.width, model.head.shape[1], device="meta")
-    passes = [(_layer(language, layer, hidden, rows, spread), times) for layer, times in model.layers]
+    passes: list[tuple[Pass, int]] = model.once(
+        ("layers", rows, _half(spread), spread.gpu),
+        lambda: [(_layer(language, layer, hidden, rows, spread), times) for layer, times in model.layers],
+    )
     return _kept(passes, model, spread, hidden.nbytes)
 
 
@@ -215,10 +218,13 @@ def _tower(model: Anatomy, rows: Rows, spread: Spread) -> int:
         return 0
     patches = torch.empty(rows.patches, model.tower.config.hidden_size, device="meta")
     first = any(x.requires_grad for part in (model.tower.patch_embed, model.tower.blocks) for x in part.parameters())
-    merging = trace(model.tower.merger, model.tower.merger, [patches], _half(spread)).kept
+    asked, merger = (rows.patches, _half(spread)), model.tower.merger
+    merging = model.once(("merger", *asked), lambda: trace(merger, merger, [patches], _half(spread)).kept)
     if not first:
         return merging * rows.images
-    passes = [(_block(model, block, patches, spread), times) for block, times in model.blocks]
+    passes: list[tuple[Pass, int]] = model.once(
+        ("blocks", *asked), lambda: [(_block(model, block, patches, spread), times) for block, times in model.blocks]
+    )
     kept, over = _kept(passes, model, spread, patches.nbytes)
     return (kept + merging + (max(over, 0) if model.policy.gradient_checkpointing else 0)) * rows.images
 
@@ -269,8 +275,13 @@ def _sampling(model: Anatomy, written: Written, spread: Spread) -> tuple[int, in
     prompts = Rows(written.prompts, written.tokens, 0, masked=False)
     hidden = torch.empty(written.prompts, written.tokens, model.head.shape[1], device="meta")
     language = model.base.model.language_model
-    passes = [_through(language, layer, hidden, prompts) for layer, _ in model.layers]
-    reading = max(most_of_forward(run, [hidden], _half(spread)) for run in passes)
+    reading = model.once(
+        ("reading", prompts, _half(spread)),
+        lambda: max(
+            most_of_forward(_through(language, layer, hidden, prompts), [hidden], _half(spread))
+            for layer, _ in model.layers
+        ),
+    )
     return decoder, cache, max(reading + 2 * hidden.nbytes, _seeing(model, written, spread)), scores
 
 
@@ -279,8 +290,13 @@ def _seeing(model: Anatomy, written: Written, spread: Spread) -> int:
     if not written.patches:
         return 0
     patches = torch.empty(written.patches, model.tower.config.hidden_size, device="meta")
-    passes = [_through_block(model, block, patches) for block, _ in model.blocks]
-    most = max(most_of_forward(run, [patches], _half(spread)) for run in passes)
+    most = model.once(
+        ("seeing", written.patches, _half(spread)),
+        lambda: max(
+            most_of_forward(_through_block(model, block, patches), [patches], _half(spread))
+            for block, _ in model.blocks
+        ),
+    )
     return (most + 2 * patches.nbytes) * written.prompts
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fgvr.retries import patiently
 from fgvr.settings.classes import known_classes, typed
+from fgvr.settings.defaults_once import DefaultsOnceParser
 from fgvr.settings.given import class_given_for, config_files
 from fgvr.settings.whole_lists import WholeListParser
 
@@ -26,7 +27,7 @@ PROGRAM, OPTIONS = "python -m fgvr", "[--config FILE] [--SETTING VALUE ...]"
 NEXT_NAME = re.compile(r"(?<=[^`,;])[,;] (?:and )?(?=`[a-z_]\w*` [a-z]+s )")
 
 
-class SayingParser(WholeListParser):
+class SayingParser(WholeListParser, DefaultsOnceParser):
     """A parser whose help says of a setting what its class says of it, and that takes no beginning of a name for it.
 
     `form` is how its command is typed with no more than it must be given, "" where a config tells what to do.

@@ -27,10 +27,12 @@ class WholeListParser(ArgumentParser):
 
 def _without_lists_of(given: Namespace | Mapping[str, Any], before: Namespace) -> Namespace:
     """What was set `before`, less each list for which another one is `given`. Added to (`name+`) is what stays."""
+    replaced = [key for key in _lists(given) if isinstance(before.get(key), list)]
+    if not replaced:
+        return before
     kept = before.clone()
-    for key in _lists(given):
-        if isinstance(kept.get(key), list):
-            del kept[key]
+    for key in replaced:
+        del kept[key]
     return kept
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from fgvr.taxonomy.spelling import PART, cut, normalise, singular, singulars, unaccented
 from fgvr.taxonomy.vehicles import has_digit, maker_in_full, shortened, without_year, year_last, yearless
@@ -17,6 +17,7 @@ _SHORT_PLURAL = re.compile("[a-z][aeiou]s")  # banh mis; a TTS is no TT
 Key = tuple[str, tuple[str, ...]]
 
 
+@lru_cache(maxsize=1 << 12)  # one text is looked up in several ways
 def key(words: tuple[str, ...]) -> Key:
     """Words without their spaces, the maker in full and the year last; and the numbers in them, each apart.
 

@@ -124,7 +124,7 @@ class Names:
         """The names and synonyms as they may be spelt by rule."""
         makers = {cut(node) for path in self.taxonomy.paths.values() for node in path[:-1]}
         above = {node: line[:-1] for node, line in self.taxonomy.lineage.items()}
-        return Forms(self._owners, makers, mostly_numbered(self.taxonomy.paths), above)
+        return Forms(self._owners, makers, self._numbered, above)
 
     @cached_property
     def _ways(self) -> tuple[Callable[[tuple[str, ...]], str | None], ...]:
@@ -141,6 +141,10 @@ class Names:
             return None
         above = makers_among(self.taxonomy.lineage[node][:-1])
         return node if not above or parts[0] in above else None
+
+    @cached_property
+    def _numbered(self) -> bool:
+        return mostly_numbered(self.taxonomy.paths)
 
     @cached_property
     def _of_aircraft(self) -> bool:
@@ -205,7 +209,7 @@ class Names:
         parts = beside(text)
         if parts is None or self.find(parts[1]) is not None:
             return parts
-        other = mostly_numbered(self.taxonomy.paths) or self.forms.ends_a_name(cut(parts[1])[-1])
+        other = self._numbered or self.forms.ends_a_name(cut(parts[1])[-1])
         return None if other else parts
 
     def _is_kind(self, text: str, node: str) -> bool:
@@ -227,6 +231,6 @@ class Names:
         if (word := normalise(text)) in own:
             return (word,)
         words = genus(text)
-        if not has_genera(self.taxonomy.root) or mostly_numbered(self.taxonomy.paths):
+        if not has_genera(self.taxonomy.root) or self._numbered:
             return ()
         return () if any(map(self.forms.ends_a_name, words)) else words

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from functools import lru_cache
 
 # The vowel and tone marks of Thai, Hindi and many others are letters of their words, and no regex class has them.
 MARKS = "".join(c for c in map(chr, range(0x300, 0x20000)) if unicodedata.category(c)[0] == "M")
@@ -33,7 +33,10 @@ UNUSUAL = re.compile(rf"[^\w\s{MARKS}{APOSTROPHES}{_PARTING}&‐‑‒–—\"�
 _POSSESSED = re.compile(rf"{_RUN}(?:'+{_RUN})*'?|&")
 _POSSESSIVE = re.compile("'s$|'$")
 _TWINS = {"grey": "gray", "st": "saint"}
-_IRREGULAR = (("men", "man"), ("mice", "mouse"), ("geese", "goose"), ("feet", "foot"), ("teeth", "tooth"))
+_PLURALS = (
+    *(("s", ""), ("ies", "y"), ("es", ""), ("ves", "f"), ("ves", "fe"), ("i", "us")),
+    *(("men", "man"), ("mice", "mouse"), ("geese", "goose"), ("feet", "foot"), ("teeth", "tooth")),
+)
 _STROKES = str.maketrans(
     {"ø": "o", "đ": "d", "ł": "l", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th"}
 )
@@ -118,27 +121,15 @@ def singular(word: str) -> str:
     return word if word.endswith(("ss", "us", "is")) else word[:-1]
 
 
-def singulars(word: str) -> Iterator[str]:
+@lru_cache(maxsize=1 << 16)
+def singulars(word: str) -> tuple[str, ...]:
     """All that a word may be the plural of, the likeliest first: "irises" of "irise" and of "iris", "tzus" of "tzu".
 
     Nothing for fewer than four letters or a word with a digit: a TTS is no TT, and a 911S no 911.
     """
     if not word.isalpha() or len(word) < 4:
-        return
-    if word.endswith("s"):
-        yield word[:-1]
-    if word.endswith("ies"):
-        yield f"{word[:-3]}y"
-    if word.endswith("es"):
-        yield word[:-2]
-    if word.endswith("ves"):
-        yield f"{word[:-3]}f"
-        yield f"{word[:-3]}fe"
-    if word.endswith("i"):
-        yield f"{word[:-1]}us"
-    for plural, one in _IRREGULAR:
-        if word.endswith(plural):
-            yield word.removesuffix(plural) + one
+        return ()
+    return tuple(word.removesuffix(plural) + one for plural, one in _PLURALS if word.endswith(plural))
 
 
 def mentions(text: str, name: str) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -165,6 +166,11 @@ class TestAdvice:
             "trainer.strategy": "{class_path: fgvr.strategies.FSDP2Strategy, "
             "init_args: {replicate: 2, shard: 4, prefetch: 1, offload: true}}"
         }
+
+
+def test_what_is_known_of_a_model_is_what_another_look_at_it_finds():
+    found = [*changes(training(group=8))]
+    assert [one.peak for one in found] == [replace(one.training).footprint().peak for one in found]
 
 
 @pytest.mark.parametrize("kind", ["checkpointing", "micro-batch", "engine"])

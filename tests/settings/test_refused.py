@@ -110,13 +110,13 @@ def test_a_misspelt_strategy_is_no_other_one(capsys: Any, name: str, meant: str)
     assert f"trainer.strategy must be auto, ddp or fsdp2, got {name}: {near} device holds the whole model" in said
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate", "estimate"])
 @pytest.mark.parametrize(
-    ("options", "devices", "sentence"),
+    ("verb", "options", "devices", "sentence"),
     [
-        ("replicate: 4, shard: 8", 24, "must be the 24 processes of the run, got 4 x 8: set shard to 6 or replicate"),
-        ("replicate: 2", 3, "strategy.replicate must divide the 3 processes of the run into equal shares, got 2"),
-        ("replicate: 16", 8, "strategy.replicate must divide the 8 processes of the run into equal shares, got 16"),
+        ("fit", "replicate: 4, shard: 8", 24, "must be the 24 processes of the run, got 4 x 8: set shard to 6 or"),
+        ("fit", "replicate: 2", 3, "strategy.replicate must divide the 3 processes of the run into equal shares, got"),
+        ("validate", "replicate: 2", 3, "must divide the 3 processes of the run into equal shares, got 2"),
+        ("estimate", "replicate: 16", 8, "must divide the 8 processes of the run into equal shares, got 16"),
     ],
 )
 def test_a_mesh_is_refused_before_a_process_starts(
@@ -140,19 +140,23 @@ def test_processes_with_a_part_each_draw_from_one_seed(tmp_path: Path, capsys: A
     assert "seed_everything must be a number with the strategy fsdp2, got false" in said
 
 
-@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+PRECISION = "trainer.precision must be 32-true or bf16-mixed, got "
+STRATEGY = "trainer.strategy must be auto, ddp or fsdp2, got fsdp (it cannot clip gradients by their"
+DEVICES = "trainer.devices must be how many devices to use, a list of their numbers or"
+
+
 @pytest.mark.parametrize(
-    ("setting", "value", "sentence"),
+    ("verb", "setting", "value", "sentence"),
     [
-        ("precision", "bf16-true", "trainer.precision must be 32-true or bf16-mixed, got bf16-true: choose bf16-mixed"),
-        ("precision", "64-true", "trainer.precision must be 32-true or bf16-mixed, got 64-true"),
-        ("precision", "16-mixed", "trainer.precision must be 32-true or bf16-mixed, got 16-mixed"),
-        ("devices", "two", "trainer.devices must be how many devices to use, a list of their numbers or"),
-        (
-            "strategy",
-            "fsdp",
-            "trainer.strategy must be auto, ddp or fsdp2, got fsdp (it cannot clip gradients by their",
-        ),
+        ("validate", "precision", "bf16-true", f"{PRECISION}bf16-true: choose bf16-mixed"),
+        ("validate", "precision", "64-true", f"{PRECISION}64-true"),
+        ("validate", "precision", "16-mixed", f"{PRECISION}16-mixed"),
+        ("validate", "devices", "two", DEVICES),
+        ("validate", "strategy", "fsdp", STRATEGY),
+        ("test", "precision", "64-true", PRECISION),
+        ("test", "devices", "two", DEVICES),
+        ("predict", "precision", "bf16-true", PRECISION),
+        ("predict", "strategy", "fsdp", STRATEGY),
     ],
 )
 def test_an_evaluation_is_held_to_what_a_training_is(capsys: Any, verb: str, setting: str, value: str, sentence: str):

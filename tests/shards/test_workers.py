@@ -44,7 +44,7 @@ def lives(number: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("workers", [4])
+@pytest.mark.parametrize("workers", [2])
 def test_workers_end_when_the_process_that_they_read_for_is_killed(tmp_path: Path, workers: int) -> None:
     folder = write_set(tmp_path / "a", {"train-seen": [20]}, "a")
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}

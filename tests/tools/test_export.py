@@ -193,8 +193,7 @@ def test_a_folder_that_answers_differently_is_noticed(tmp_path: Path, shards: Pa
     assert agreement.written == 0
 
 
-@pytest.mark.parametrize("adapter", ["merge", "keep"])
-@pytest.mark.parametrize("limit", [7, 24])
+@pytest.mark.parametrize(("adapter", "limit"), [("merge", 24), ("keep", 7)])
 def test_answers_are_cut_off_where_the_run_cut_off_what_it_evaluated(tmp_path: Path, shards: Path, adapter, limit):
     torch.manual_seed(0)  # answers longer than the limits
     policy = adapted(tmp_path)
