@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import shlex
 import sys
@@ -160,9 +159,16 @@ def _worded(words: tuple[str, ...], args: list[str]) -> list[str]:
     for place, name in enumerate(words[:count]):
         whole = name.removesuffix("...")
         if whole != name:
-            return [*options, f"--{whole}={json.dumps(args[place:count], ensure_ascii=False)}", *args[count:]]
+            return [*options, f"--{whole}={_as_yaml(args[place:count])}", *args[count:]]
         options += [f"--{name}", args[place]]
     return [*options, *args[min(count, len(words)) :]]
+
+
+def _as_yaml(words: list[str]) -> str:
+    """A list in one line."""
+    import yaml
+
+    return yaml.safe_dump(words, default_flow_style=True, allow_unicode=True, width=10**9).strip()
 
 
 def _with_auto(args: list[str]) -> list[str]:

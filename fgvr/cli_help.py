@@ -182,12 +182,12 @@ def _walk_class(values: dict[str, Any], cls: Any, where: str) -> Iterator[str]:
 
 
 def _unknown_class(path: str, hint: Any) -> str:
+    names = [kind.__name__ for kind in known_classes(hint).values()]
+    if "Auto" in names and Path(path).is_dir():
+        return f"a class is named here, but {path} is a folder: Auto with this root looks which layout it has."
     if "." in path:
         return missing_class(path) or f"{path} is not a class."
-    names = [kind.__name__ for kind in known_classes(hint).values()]
     near = nearest(path, names)
-    if "Auto" in names and Path(path).is_dir():
-        return f"a class is named here, but {path} is a folder: auto {path} looks which layout it has."
     if not names:
         return f"there is no class {path}: give its whole path, as in package.module.{path}."
     return f"there is no class {path}; " + (f"the nearest is {near}." if near else f"there are {', '.join(names)}.")

@@ -128,14 +128,20 @@ def _after_fit(run: Path, settings: Mapping[str, Any]) -> str:
     return next_steps(*steps)
 
 
-def after_predict(model: Path, out: Path, stem: str, threshold: float | None, calibrated: bool) -> str:
-    """Where to look, and what would be worth typing."""
+def after_predict(
+    model: Path, out: Path, stem: str, threshold: float | None, calibrated: bool | None, two_step: bool
+) -> str:
+    """Where to look, and what would be worth typing; `calibrated` is None without thresholds, False if none holds."""
     look = f"Next, look at {out / stem}.html; {out / stem}.csv has the same for a spreadsheet."
     if threshold is not None:
         return f"{look} Answers are the finest names with a confidence of at least {threshold:g}."
     if calibrated:
         return f"{look} With --abstain true it answers only as finely as it can without being wrong too often."
-    return f"{look} To have it abstain where it is not sure, calibrate it first: {typed('calibrate', model)}"
+    how = ["--two_step", "true"] if two_step else []
+    calibrate = typed("calibrate", model, *how)
+    if calibrated is False:
+        return f"{look} Its thresholds hold no risk: to have it abstain, calibrate it on more photos: {calibrate}"
+    return f"{look} To have it abstain where it is not sure, calibrate it first: {calibrate}"
 
 
 def after_calibrate(model: Path, two_step: bool) -> str:

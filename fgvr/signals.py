@@ -155,8 +155,10 @@ def importing() -> Iterator[None]:
     try:
         yield
     finally:
-        listener.imports = False
-        hold(before)
+        try:
+            hold(before)
+        finally:
+            listener.imports = False
 
 
 def let_go() -> None:

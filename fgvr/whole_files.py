@@ -47,7 +47,8 @@ def refuse_home_mark(path: Path, setting: str) -> None:
     """Raises UserError, which names the `setting`, for what would become a folder called ~."""
     if path.parts[:1] and path.parts[0].startswith("~") and not os.path.lexists(path.parts[0]):
         home = os.path.expanduser(path)
-        raise UserError(f"{setting} must not begin with ~, which a shell alone reads, got {path}: write {home}")
+        instead = f"write {home}" if home != str(path) else f"write ./{path} if it is to be called so"
+        raise UserError(f"{setting} must not begin with ~, which a shell alone reads, got {path}: {instead}")
 
 
 def refuse_no_folder(out: Path, setting: str = "out") -> None:

@@ -22,7 +22,8 @@ from fgvr.models import LoRA, PixelBudget, Policy, PolicyConfig, TinyQwen
 from fgvr.types import EncodedPrompt, Example, PromptBatch, ReadRecord
 
 MEMORY, ROOM = "/dev/shm", 4 << 30
-if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+may_run = os.access(MEMORY, os.W_OK) and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
+if may_run and shutil.disk_usage(MEMORY).free > ROOM:
     # checkpoints and shards wait for the disk at every file, on a common one as long as the tests compute
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 

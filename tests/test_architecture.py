@@ -118,7 +118,7 @@ def test_no_file_comes_back_to_itself():
         name: {module for module in imports(ast.parse(path.read_text(encoding="utf-8"))) if module in modules}
         for name, path in modules.items()
     }
-    needs["fgvr"] = set()  # the door to all, which others take the version from: it opens when a name is asked of it
+    needs["fgvr"] -= {"fgvr.recogniser"}  # for types alone: it comes when a name is asked of the door to all
     assert list(TopologicalSorter(needs).static_order())
 
 

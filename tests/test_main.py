@@ -170,9 +170,12 @@ def test_a_run_that_is_stopped_by_ctrl_c_says_so(tmp_path: Path) -> None:
 
 def test_a_run_that_is_stopped_by_sigterm_says_so(tmp_path: Path) -> None:
     run = Warm(line_of_a_long_run(tmp_path), os.environ)
-    saves_after(run, tmp_path, 0)
-    run.send_signal(signal.SIGTERM)
-    said, _ = run.communicate(timeout=60)
+    try:
+        saves_after(run, tmp_path, 0)
+        run.send_signal(signal.SIGTERM)
+        said, _ = run.communicate(timeout=60)
+    finally:
+        run.kill()
     says_what_stopped_it(run.returncode, said, "SIGTERM", 143)
 
 

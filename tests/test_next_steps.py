@@ -47,7 +47,7 @@ SAID = {
     "prefetch": after.after_prefetch(["--config", "configs/photos.yaml"], lacking=0),
     "prefetch, with gaps": after.after_prefetch(["--config", "configs/photos.yaml"], lacking=2),
     "estimate": after.after_estimate(["--config", "configs/photos.yaml", "--memory", "80"]),
-    "predict": after.after_predict(RUN, Path("predictions"), "predictions", None, False),
+    "predict": after.after_predict(RUN, Path("predictions"), "predictions", None, None, False),
     "fit": after.after_run("fit", RUN, settings(), []),
     "fit, go on": after.after_run("fit", RUN, settings("fgvr.models.Trained", run="runs"), []),
     "validate": after.after_run("validate", RUN, settings(), [], RUN / "checkpoints/step-00000003.ckpt"),
@@ -125,12 +125,18 @@ def test_a_run_whose_answers_cannot_be_read_says_what_to_try():
 
 def test_photos_named_are_to_be_looked_at():
     """What may still be worth typing depends on whether the answers were bounded, or could have been."""
-    bare, calibrated, bounded = (
-        after.after_predict(RUN, Path("out"), "predictions", threshold, known)
-        for threshold, known in ((None, False), (None, True), (0.6, True))
+    bare, unheld, calibrated, bounded = (
+        after.after_predict(RUN, Path("out"), "predictions", threshold, known, two_step)
+        for threshold, known, two_step in (
+            (None, None, False),
+            (None, False, True),
+            (None, True, False),
+            (0.6, True, False),
+        )
     )
     assert bare.startswith("Next, look at out/predictions.html; out/predictions.csv has the same")
     assert bare.endswith("calibrate it first: python -m fgvr calibrate runs/mine")
+    assert unheld.endswith("on more photos: python -m fgvr calibrate runs/mine --two_step true")
     assert "With --abstain true" in calibrated
     assert bounded.endswith("a confidence of at least 0.6.")
 

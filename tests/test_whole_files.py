@@ -81,6 +81,8 @@ def test_where_no_folder_can_be_is_said_before_any_work(tmp_path, monkeypatch):
     refuse_no_folder(type(tmp_path)("new/inner"))
     with pytest.raises(UserError, match=r"out must not begin with ~, which a shell alone reads, got ~/new: write /"):
         refuse_no_folder(type(tmp_path)("~/new"))
+    with pytest.raises(UserError, match=r"got ~nobody-is-called-so/new: write \./~nobody-is-called-so/new if it is to"):
+        refuse_no_folder(type(tmp_path)("~nobody-is-called-so/new"))
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     with pytest.raises(UserError, match=r"--out must be a folder .* may not be: choose another"):
         refuse_no_folder(tmp_path / "new", "--out")

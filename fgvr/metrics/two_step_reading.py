@@ -27,8 +27,8 @@ class Rows:
 
 def read_rows(file: Path) -> Rows:
     """What a file of rows tells. Raises UserError for what is no such file, without labels, and for a mixture."""
-    if not file.is_file():
-        found = sorted((file / "two_step").glob("*.jsonl")) if file.is_dir() else []
+    if file.is_dir() or not file.exists():  # a pipe is read too
+        found = sorted((file / "two_step").glob("*.jsonl"))
         hint = f"give one of its own, such as {found[-1]}" if found else "TwoStepInference writes RUN/two_step/*.jsonl"
         raise UserError(f"the rows of two-step inference must be a file, but {file} is none: {hint}")
     try:

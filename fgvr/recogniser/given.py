@@ -112,6 +112,8 @@ def _one(photo: Any, number: int) -> Given:
 def _bytes_of(photo: Any, number: int) -> Any:
     try:
         return photo.read() if hasattr(photo, "read") else bytes(photo)
+    except UnicodeDecodeError:  # a photo read as text
+        return ""
     except ValueError as error:  # of a closed one
         raise UserError(f"a file of a photo must be open for reading, but number {number} is not ({error})") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -22,9 +23,9 @@ from fgvr.shards.manifest import load_manifest
 
 
 def load(
-    path: str | Path,
+    path: str | os.PathLike[str],
     checkpoint: Literal["last", "best"] = "last",
-    data: str | Path | None = None,
+    data: str | os.PathLike[str] | None = None,
     device: Device = "auto",
 ) -> Recogniser:
     """A trained model, ready to name photos: `fgvr.load("runs/photos").predict("photo.jpg")`.
@@ -35,7 +36,7 @@ def load(
     bfloat16, on a CPU in float32. Raises UserError for what is neither, is damaged, or lacks its names.
     """
     for name, value in (("path", path), ("data", data)):
-        if not isinstance(value, str | Path) and (name, value) != ("data", None):
+        if not isinstance(value, str | os.PathLike) and (name, value) != ("data", None):
             raise UserError(f"{name} must be text or a Path, got {type(value).__name__}: give where the folder lies")
     folder, known = Path(path), None if data is None else Path(data)
     if known is not None:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, TypedDict
 
+import numpy as np
+
 from fgvr.errors import UserError
 from fgvr.recogniser.restricted import Restricted
 from fgvr.rollouts.two_step import TwoStep
 
-YES_OR_NO, NUMBER, WHOLE = (bool, "true or false"), (Real, "a number"), (Integral, "a whole number")
-KINDS: dict[str, tuple[type, str]] = {  # classes are looked at with the taxonomy
+YES_OR_NO, NUMBER, WHOLE = ((bool, np.bool_), "true or false"), (Real, "a number"), (Integral, "a whole number")
+KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {  # classes are looked at with the taxonomy
     **dict.fromkeys(("open_world", "two_step", "abstain"), YES_OR_NO),
     **dict.fromkeys(("risk", "threshold", "temperature"), NUMBER),
     **dict.fromkeys(("samples", "seed"), WHOLE),
@@ -54,7 +56,7 @@ def refuse_unfit(ways: Mapping[str, Any]) -> None:
         if name not in Ways.__annotations__:
             raise UserError(f"predict has no setting {name!r}: there are {', '.join(Ways.__annotations__)}")
         kind, words = KINDS.get(name, (object, ""))
-        truth_for_number = isinstance(value, bool) and kind is not bool
+        truth_for_number = isinstance(value, bool) and kind in (Real, Integral)
         if value is not None and name in KINDS and (truth_for_number or not isinstance(value, kind)):
             raise UserError(f"predict.{name} must be {words}, got {value!r}: give one, or leave it out")
 

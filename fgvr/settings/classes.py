@@ -28,6 +28,8 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 def missing_class(class_path: str) -> str | None:
     """A sentence with the nearest name when `class_path` leads nowhere; None when it can be imported."""
     parts = class_path.split(".")
+    if not all(parts):
+        return f"{class_path} is no path of a class, which is as package.module.Class{WHERE}"
     module, depth = None, 0
     for depth in range(len(parts) - 1, 0, -1):
         try:

@@ -47,7 +47,9 @@ def of_words(parser: ArgumentParser, form: str, args: Sequence[str], text: str) 
     if found := VALUELESS.search(text):
         return f"{found[1]} needs a value: {found[1]} VALUE."
     if found := STRAY.search(text):
-        return _of_stray(parser, form, args, found[1].split(" ")[0])
+        stray = found[1]
+        whole = next((arg for arg in args if stray == arg or stray.startswith(f"{arg} ")), None)
+        return _of_stray(parser, form, args, whole or stray.split(" ")[0])
     names = text.partition(REQUIRED)[2].strip().split(", ") if text.startswith(REQUIRED) else []
     if form and names and (len(names) > 1 or f"--{names[0]} " not in form):  # one that stands without its name
         return f"{', '.join(names[:-1])}{' and ' * (len(names) > 1)}{names[-1]} must be given: {form}."

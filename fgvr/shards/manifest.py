@@ -167,7 +167,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"a shard set is a folder, but {folder} is not one: pack it first with `python -m fgvr shards`")
     file = folder / MANIFEST
     if not file.is_file():
-        if not any(folder.glob("*.tar")):
+        if not any(folder.glob("*.tar*")):  # one that is being written ends in .part
             raise UserError(
                 f"a shard set has a {MANIFEST} and tar files, but {folder} has neither: give the folder that "
                 "`python -m fgvr shards` wrote to (--out)"

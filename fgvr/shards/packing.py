@@ -135,7 +135,8 @@ def overview(dataset: str, plan: Plan) -> list[str]:
 
 
 def _make_folder(out: Path) -> None:
-    refuse_no_folder(out)
+    if not out.is_dir():  # one that is there may be whole, and need no writing
+        refuse_no_folder(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from fgvr.data.images import open_image
-from fgvr.errors import SampleError, refuse_below, shown
+from fgvr.errors import SampleError, UserError, refuse_below, shown
 from fgvr.models.processor import PixelBudget
 from fgvr.next_steps import after_audit
 from fgvr.pictures.contact_sheets import Section, Small, page_name, small, write_index, write_sheet
@@ -82,10 +82,11 @@ def audit(
     folders = [sets] if isinstance(sets, Path) else list(sets)
     budget, count = pixels or PixelBudget(), os.cpu_count() or 1
     refuse_below(0, "audit", distance=distance, photos=photos, workers=workers)
-    place = out or folders[0] / "audit"
-    refuse_no_folder(place)
-    console = Console()
+    if not folders:
+        raise UserError("sets must name a shard set at least, got an empty list")
+    place, console = out or folders[0] / "audit", Console()
     pictures, unread = pictures_of(folders), list[str]()
+    refuse_no_folder(place)
     if distance is not None:
         with progress_bar(console) as progress:
             pictures, unread = with_fingerprints(

@@ -214,7 +214,8 @@ def size_of(folder: Path) -> int:
 def refuse_to_overwrite(out: Path, overwrite: bool) -> None:
     """Raises UserError when `out` is there already, unless it is an export and may be overwritten."""
     if not out.exists():
-        return refuse_no_folder(out)
+        refuse_no_folder(out)
+        return
     if not overwrite:
         raise UserError(
             f"the folder to write must not exist yet, but {out} does: choose another, or pass --overwrite true"

@@ -113,7 +113,8 @@ def described(folder: Path, questions: Sequence[Question], max_new_tokens: int) 
 def _reply(asker: str, folder: Path, processor: Processor, question: Question, max_new_tokens: int) -> str:
     messages, photos = question
     text = "".join(part["text"] for part in messages[-1]["content"] if part["type"] == "text")
-    room = len(processor.encode_prompt(*question).input_ids) + max_new_tokens + ROOM
+    prompt = len(processor.encode_prompt(*question).input_ids)
+    room = prompt + prompt // 4 + max_new_tokens + ROOM  # padded photos have a row and a column of tokens more
     with tempfile.TemporaryDirectory() as place:
         line = [asker, *options(processor, folder)]
         for number, photo in enumerate(photos):

@@ -21,7 +21,7 @@ from fgvr.errors import UserError, refuse_below
 from fgvr.models import Backbone, PixelBudget, Policy, PolicyConfig, Pretrained, TinyQwen, Trained  # noqa: F401
 from fgvr.models.attention_choice import Device, attention_at, place_of
 from fgvr.models.sampling import Sampling
-from fgvr.next_steps import after_options
+from fgvr.next_steps import STORE, after_options
 from fgvr.options import Alike, Confused, Mined, Mixture, OptionSource, RandomNames  # noqa: F401
 from fgvr.options.deriving import Rules, derive, write_options
 from fgvr.options.store import Made, ReplyStore, read_store
@@ -38,7 +38,7 @@ from fgvr.taxonomy.tree import Taxonomy
 from fgvr.tools.mining_report import report
 from fgvr.whole_files import refuse_no_folder
 
-STORE, OPTIONS = "replies.jsonl", "options.jsonl"
+OPTIONS = "options.jsonl"
 SAMPLING = Sampling(20, 1.0, 1024)
 
 

@@ -64,7 +64,7 @@ def predict(
     for sentence in told(found, recogniser):
         say(shown(sentence))
     kept = recogniser.calibrations.get("two_step" if chosen.two_step else "vote")
-    return after_predict(model, out, STEM, chosen.threshold, kept is not None and kept.holds)
+    return after_predict(model, out, STEM, chosen.threshold, kept and kept.holds, chosen.two_step)
 
 
 def _written(

@@ -51,7 +51,7 @@ def refuse_unpublishable(benchmark: str | None, source: str | None) -> None:
     """Raises UserError for what the Hub takes for no data set and no address."""
     if benchmark is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", benchmark):
         raise UserError(f"benchmark must be a data set's id on the Hub, ORG/NAME, got {benchmark!r}: give it so")
-    if source is not None and not re.match(r"https?://\S+$", source):
+    if source is not None and not re.fullmatch(r"https?://\S+", source):
         raise UserError(f"source must be the address of a page, https://..., got {source!r}: give it so")
 
 

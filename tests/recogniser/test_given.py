@@ -98,6 +98,7 @@ def closed(file: io.BytesIO) -> io.BytesIO:
         ([], "got an empty list"),
         (7, "paths, PIL images, numpy arrays or bytes, got int"),
         (io.StringIO("text"), "must be opened for bytes"),
+        (io.TextIOWrapper(io.BytesIO(b"\xff\xd8\xff"), encoding="utf-8"), "must be opened for bytes"),
         (closed(io.BytesIO(b"0")), r"must be open for reading, but number 0 is not \(I/O operation on closed file"),
         (np.zeros((0, 8, 8, 3), np.uint8), r"is \[0, 8, 8, 3\]"),
         (np.zeros((8, 8), np.int64), r"of whole numbers up to 255 array\.astype"),

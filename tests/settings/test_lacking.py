@@ -47,6 +47,8 @@ def test_what_a_stray_word_may_have_meant(tmp_path: Path, monkeypatch: pytest.Mo
     Path("a", "config.yaml").write_text("")
     said = of_words(parser, "", [], "unrecognized arguments: a")
     assert said == "a stands for no setting: give it a run's config as --config a/config.yaml."
+    said = of_words(parser, "", ["my run", "b"], "unrecognized arguments: my run b")
+    assert said == "my run stands for no setting: give it a run's config as --config 'my run/config.yaml'."
     said = of_words(parser, FORM, ["--out", "x"], "unrecognized arguments: a")
     assert said is not None
     assert said.endswith(f"or leave it out ({FORM}).")

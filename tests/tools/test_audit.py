@@ -131,7 +131,12 @@ def test_a_picture_that_cannot_be_read_is_counted(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sets", "words"), [("nowhere", "a shard set is a folder"), ("[{one},{one}]", "each shard set must be named once")]
+    ("sets", "words"),
+    [
+        ("nowhere", "a shard set is a folder"),
+        ("[]", "a shard set at least"),
+        ("[{one},{one}]", "each shard set must be named once"),
+    ],
 )
 def test_what_is_no_set_is_refused(folder: Path, sets: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "--sets", sets.replace("{one}", str(folder / "one"))]) == 2

@@ -81,7 +81,7 @@ def test_the_first_words_of_a_command_are_its_options():
     assert _worded(both, ["m", "--photos", "p"]) == ["--model", "m", "--photos", "p"]
     assert _worded(TOOLS["calibrate"].words, ["m", "more"]) == ["--model", "m", "more"]
     assert _worded(TOOLS["export"].words, ["m"]) == ["m"]
-    assert _worded(TOOLS["report"].words, ["a", "b", "--out", "o"]) == ['--runs=["a", "b"]', "--out", "o"]
+    assert _worded(TOOLS["report"].words, ["a", "b", "--out", "o"]) == ["--runs=[a, b]", "--out", "o"]
     assert _worded(TOOLS["report"].words, ["--out", "o"]) == ["--out", "o"]
     odd = ["runs/ö \"q\" 'it' 🦉", "a: b", "~", "[x]"]  # as yaml reads it, which joins no two halves of a letter
     assert yaml.safe_load(_worded(TOOLS["report"].words, odd)[0].removeprefix("--runs=")) == odd
