@@ -115,7 +115,8 @@ for victim in ("training", "writer"):
         read = io.read_checkpoint(found)
         assert read["state_dict"]["w"].eq(read["global_step"]).all()
         io.sweep(folder)
-        print(json.dumps([victim, code, read["global_step"], sorted(path.name for path in folder.iterdir())]))
+        there = sorted(path.name for path in folder.iterdir())
+        print(json.dumps([victim, code, read["global_step"], there]), flush=True)  # before another child has a copy
 """
 
 # What a writer does at its start that is to be killed, with the training, before one of its file operations.

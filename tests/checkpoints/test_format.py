@@ -106,7 +106,7 @@ for kind in ("new", "overwrite", "remove"):
         io.sweep(folder)
         left = sorted(path.name for path in folder.iterdir())
         again = io.read_manifest(io.newest_checkpoint(folder)).step
-        print(json.dumps([kind, number, code, step, again, left]))
+        print(json.dumps([kind, number, code, step, again, left]), flush=True)
 """
 
 
